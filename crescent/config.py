@@ -191,7 +191,7 @@ class ConsensusConfig:
     adaptive: bool = True
     """Ask ⌊K/2⌋+1 samples first and more only while they could change the outcome. The kept set is identical."""
     grading_timeout_s: float = 5.0
-    """Seconds one symbolic comparison of two answers may take before its process is killed and they count as different."""
+    """Seconds one symbolic comparison may take; then its process is killed and the two answers count as different."""
 
     def __post_init__(self) -> None:
         way_out = "a vote needs at least 2; consensus.samples=8 is usual"
@@ -286,7 +286,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Trade a third more compute for memory."""
     accelerate: str | None = None
-    """A file in train/accelerate (`one_gpu`, …) or a path: start through `accelerate launch`; else one plain process."""
+    """A file in train/accelerate (`one_gpu`, …) or a path: start through `accelerate launch`; null: a plain process."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive", "1e-4 for LoRA")
@@ -427,8 +427,9 @@ class ServingConfig:
 
     engine: EngineKind = EngineKind.vllm
     urls: list[str] = field(default_factory=list)
-    """OpenAI-compatible endpoints that already run (`http://host:8000/v1`), used instead of a server of our own. The key
-    comes from the environment variable CRESCENT_API_KEY."""
+    """OpenAI-compatible endpoints that already run (`http://host:8000/v1`), used instead of a server of our own.
+
+    The key comes from the environment variable CRESCENT_API_KEY."""
     child: Child = Child.adapter
     while_training: WhileTraining = WhileTraining.stop
     concurrency: int = 256

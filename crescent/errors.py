@@ -1,5 +1,10 @@
 """Errors that name the value, the rule and the way out, each with the exit code a scheduler can act on."""
 
+import errno
+import signal
+import sys
+from collections.abc import Callable
+
 
 class CrescentError(Exception):
     """A failure with a known cause. Its message is shown to the user as it is, without a traceback."""
@@ -41,3 +46,49 @@ class TryAgain(CrescentError):
     """Interrupted or temporarily impossible: the same command continues where this one stopped."""
 
     exit_code = 75
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked us to end. Not an `Exception`, so that nothing on the way up mistakes it for a failure."""
+
+
+def run_to_exit_code(main: Callable[[], None]) -> int:
+    """Run a program and turn how it ended into an exit code, with a one-line cause on the error stream.
+
+    Known failures and a full disk are explained; anything else is a bug of ours and keeps its traceback.
+    """
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, interrupt)
+    try:
+        main()
+    except CrescentError as error:
+        return _report(error, error.exit_code)
+    except BaseExceptionGroup as group:
+        known, _ = group.split(CrescentError)
+        if known is None:
+            raise
+        first = _first(known)
+        return _report(first, first.exit_code)
+    except KeyboardInterrupt as signalled:
+        cause = f"interrupted by {signalled or 'SIGINT'}; run the same command again to go on"
+        return _report(TryAgain(cause), TryAgain.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        cause = f"{error.filename or 'the run folder'}: {error.strerror}; what is finished is safe: make room (or make "
+        return _report(TryAgain(cause + "it writable), then run the same command again"), TryAgain.exit_code)
+    return 0
+
+
+def _first(group: BaseExceptionGroup[CrescentError]) -> CrescentError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _report(error: CrescentError, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code

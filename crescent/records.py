@@ -37,7 +37,7 @@ class Completion:
 
     text: str
     finish_reason: str
-    """`stop`: the model ended by itself. `length`: cut at `max_tokens`. `error`: the engine refused this request for good."""
+    """`stop`: the model ended by itself. `length`: cut at `max_tokens`. `error`: refused for good."""
     tokens: int
     """Generated tokens."""
     prompt_tokens: int = 0
@@ -88,11 +88,11 @@ class Vote:
     votes: int
     """Samples in the largest class."""
     of: int
-    """K, the number of samples the agreement is counted against; more than `len(answers)` after early stopping."""
+    """Samples asked: K, or fewer when more could not have changed the outcome."""
 
     @property
     def agreement(self) -> float:
-        """Share of samples behind the winner, in [0, 1]. Samples without an answer count in `of`: silence is dissent."""
+        """Share of samples behind the winner, in [0, 1]. Silent samples count in `of`: silence is dissent."""
         return self.votes / self.of if self.winner is not None else 0.0
 
 
@@ -112,6 +112,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Fingerprint by which a served model is recognised: log-probabilities of fixed texts, written by the trainer."""
+
+    token_ids: tuple[tuple[int, ...], ...]
+    """The texts, as token ids."""
+    child: tuple[tuple[float | None, ...], ...]
+    """Log-probability of each token given those before it, under the trained child; `None` for the first."""
+    parent: tuple[tuple[float | None, ...], ...]
+    """The same under the weights that training started from."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A model that can be served: the base, or the base with one round's adapter."""
 
@@ -124,7 +136,9 @@ class Checkpoint:
     adapter: str | None = None
     """Folder of the LoRA adapter."""
     weights: str | None = None
-    """Folder of complete weights: the base, or base and adapter merged."""
+    """Folder of complete weights (or the hub id of a base): the base, or base and adapter merged."""
+    proof: Proof | None = None
+    """How to recognise it when it is served; `None` for the base."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,39 @@ class Verdict:
     items: int
     benchmarks: tuple[str, ...] = field(default_factory=tuple)
     """The benchmarks that decided."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage."""
+
+    folder: Path
+    digest: str
+    """Digest of its files' names and contents: what a later stage is a function of."""
+    metrics: dict[str, float]
+    seconds: float
+    """Time the stage took when it ran (its last attempt)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint with what it scored."""
+
+    checkpoint: Checkpoint
+    scores: tuple[Score, ...]
+    done: Done
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round came to."""
+
+    number: int
+    votes: Done
+    pairs: Done
+    parent: Evaluation
+    child: Evaluation
+    verdict: Verdict
 
 
 def digest(*parts: object) -> str:

@@ -1,0 +1,176 @@
+"""The door: Hydra composes the config, one run folder is locked, and the loop runs behind it on plain dataclasses."""
+
+import difflib
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from filelock import FileLock, Timeout
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crescent.config import Config, Mode, as_settings
+from crescent.errors import BadConfig, CrescentError, RunLocked, run_to_exit_code
+from crescent.records import Round, digest
+
+if TYPE_CHECKING:
+    from crescent.stages import Stages
+
+Loop = Callable[[int, "Stages"], list[Round]]
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def hydra_door(loop: Loop) -> None:
+    """Compose the command line into a config and run (or plan) it; ends the process with the exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would end the process itself, always with 1
+
+    failures: list[CrescentError] = []
+
+    def enter(composed: DictConfig) -> None:
+        """One run. A failed point of a sweep does not keep the others from running."""
+        try:
+            cfg = read_config(composed)
+            if cfg.mode is Mode.plan:
+                from crescent.plan import show_plan
+
+                show_plan(cfg)
+            else:
+                execute(cfg, loop)
+        except CrescentError as error:
+            failures.append(error)
+
+    def main() -> None:
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(enter)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise BadConfig(explain(error)) from error
+        if failures:
+            raise failures[0]
+
+    sys.exit(run_to_exit_code(main))
+
+
+def read_config(composed: DictConfig) -> Config:
+    """The composed config as checked dataclasses; in a sweep the run's name says what varies."""
+    cfg = OmegaConf.to_object(composed)
+    assert isinstance(cfg, Config)
+    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+        group = cfg.tracking.group or cfg.run.name
+        named = replace(cfg.run, name=sweep_name(cfg.run.name, HydraConfig.get().overrides.task))
+        cfg = replace(cfg, run=named, tracking=replace(cfg.tracking, group=group))
+    return cfg
+
+
+def sweep_name(name: str, overrides: Sequence[str]) -> str:
+    """A stable run name for one point of a sweep: the base name and the overrides that touch results."""
+    quiet = ("+experiment=", "run.name=", "run.root=", "tracking.", "launch.", "mode=")
+    telling = sorted(its for its in overrides if not its.lstrip("+").startswith(quiet) and not its.startswith(quiet))
+    parts = [
+        re.sub(r"[^a-z0-9]+", "-", f"{key.split('.')[-1]}-{value}".lower()).strip("-")
+        for key, _, value in (its.partition("=") for its in telling)
+    ]
+    full = "-".join([name, *parts])
+    return full if len(full) <= 64 else f"{full[:55]}-{digest(*telling)[:8]}"
+
+
+def execute(cfg: Config, loop: Loop) -> None:
+    """Run the loop in its folder: locked, observed, its engine ended whatever happens."""
+    from crescent.observe import Observer, show_outcome
+    from crescent.once import Once
+    from crescent.serving import Server, check_engine_installed
+    from crescent.stages import Stages
+    from launch.local import LocalLaunch
+
+    if not cfg.serving.urls:
+        check_engine_installed(cfg.serving.engine)
+    root = Path(cfg.run.root) / cfg.run.name
+    root.mkdir(parents=True, exist_ok=True)
+    with only_supervisor(root):
+        settings = as_settings(cfg)
+        OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
+        observer = Observer(root, cfg.tracking, cfg.run.name, settings)
+        launch = LocalLaunch(cfg.launch.grace_s)
+        log = root / "logs" / "server.log"
+        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, log)
+        once = Once(root, observer, cfg.run.redo)
+        code = 1
+        try:
+            rounds = loop(cfg.run.rounds, Stages(cfg, once, server, launch, observer))
+            code = 0
+        except CrescentError as error:
+            code = error.exit_code
+            raise
+        finally:
+            server.stop()
+            observer.close(code)
+        show_outcome(cfg, root, rounds)
+
+
+@contextmanager
+def only_supervisor(root: Path) -> Iterator[None]:
+    """Hold the run folder; a second supervisor is told who holds it.
+
+    Raises:
+        RunLocked: another process works in this folder.
+    """
+    holder = root / "supervisor.json"
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            its: dict[str, Any] = json.loads(holder.read_text())
+        except (OSError, ValueError):
+            its = {}
+        raise RunLocked(
+            f"{root} is worked on by process {its.get('pid', '?')} on {its.get('host', '?')}; wait for it, end it, or "
+            "give this run another name (run.name=…)"
+        ) from None
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def explain(error: Exception) -> str:
+    """Hydra's or OmegaConf's complaint as a cause, and what was probably meant."""
+    causes = [error]
+    while causes[-1].__cause__ is not None and isinstance(causes[-1].__cause__, Exception):
+        causes.append(causes[-1].__cause__)
+    text = str(error)
+    key = next((its for cause in causes if (its := getattr(cause, "full_key", None))), None)
+    misspelt = re.search(r"Could not override '([^']+)'", text)
+    if misspelt and "not in" in " ".join(map(str, causes)):
+        wrong = misspelt.group(1)
+        near = difflib.get_close_matches(wrong, all_keys(as_settings(Config)), n=3, cutoff=0.6)
+        meant = f"did you mean {' or '.join(near)}?" if near else "the keys are in conf/ and crescent/config.py"
+        return f"{wrong}: there is no such setting; {meant}"
+    if key is not None:
+        first = str(causes[-1]).splitlines()[0]
+        return f"{key}: {first}"
+    return text.strip()
+
+
+def all_keys(settings: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of nested settings."""
+    if not isinstance(settings, dict):
+        return []
+    found = []
+    for name, value in settings.items():
+        found += [f"{prefix}{name}", *all_keys(value, f"{prefix}{name}.")]
+    return found

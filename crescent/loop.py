@@ -1,0 +1,47 @@
+"""The loop. READ FIRST.
+
+    python -m crescent.loop +experiment=qwen7b
+
+A model invents questions, answers each several times, and learns from what most of its answers agree on. A child that
+is better than its parent becomes the next parent; one that is not is rolled back. Every stage runs once: running the
+same command again continues where it stopped.
+"""
+
+from collections.abc import Sequence
+
+from crescent.door import hydra_door
+from crescent.records import Evaluation, Round
+from crescent.stages import Stages
+
+
+def run(rounds: int, stages: Stages) -> list[Round]:
+    """Teach the model for so many rounds, or until a verdict says stop."""
+    best = stages.evaluate(stages.base())
+    past: list[Round] = []
+    for number in range(1, rounds + 1):
+        finished = run_round(number, best, past, stages)
+        past.append(finished)
+        if finished.verdict.action == "accept":
+            best = finished.child
+        if finished.verdict.action == "stop":
+            break
+    return past
+
+
+def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: Stages) -> Round:
+    """The parent asks itself questions and votes on its answers; its child learns from the winners and is judged."""
+    votes = stages.synthesise(number, parent.checkpoint, past)
+    pairs = stages.select(number, votes, past)
+    child = stages.train(number, pairs, parent.checkpoint)
+    scored = stages.evaluate(child)
+    verdict = stages.judge(scored, parent, past)
+    return stages.close(Round(number, votes, pairs, parent, scored, verdict))
+
+
+def main() -> None:
+    """The console script `crescent`."""
+    hydra_door(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Who is told what happens: the console, `metrics.jsonl`, W&B. The only file that imports wandb.
+
+A tracker that fails is switched off with one line; it never stops or slows a run.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crescent.config import Config, Console, TrackingConfig, Wandb
+from crescent.once import Metrics
+from crescent.records import Round, digest
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Observer:
+    """Everything the loop tells goes through here."""
+
+    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, settings: Mapping[str, Any]) -> None:
+        self.metrics_file = MetricsFile(root / "metrics.jsonl")
+        self.console = open_console(tracking.console)
+        self.wandb = WandbTracker(root, tracking, run_name, settings)
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self.console.started(stage, resumed)
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units of the stage; `note` says in a few words how it goes."""
+        self.console.progress(stage, done, total, note)
+
+    def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
+        if self.metrics_file.record(stage, metrics, seconds, replace=fresh):
+            self.wandb.log(stage, metrics, seconds)
+        self.console.finished(stage, seconds, fresh)
+
+    def round_done(self, finished: Round) -> None:
+        self.console.round_done(finished)
+
+    def say(self, line: str) -> None:
+        self.console.say(line)
+
+    def close(self, exit_code: int) -> None:
+        self.console.close()
+        self.wandb.close(exit_code)
+
+
+class MetricsFile:
+    """One line a finished stage, each stage once, whatever is interrupted and repeated."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    break
+                self.lines[entry["stage"]] = entry
+
+    def record(self, stage: str, metrics: Metrics, seconds: float, replace: bool) -> bool:
+        """Write the stage down; returns whether it was not there before."""
+        if stage in self.lines and not replace:
+            return False
+        self.lines[stage] = {"stage": stage, "round": round_of(stage), "seconds": seconds, **metrics}
+        staged = self.path.with_suffix(".new")
+        staged.write_text("".join(json.dumps(line) + "\n" for line in self.lines.values()))
+        staged.replace(self.path)
+        return True
+
+
+def round_of(stage: str) -> int:
+    """`round-3/train` → 3, `base/eval` → 0."""
+    first = stage.split("/")[0]
+    return int(first.removeprefix("round-")) if first.startswith("round-") else 0
+
+
+class View(Protocol):
+    """How the run looks to a person."""
+
+    def started(self, stage: str, resumed: bool) -> None: ...
+    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
+    def round_done(self, finished: Round) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_console(kind: Console) -> View:
+    if kind is Console.quiet:
+        return QuietView()
+    if kind is Console.auto and sys.stdout.isatty():
+        return LiveView()
+    return PlainView()
+
+
+class QuietView:
+    """Says nothing."""
+
+    def started(self, stage: str, resumed: bool) -> None: ...
+    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
+    def round_done(self, finished: Round) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class PlainView:
+    """Lines with a time of day, for logs: a stage's progress at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self._last = time.monotonic()
+        self.say(f"{stage}: {'continues' if resumed else 'starts'}")
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
+            self._last = time.monotonic()
+            self.say(f"{stage}: {done}/{total}{'  ' + note if note else ''}")
+
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
+        if fresh:
+            self.say(f"{stage}: done in {seconds:.0f} s")
+
+    def round_done(self, finished: Round) -> None:
+        self.say(f"round {finished.number}: {finished.verdict.action}: {finished.verdict.reason}")
+
+    def say(self, line: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+    def close(self) -> None: ...
+
+
+class LiveView:
+    """The rounds so far in a table, the running stage as a bar below it."""
+
+    def __init__(self) -> None:
+        self._console = RichConsole()
+        self._rounds: list[Round] = []
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._live = Live(self._picture(), console=self._console, refresh_per_second=4)
+        self._live.start()
+
+    def _picture(self) -> Group:
+        return Group(*([rounds_table(self._rounds)] if self._rounds else []), self._bars)
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self._drop_bar()
+        self._task = self._bars.add_task(stage, total=None, note="continues" if resumed else "")
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, total=total or None, note=note)
+
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
+        self._drop_bar()
+        if fresh:
+            self.say(f"[green]✓[/green] {stage} in {seconds:.0f} s")
+
+    def round_done(self, finished: Round) -> None:
+        self._rounds.append(finished)
+        self._live.update(self._picture())
+
+    def say(self, line: str) -> None:
+        self._live.console.print(line)
+
+    def close(self) -> None:
+        self._drop_bar()
+        self._live.update(self._bars)
+        self._live.stop()
+
+    def _drop_bar(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+def rounds_table(rounds: list[Round]) -> Table:
+    """The rounds of a run, one row each."""
+    table = Table(title="rounds", title_justify="left")
+    for column in ("round", "questions", "agreement", "pairs", "benchmark", "parent", "child", "difference", "p"):
+        table.add_column(column, justify="left" if column == "benchmark" else "right")
+    table.add_column("verdict")
+    for its in rounds:
+        verdict = its.verdict
+        for row, score in enumerate(its.child.scores):
+            before = next((old for old in its.parent.scores if old.benchmark == score.benchmark), None)
+            first = row == 0
+            table.add_row(
+                str(its.number) if first else "",
+                f"{its.votes.metrics['questions']:.0f}" if first else "",
+                f"{its.votes.metrics['agreement']:.2f}" if first else "",
+                f"{its.pairs.metrics['pairs']:.0f}" if first else "",
+                score.benchmark + ("" if score.decides else " (test)"),
+                f"{before.accuracy:.1%}" if before else "",
+                f"{score.accuracy:.1%} [{score.low:.1%}, {score.high:.1%}]",
+                f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
+                if first
+                else "",
+                f"{verdict.p_value:.3f}" if first else "",
+                verdict.action if first else "",
+            )
+    return table
+
+
+class WandbTracker:
+    """One W&B run for the whole loop, its metrics on a round axis. Started at the first thing to log."""
+
+    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, settings: Mapping[str, Any]) -> None:
+        self.root = root
+        self.tracking = tracking
+        self.run_name = run_name
+        self.settings = settings
+        self._run: Any = None
+        self._off = tracking.wandb is Wandb.disabled
+
+    def log(self, stage: str, metrics: Metrics, seconds: float) -> None:
+        if self._off:
+            return
+        try:
+            if self._run is None:
+                self._run = self._start()
+            kind = stage.split("/")[-1]
+            values = {f"round/{kind}/{name}": value for name, value in metrics.items()}
+            self._run.log({"round": round_of(stage), f"round/{kind}/seconds": seconds, **values})
+        except Exception as error:
+            self._give_up(error)
+
+    def close(self, exit_code: int) -> None:
+        if self._run is not None and not self._off:
+            try:
+                self._run.finish(exit_code=exit_code)
+            except Exception as error:
+                self._give_up(error)
+
+    def _start(self) -> Any:
+        folder = self.root / "wandb"
+        folder.mkdir(exist_ok=True)
+        for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "WANDB_CACHE_DIR"):
+            os.environ.setdefault(name, str(folder))
+        import wandb
+
+        run = wandb.init(
+            project=self.tracking.project,
+            entity=self.tracking.entity,
+            group=self.tracking.group,
+            name=self.run_name,
+            job_type="loop",
+            id=digest("loop", self.tracking.project, str(self.root.resolve())),
+            resume="allow",
+            mode="online" if self.tracking.wandb is Wandb.online else "offline",
+            dir=str(self.root),
+            config=dict(self.settings),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
+        )
+        run.define_metric("round")
+        run.define_metric("round/*", step_metric="round")
+        return run
+
+    def _give_up(self, error: Exception) -> None:
+        self._off = True
+        print(
+            f"W&B is switched off for this run ({type(error).__name__}: {error}); metrics.jsonl has everything",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
+    """The rounds, where everything lies, and what to run next."""
+    console = RichConsole(width=None if sys.stdout.isatty() else 150)
+    console.print(rounds_table(rounds))
+    best = next((its.child for its in reversed(rounds) if its.verdict.action == "accept"), rounds[0].parent)
+    for its in rounds:
+        console.print(f"round {its.number}: [bold]{its.verdict.action}[/bold]: {its.verdict.reason}", highlight=False)
+    where = best.checkpoint.weights or best.checkpoint.adapter
+    kind = "the base itself: no child was better" if best.checkpoint.round == 0 else f"round {best.checkpoint.round}"
+    console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", highlight=False)
+    for name, path in (
+        ("questions, votes", "round-*/synthesis"),
+        ("training pairs", "round-*/pairs"),
+        ("answers, scores", "*/eval"),
+        ("metrics", "metrics.jsonl"),
+        ("logs", "logs"),
+    ):
+        console.print(f"{name:<16} {root / path}", highlight=False)
+    if cfg.tracking.wandb is Wandb.offline:
+        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
+    more = max(cfg.run.rounds, len(rounds)) + 1
+    console.print(
+        f"\nnext: the same command with run.rounds={more} goes on; with mode=plan it says what that costs",
+        highlight=False,
+    )

@@ -1,0 +1,204 @@
+"""Resumability: a stage runs once, and its result is remembered.
+
+A stage is a pure function of (code version, the settings it reads, digests of its inputs) to a folder. It works in
+`<stage>.partial`; when it is done, every file is synced, `manifest.json` is written last, and the folder is renamed to
+`<stage>`. A folder whose manifest holds is never made again; anything else is never read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from crescent import __version__
+from crescent.errors import SettingsChanged
+from crescent.failpoint import failpoint
+from crescent.records import Done, digest
+
+MANIFEST = "manifest.json"
+KEY = "key.json"
+Metrics = Mapping[str, float]
+Work = Callable[[Path], Metrics]
+
+
+class StageObserver(Protocol):
+    """Who is told what stages do."""
+
+    def started(self, stage: str, resumed: bool) -> None: ...
+
+    def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What would happen to a stage, without doing it."""
+
+    hit: bool
+    why: str
+
+
+class Once:
+    """Runs each stage of one run folder at most once."""
+
+    def __init__(self, root: Path, observer: StageObserver, redo: str | None = None) -> None:
+        self.root = root
+        self.observer = observer
+        self.redo = redo
+        """Stage to be set aside, with every stage that comes after it."""
+        self._redoing = False
+
+    def __call__(self, stage: str, work: Work, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Done:
+        """Return the finished stage, doing `work` in its partial folder if it is not finished.
+
+        Raises:
+            SettingsChanged: it is finished, but was made from other settings or inputs.
+        """
+        final, partial = self.root / stage, self.root / f"{stage}.partial"
+        made_from = {"version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
+        self._redoing = self._redoing or stage == self.redo
+        if final.exists() and self._redoing:
+            self._set_aside(final)
+        if final.exists():
+            manifest = verified_manifest(final)
+            if manifest is None:
+                self._set_aside(final)
+            elif manifest["made_from"] != made_from:
+                raise SettingsChanged(_explain(stage, manifest["made_from"], made_from))
+            else:
+                self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
+                return Done(final, manifest["digest"], manifest["metrics"], manifest["seconds"])
+        resumed = self._open_partial(partial, made_from)
+        self.observer.started(stage, resumed)
+        began = time.monotonic()
+        metrics = dict(work(partial))
+        seconds = round(time.monotonic() - began, 3)
+        failpoint("once.manifest")
+        (partial / KEY).unlink()
+        manifest = seal(partial, {"made_from": made_from, "metrics": metrics, "seconds": seconds})
+        failpoint("once.rename")
+        os.rename(partial, final)
+        _sync(final.parent)
+        failpoint("once.committed")
+        self.observer.finished(stage, metrics, seconds, fresh=True)
+        return Done(final, manifest["digest"], metrics, seconds)
+
+    def foresee(self, stage: str, settings: Mapping[str, Any]) -> Foresight:
+        """Whether the stage is finished, as far as can be told without its inputs."""
+        if (self.root / stage).exists():
+            manifest = verified_manifest(self.root / stage)
+            if manifest is None:
+                return Foresight(False, "its manifest does not hold: will be made again")
+            if manifest["made_from"]["settings"] != dict(settings):
+                return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
+            return Foresight(True, "finished")
+        if (self.root / f"{stage}.partial").exists():
+            return Foresight(False, "interrupted: will be continued")
+        return Foresight(False, "not made yet")
+
+    def _open_partial(self, partial: Path, made_from: Mapping[str, Any]) -> bool:
+        """Make the partial folder, or keep the one an interrupted run left if it was for the same stage."""
+        key = json.dumps(made_from, sort_keys=True)
+        if partial.exists():
+            left = partial / KEY
+            if left.exists() and left.read_text() == key:
+                return True
+            if (partial / MANIFEST).exists() or any(partial.iterdir()):
+                self._set_aside(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / KEY).write_text(key)
+        _sync(partial / KEY)
+        return False
+
+    def _set_aside(self, folder: Path) -> None:
+        """Nothing is deleted: what is no longer valid moves to `set-aside/`."""
+        for number in range(1, 10_000):
+            name = str(folder.relative_to(self.root)).replace(os.sep, "-")
+            target = self.root / "set-aside" / f"{name}-{number}"
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(folder, target)
+                return
+
+
+def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Sync every file, then write `manifest.json`: file to size and sha256, their digest, and `about`."""
+    files = {}
+    for path in _files(folder):
+        _sync(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    manifest = {"digest": digest(files), "files": files, **about}
+    staged = folder / f"{MANIFEST}.new"
+    staged.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+    _sync(staged)
+    staged.rename(folder / MANIFEST)
+    _sync(folder)
+    return manifest
+
+
+def verified_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest, or `None` unless it is whole and every file in it is as it says."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        files = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in _files(folder)
+        }
+        holds = manifest["files"] == files and manifest["digest"] == digest(files)
+        complete = {"made_from", "metrics", "seconds"} <= manifest.keys()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if holds and complete else None
+
+
+def tree_digest(root: Path) -> str:
+    """One digest for all finished stages of a run: equal runs give equal digests."""
+    found = {}
+    for path in sorted(root.rglob(MANIFEST)):
+        relative = path.parent.relative_to(root).as_posix()
+        if not relative.startswith("set-aside"):
+            found[relative] = json.loads(path.read_text())["digest"]
+    return digest(found)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
+    return {prefix.removesuffix("."): value}
+
+
+def _explain(stage: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old = _flat({"version": before["version"], **before["settings"], "input": before["inputs"]})
+    new = _flat({"version": now["version"], **now["settings"], "input": now["inputs"]})
+    changed = [
+        f"  {key}: {old.get(key, '(not there)')!r} → {new.get(key, '(not there)')!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    return (
+        f"{stage} is finished, and was made with other settings:\n"
+        + "\n".join(changed)
+        + f"\ngive the run a new name (run.name=…), or make this stage and all later ones again (run.redo={stage}); "
+        "nothing was touched"
+    )

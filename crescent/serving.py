@@ -1,0 +1,400 @@
+"""Start, watch and stop the engine; ask it. The only file that knows vLLM.
+
+One server lives for the whole run (a child process, loopback, random key). Each round's child reaches it as an adapter
+under a new name, as merged weights reloaded in place, or by a restart, and is proven to be the trained one before
+anybody trusts it. Any OpenAI-compatible endpoint can stand in (`serving.urls`).
+"""
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import math
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
+from crescent.errors import CrescentError, Missing, TryAgain
+from crescent.records import Checkpoint, Completion, Request
+from launch import ChildProcess, Launch
+
+T = TypeVar("T")
+
+PROOF_TOLERANCE = {Dtype.float32: 0.02, Dtype.bfloat16: 0.15, Dtype.auto: 0.15}
+"""Mean absolute difference of token log-probabilities, in nats, that two engines may show for the same weights."""
+
+
+class EngineDied(TryAgain):
+    """The engine does not answer any more. What it answered before is in the journal."""
+
+
+class Engine(Protocol):
+    """Where text comes from."""
+
+    async def complete(self, request: Request) -> Completion: ...
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A served checkpoint."""
+
+    urls: tuple[str, ...]
+    """Replicas, `http://host:port/v1` each."""
+    model: str
+    """Name to ask for."""
+    key: str
+
+
+class Client:
+    """Asks one served checkpoint, over as many replicas as there are, at most `concurrency` requests at once."""
+
+    def __init__(self, urls: Sequence[str], model: str, api_key: str, concurrency: int, timeout_s: float) -> None:
+        from openai import AsyncOpenAI
+
+        self.model = model
+        self._replicas = [
+            AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls
+        ]
+        self._outstanding = [0] * len(self._replicas)
+        self._free = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for replica in self._replicas:
+            await replica.close()
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask for one completion; transient failures are retried with the same seed.
+
+        A request the engine refuses as such (too long, say) comes back with `finish_reason="error"`.
+
+        Raises:
+            EngineDied: no answer after all retries.
+        """
+        from openai import APIError, BadRequestError
+
+        async with self._free:
+            index = self._outstanding.index(min(self._outstanding))
+            self._outstanding[index] += 1
+            try:
+                reply = await self._replicas[index].chat.completions.create(
+                    model=self.model,
+                    messages=[{"role": "user", "content": request.prompt}],
+                    temperature=request.temperature,
+                    max_tokens=request.max_tokens,
+                    seed=request.seed,
+                )
+            except BadRequestError as error:
+                return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
+            except APIError as error:
+                raise EngineDied(f"{self._replicas[index].base_url}: {error.message}") from error
+            finally:
+                self._outstanding[index] -= 1
+        choice, usage = reply.choices[0], reply.usage
+        return Completion(
+            text=_valid_unicode(choice.message.content or ""),
+            finish_reason=choice.finish_reason,
+            tokens=usage.completion_tokens if usage else 0,
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+        )
+
+
+def _valid_unicode(text: str) -> str:
+    """Lone surrogates cannot be written to UTF-8: they become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class Server:
+    """The run's engine: started when first needed, given each checkpoint, stopped at the end."""
+
+    def __init__(
+        self, serving: ServingConfig, model: ModelConfig, train: TrainConfig, launch: Launch, name: str, log: Path
+    ) -> None:
+        self.serving = serving
+        self.model = model
+        self.lora_rank = train.lora.rank
+        self.launch = launch
+        self.name = name
+        self.log = log
+        self.served: Checkpoint | None = None
+        self.base: Checkpoint | None = None
+        """The weights an adapter goes with."""
+        self.deaths = 0
+        self._process: ChildProcess | None = None
+        own_key = "crescent-" + secrets.token_urlsafe(24)
+        self._key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
+        self._urls: tuple[str, ...] = tuple(serving.urls)
+
+    def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
+        """Do `work` on the served checkpoint; a dead engine is started again, a bounded number of times.
+
+        `work` is done again from its beginning: it must find what it already has in a journal.
+        """
+        while True:
+            try:
+                return work(self.serve(checkpoint))
+            except EngineDied as error:
+                self.deaths += 1
+                tail = self.stop()
+                if self.deaths > self.serving.max_restarts:
+                    raise TryAgain(
+                        f"the engine died {self.deaths} times in this run (serving.max_restarts="
+                        f"{self.serving.max_restarts}): {error}\n{tail}\nnothing is lost: look at {self.log}, then run "
+                        "the same command again"
+                    ) from error
+
+    def serve(self, checkpoint: Checkpoint) -> Endpoint:
+        """Make the engine serve `checkpoint`, whatever it served before, and prove that it does."""
+        if self.served != checkpoint or not self._alive():
+            if self.serving.urls:
+                self._load_adapter(checkpoint)
+            elif not self._alive() or self.serving.child is Child.restart:
+                self._start(checkpoint)
+            elif self.serving.child is Child.reload:
+                self._reload(checkpoint)
+            else:
+                self._load_adapter(checkpoint)
+            self._prove(checkpoint)
+            self.served = checkpoint
+        return Endpoint(self._urls, self._model_name(checkpoint), self._key)
+
+    def pause(self) -> None:
+        """Make room for the trainer, as `serving.while_training` says."""
+        if self.serving.while_training is WhileTraining.stop:
+            self.stop()
+
+    def stop(self) -> str:
+        """End the server and everything it started; returns the end of its log."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        self.served = None
+        return _tail(self.log)
+
+    def _alive(self) -> bool:
+        return bool(self.serving.urls) or (self._process is not None and self._process.poll() is None)
+
+    def _model_name(self, checkpoint: Checkpoint) -> str:
+        if self.serving.child is Child.adapter:
+            return checkpoint.name
+        return self.name
+
+    def _start(self, checkpoint: Checkpoint) -> None:
+        self.stop()
+        port = _free_port()
+        self._urls = (f"http://127.0.0.1:{port}/v1",)
+        by_adapter = self.serving.child is Child.adapter
+        start = self.base if by_adapter and self.base is not None else checkpoint
+        assert start.weights is not None
+        if self.serving.engine is EngineKind.vllm:
+            command = self._vllm_command(start.weights, self._model_name(start), port)
+        else:
+            command = [sys.executable, "-P", "-m", "crescent.fakes", "serve", start.weights, str(port)]
+        self._process = self.launch.start(command, self.log, self._environment())
+        self._wait_until_it_answers(self._model_name(start))
+        if start != checkpoint:
+            self._load_adapter(checkpoint)
+
+    def _vllm_command(self, weights: str, name: str, port: int) -> list[str]:
+        options: dict[str, object] = {
+            "model": weights,
+            "served-model-name": name,
+            "host": "127.0.0.1",
+            "port": port,
+            "dtype": self.model.dtype.value,
+            "max-model-len": self.model.context,
+            # Sampling is what the config says, not what the model's own generation_config.json adds to it.
+            "generation-config": "vllm",
+            "gpu-memory-utilization": self.serving.memory_share,
+            "tensor-parallel-size": self.serving.tensor_parallel,
+            "max-num-seqs": self.serving.concurrency,
+            "middleware": "crescent.serving.require_key",
+        }
+        if self.model.revision:
+            options["revision"] = self.model.revision
+        if self.serving.child is Child.adapter:
+            options["max-lora-rank"] = max(8, 1 << (self.lora_rank - 1).bit_length())
+        command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
+        for option, value in options.items():
+            command += [f"--{option}", str(value)]
+        command += ["--enable-lora"] if self.serving.child is Child.adapter else []
+        command += ["--enforce-eager"] if self.serving.eager else []
+        return [*command, "--disable-uvicorn-access-log", *self.serving.arguments]
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "VLLM_API_KEY": self._key,
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if self.serving.child is Child.adapter:
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+        if self.serving.child is Child.reload:
+            environment["VLLM_SERVER_DEV_MODE"] = "1"
+        if runs_on_cpu():
+            environment["VLLM_CPU_KVCACHE_SPACE"] = str(self.serving.cpu_cache_gib)
+            # The automatic binding leaves one core of a small machine unused.
+            cores = sorted(os.sched_getaffinity(0))
+            environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+        return environment
+
+    def _wait_until_it_answers(self, model: str) -> None:
+        """Wait for a real completion: a server can list its models with a dead engine behind it."""
+        import httpx
+
+        deadline = time.monotonic() + self.serving.start_timeout_s
+        body = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                code = self._process.poll()
+                self._process = None
+                tail = _tail(self.log)
+                raise Missing(f"the engine ended at its start (exit code {code}). {_likely_fix(tail)}\n{tail}")
+            try:
+                self._post("/v1/completions", body, timeout_s=60)
+                return
+            except (httpx.HTTPError, CrescentError):
+                time.sleep(0.2)
+        tail = self.stop()
+        limit = f"serving.start_timeout_s={self.serving.start_timeout_s:g}"
+        raise TryAgain(f"the engine gave no completion within {limit}; raise it if it was still loading\n{tail}")
+
+    def _load_adapter(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.adapter is not None:
+            # Every replica has to be told; a name it already knows is fine (an interrupted run told it).
+            for url in self._urls:
+                body = {"lora_name": checkpoint.name, "lora_path": checkpoint.adapter}
+                self._post("/v1/load_lora_adapter", body, timeout_s=600, url=url, accept=("already been loaded",))
+
+    def _reload(self, checkpoint: Checkpoint) -> None:
+        assert checkpoint.weights is not None
+        body = {"method": "reload_weights", "kwargs": {"weights_path": checkpoint.weights}}
+        self._post("/collective_rpc", body, timeout_s=600)
+        self._post("/reset_prefix_cache", {}, timeout_s=60)
+
+    def _prove(self, checkpoint: Checkpoint) -> None:
+        """Compare the served model's log-probabilities with the trainer's.
+
+        Raises:
+            CrescentError: the server answers with other weights than the trained ones.
+        """
+        if checkpoint.proof is None:
+            return
+        proof = checkpoint.proof
+        for url in self._urls:
+            served = [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
+            from_child, from_parent = distance(served, proof.child), distance(served, proof.parent)
+            apart = distance(proof.child, proof.parent)
+            tolerance = PROOF_TOLERANCE[self.model.dtype]
+            nearer = from_child < from_parent or apart < 2 * tolerance
+            if not (from_child <= tolerance and nearer):
+                raise CrescentError(
+                    f"{url} does not serve {checkpoint.name}: its log-probabilities are {from_child:.3f} nats from the "
+                    f"trained child's and {from_parent:.3f} from its parent's (allowed: {tolerance}); "
+                    "serving.child=restart is the safe way to serve a child"
+                )
+
+    def _log_probabilities(self, token_ids: Sequence[int], model: str, url: str) -> list[float | None]:
+        body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        reply = self._post("/v1/completions", body, timeout_s=600, url=url)
+        found: list[float | None] = []
+        for token, options in zip(token_ids, reply["choices"][0]["prompt_logprobs"], strict=True):
+            found.append(options[str(token)]["logprob"] if options else None)
+        return found
+
+    def _post(
+        self, path: str, body: dict[str, Any], timeout_s: float, url: str | None = None, accept: Sequence[str] = ()
+    ) -> Any:
+        import httpx
+
+        target = (url or self._urls[0]).removesuffix("/v1") + path
+        headers = {"Authorization": f"Bearer {self._key}"}
+        reply = httpx.post(target, json=body, headers=headers, timeout=timeout_s)
+        if reply.is_success or any(words in reply.text for words in accept):
+            return reply.json() if reply.headers.get("content-type", "").startswith("application/json") else None
+        raise CrescentError(f"{target} answered {reply.status_code}: {reply.text[:500]}")
+
+
+def distance(some: Sequence[Sequence[float | None]], others: Sequence[Sequence[float | None]]) -> float:
+    """Mean absolute difference of two sets of token log-probabilities, in nats."""
+    pairs = [
+        (a, b)
+        for one, other in zip(some, others, strict=True)
+        for a, b in zip(one, other, strict=True)
+        if a is not None and b is not None
+    ]
+    return math.fsum(abs(a - b) for a, b in pairs) / max(1, len(pairs))
+
+
+def runs_on_cpu() -> bool:
+    """Whether the installed vLLM is its CPU build."""
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_engine_installed(kind: EngineKind) -> None:
+    """Raise `Missing` with the install line unless the engine can be started."""
+    if kind is EngineKind.vllm and importlib.util.find_spec("vllm") is None:
+        raise Missing(
+            "serving.engine=vllm: vLLM is not installed; run `make install` on a CPU, `pip install -e '.[gpu]'` on a "
+            "GPU node, or name a running endpoint with serving.urls=[http://host:8000/v1]"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    if not log.exists():
+        return f"({log} was not written)"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        text = file.read().decode("utf-8", "replace")
+    return f"--- the end of {log}\n" + "\n".join(text.splitlines()[-lines:])
+
+
+FIXES = {
+    "No module named": "A package is missing: `make install` (CPU) or `pip install -e '.[gpu]'`.",
+    "out of memory": "The GPU is too full: lower serving.memory_share or model.context, or free the GPU.",
+    "less than desired GPU memory": "The GPU is too full: lower serving.memory_share, or free the GPU.",
+    "KV cache": "The key-value cache does not fit: lower model.context, or raise serving.cpu_cache_gib on a CPU.",
+    "max_model_len": "The model's own context is shorter: lower model.context.",
+    "Killed": "The machine ran out of memory: lower serving.cpu_cache_gib or use a smaller model.",
+    "is not a valid model identifier": "Check model.path, and HF_TOKEN if the model is gated.",
+    "unrecognized arguments": "Check serving.arguments against `python -m vllm.entrypoints.openai.api_server --help`.",
+}
+
+
+def _likely_fix(tail: str) -> str:
+    return next((fix for sign, fix in FIXES.items() if sign in tail), "Its last lines:")
+
+
+async def require_key(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    """ASGI middleware for the server: vLLM itself asks for the key under /v1 only, not where weights are changed."""
+    from starlette.responses import Response
+
+    given = request.headers.get("authorization", "")
+    wanted = f"Bearer {os.environ['VLLM_API_KEY']}"
+    if not secrets.compare_digest(given.encode(), wanted.encode()):
+        return Response(status_code=401)
+    return await call_next(request)

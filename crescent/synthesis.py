@@ -1,0 +1,218 @@
+"""Paper steps I, II and III as one stream over one engine: ask → diversify → solve → vote.
+
+There are no barriers: a question that passes self-deduplication gets its first answers while others are still being
+written. Two rules keep the outcome independent of timing. Each request's seed comes from what it is for; and decisions
+that depend on order are committed in request order, all originals first, then all first rewrites, then all second ones.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crescent.answers import Grader
+from crescent.bait import bait_name, bait_request, read_question
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
+from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
+from crescent.diversify import Embed, Memory, Vectors, decide, rewrite_request
+from crescent.records import Answer, Completion, Question, Request, Vote, digest
+from crescent.serving import Engine
+
+BLOCK = 256
+"""Candidates embedded and compared at once, at most."""
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """What a round's synthesis depends on, besides the engine."""
+
+    task: TaskConfig
+    bait: BaitConfig
+    diversify: DiversifyConfig
+    consensus: ConsensusConfig
+    seed: int
+    """The run's seed."""
+    round: int
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """A round's questions and votes, in request order."""
+
+    votes: list[Vote]
+    rejected: list[Question]
+    """Near-duplicates that stayed near after all rewrites."""
+    vectors: Vectors
+    """Of the voted questions, shape (questions, dimensions)."""
+    metrics: dict[str, float]
+
+
+@dataclass
+class Progress:
+    """Counts for whoever watches."""
+
+    asked: int = 0
+    """Candidate questions received."""
+    candidates: int = 0
+    """Candidate questions asked for."""
+    unusable: int = 0
+    questions: int = 0
+    """Accepted by self-deduplication so far."""
+    rejected: int = 0
+    voted: int = 0
+    agreed: int = 0
+    """Votes that make the agreement cut."""
+    agreement: float = 0.0
+    """Sum over votes; divide by `voted`."""
+    tokens: int = 0
+
+
+Watch = Callable[[Progress], None]
+
+
+async def synthesise(
+    engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch
+) -> Synthesis:
+    """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too."""
+    known = len(memory)
+    stream = _Stream(engine, embed, grader, cfg, memory, watch)
+    async with asyncio.TaskGroup() as tasks:
+        await stream.run(tasks)
+    votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
+    order = np.argsort([question.index for question in memory.questions[known:]], kind="stable")
+    return Synthesis(votes, stream.rejected, memory.vectors[known:][order], stream.metrics(votes))
+
+
+class _Stream:
+    def __init__(
+        self, engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch
+    ) -> None:
+        self.engine = engine
+        self.embed = embed
+        self.grader = grader
+        self.cfg = cfg
+        self.memory = memory
+        self.watch = watch
+        self.progress = Progress(candidates=cfg.bait.questions)
+        self.rejected: list[Question] = []
+        self.solving: list[asyncio.Task[Vote]] = []
+        self.rewritten = 0
+        self.answers_cut = 0
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        wave = [tasks.create_task(self.invent(index)) for index in range(self.cfg.bait.questions)]
+        while wave:
+            wave = await self.commit(wave, tasks)
+
+    async def complete(self, request: Request) -> Completion:
+        completion = await self.engine.complete(request)
+        self.progress.tokens += completion.tokens
+        return completion
+
+    async def invent(self, index: int) -> Question | None:
+        cfg = self.cfg
+        request = bait_request(index, cfg.bait, cfg.round, cfg.seed)
+        text = read_question(await self.complete(request), cfg.bait.min_characters)
+        self.progress.asked += 1
+        self.progress.unusable += text is None
+        self.watch(self.progress)
+        if text is None:
+            return None
+        name = bait_name(index, cfg.bait)
+        identity = digest(cfg.round, index, text)
+        return Question(identity, text, cfg.round, index, bait=name, seed=request.seed)
+
+    async def rewrite(self, question: Question, neighbour: Question) -> Question | None:
+        cfg = self.cfg
+        request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait.max_tokens, cfg.round, cfg.seed)
+        text = read_question(await self.complete(request), cfg.bait.min_characters)
+        if text is None:
+            return None
+        identity, attempt = digest(cfg.round, question.index, text), question.rewrites + 1
+        return replace(question, id=identity, text=text, seed=request.seed, rewrites=attempt, parent=question.id)
+
+    async def commit(
+        self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup
+    ) -> list[asyncio.Task[Question | None]]:
+        """Decide a wave of candidates in request order; returns the rewrites of those that were too near."""
+        rewrites: list[asyncio.Task[Question | None]] = []
+        start = 0
+        while start < len(wave):
+            await wave[start]
+            end = start + 1
+            while end < len(wave) and end - start < BLOCK and wave[end].done():
+                end += 1
+            block = [question for task in wave[start:end] if (question := task.result()) is not None]
+            start = end
+            if not block:
+                continue
+            vectors = await asyncio.to_thread(self.embed, [question.text for question in block])
+            known = len(self.memory)
+            decisions = decide(block, vectors, self.memory, self.cfg.diversify.threshold)
+            accepted = self.memory.questions[known:]
+            for question, decision in zip(block, decisions, strict=True):
+                nearest = decision.neighbour.id if decision.neighbour else None
+                decided = replace(question, neighbour=nearest, similarity=decision.similarity)
+                if decision.accepted:
+                    place = known + accepted.index(question)
+                    self.memory.questions[place] = decided
+                    self.solving.append(tasks.create_task(self.solve(decided)))
+                    self.progress.questions += 1
+                elif question.rewrites < self.cfg.diversify.max_rewrites:
+                    assert decision.neighbour is not None
+                    rewrites.append(tasks.create_task(self.rewrite(question, decision.neighbour)))
+                    self.rewritten += 1
+                else:
+                    self.rejected.append(decided)
+                    self.progress.rejected += 1
+            self.watch(self.progress)
+        return rewrites
+
+    async def solve(self, question: Question) -> Vote:
+        """Ask until the vote is decided."""
+        answers: list[Answer] = []
+        classes: Sequence[int] = ()
+        while more := samples_to_ask(classes, self.cfg.consensus):
+            samples = range(len(answers), len(answers) + more)
+            answers += await asyncio.gather(*(self.answer(question, sample) for sample in samples))
+            finals = [answer.final for answer in answers]
+            classes = await asyncio.to_thread(self.grader.classes, finals)
+        decided = vote(question, answers, classes)
+        self.progress.voted += 1
+        self.progress.agreement += decided.agreement
+        self.progress.agreed += decided.winner is not None and decided.agreement >= self.cfg.consensus.min_agreement
+        self.watch(self.progress)
+        return decided
+
+    async def answer(self, question: Question, sample: int) -> Answer:
+        request = answer_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
+        completion = await self.complete(request)
+        self.answers_cut += completion.finish_reason == "length"
+        return read_answer(question, sample, request.seed, completion, self.cfg.task.answer_style)
+
+    def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
+        answers = sum(len(its.answers) for its in votes)
+        planned = len(votes) * self.cfg.consensus.samples
+        unanimous = [its for its in votes if its.winner is not None and its.votes == its.of]
+        return {
+            "candidates": self.progress.candidates,
+            "unusable": self.progress.unusable,
+            "rewrites": self.rewritten,
+            "near_duplicates": len(self.rejected),
+            "questions": len(votes),
+            "answers": answers,
+            "answers_saved": planned - answers,
+            "answers_cut": self.answers_cut,
+            "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
+            "agreement": _mean(its.agreement for its in votes),
+            "ties": sum(its.winner is None for its in votes),
+            "unanimous": len(unanimous),
+            "tokens": self.progress.tokens,
+            "graded_undecided": self.grader.undecided,
+        }
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return round(float(np.mean(numbers)), 6) if numbers else 0.0
