@@ -4,7 +4,6 @@ Source: majority voting over sampled answers is self-consistency (arXiv 2203.111
 to choose the training target. Asking adaptively is ours; it never changes which questions are kept or who wins.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -75,7 +74,8 @@ def samples_to_ask(classes: Sequence[int], cfg: ConsensusConfig) -> int:
         return samples // 2 + 1
     left = samples - asked
     _, leads, follows = standings(classes)
-    cut = math.ceil(cfg.min_agreement * samples - 1e-9)
+    # By division, as `Vote.agreement` is: 0.7 x 10 need not round to 7.
+    cut = next(votes for votes in range(samples + 1) if votes / samples >= cfg.min_agreement)
 
     def settled(more: int, for_leader: int) -> bool:
         """Whether the vote is decided after `more` samples of which `for_leader` back the leader, the rest silent."""

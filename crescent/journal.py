@@ -12,6 +12,7 @@ from typing import Self
 
 import msgspec
 
+from crescent.failpoint import failpoint
 from crescent.records import Completion, Request, digest, to_line
 from crescent.serving import Engine
 
@@ -40,7 +41,7 @@ class Journal:
                     if not line.endswith(b"\n"):
                         break
                     entry = decode(line)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     break
                 self.entries[entry.key] = entry
                 whole += len(line)
@@ -56,7 +57,10 @@ class Journal:
 
     def append(self, request: Request, completion: Completion) -> None:
         entry = Entry(request.key, digest(request), completion)
-        self._file.write(to_line(entry))
+        line = to_line(entry)
+        while line:  # a nearly full disk takes a part without complaint; the next write complains
+            line = line[self._file.write(line) :]
+        failpoint("journal.append")
         self.entries[request.key] = entry
 
     def __enter__(self) -> Self:

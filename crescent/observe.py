@@ -121,9 +121,11 @@ class PlainView:
 
     def __init__(self) -> None:
         self._last = 0.0
+        self._news = False
+        """Whether anything was done since the last round: a run that was finished before has nothing to tell."""
 
     def started(self, stage: str, resumed: bool) -> None:
-        self._last = time.monotonic()
+        self._last, self._news = time.monotonic(), True
         self.say(f"{stage}: {'continues' if resumed else 'starts'}")
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
@@ -136,7 +138,9 @@ class PlainView:
             self.say(f"{stage}: done in {seconds:.0f} s")
 
     def round_done(self, finished: Round) -> None:
-        self.say(f"round {finished.number}: {finished.verdict.action}: {finished.verdict.reason}")
+        if self._news:
+            self.say(f"round {finished.number}: {finished.verdict.action}: {finished.verdict.reason}")
+        self._news = False
 
     def say(self, line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)

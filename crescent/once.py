@@ -95,7 +95,7 @@ class Once:
                 return Foresight(False, "its manifest does not hold: will be made again")
             if manifest["made_from"]["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
-            return Foresight(True, "finished")
+            return Foresight(True, "same settings, manifest holds")
         if (self.root / f"{stage}.partial").exists():
             return Foresight(False, "interrupted: will be continued")
         return Foresight(False, "not made yet")

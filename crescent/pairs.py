@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crescent.config import ConsensusConfig, PairsConfig, TaskConfig, TrainPrompt
-from crescent.consensus import fill
+from crescent.consensus import fill, standings
 from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Vote, digest
 
@@ -35,9 +35,7 @@ def pair_of(decided: Vote, task: TaskConfig, cfg: PairsConfig) -> Pair:
 
 def winning_answers(decided: Vote) -> list[Answer]:
     """The answers in the winner's class, in sample order."""
-    leader = next(
-        its for answer, its in zip(decided.answers, decided.classes, strict=True) if answer.final == decided.winner
-    )
+    leader, _, _ = standings(decided.classes)
     return [answer for answer, its in zip(decided.answers, decided.classes, strict=True) if its == leader]
 
 
@@ -58,5 +56,6 @@ def _why_too_few(votes: Sequence[Vote], agreed: int, consensus: ConsensusConfig,
         hint = "most answers have no final answer: raise consensus.max_tokens or change task.answer_prompt"
     return (
         f"{agreed} of {len(votes)} questions have a winner with agreement >= {consensus.min_agreement}, and "
-        f"pairs.minimum={cfg.minimum} are needed to train ({ties} ties, {silent} of {len(finals)} answers silent); {hint}"
+        f"pairs.minimum={cfg.minimum} are needed to train "
+        f"({ties} ties, {silent} of {len(finals)} answers silent); {hint}"
     )

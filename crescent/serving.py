@@ -59,9 +59,7 @@ class Client:
         from openai import AsyncOpenAI
 
         self.model = model
-        self._replicas = [
-            AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls
-        ]
+        self._replicas = [AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._free = asyncio.Semaphore(concurrency)
 

@@ -6,6 +6,7 @@ function of.
 
 import asyncio
 import hashlib
+import importlib.util
 import json
 import shutil
 import sys
@@ -20,7 +21,6 @@ import msgspec
 import numpy as np
 
 from crescent import verdict
-from crescent.answers import Grader
 from crescent.config import (
     Child,
     Config,
@@ -36,6 +36,7 @@ from crescent.config import (
 )
 from crescent.diversify import Memory, open_embedder
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, RunLocked, SettingsChanged, TryAgain
+from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import check_model_folder
 from crescent.once import Once, StageObserver
@@ -344,9 +345,10 @@ def trainer_command(cfg: Config) -> list[str]:
         return [sys.executable, "-P", "-m", "crescent.fakes", "train"]
     if cfg.train.accelerate is None:
         return [sys.executable, "-P", "-m", "train"]
-    import train
-
-    named = Path(str(train.__path__[0])) / "accelerate" / f"{cfg.train.accelerate}.yaml"
+    package = importlib.util.find_spec("train")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    named = Path(package.submodule_search_locations[0]) / "accelerate" / f"{cfg.train.accelerate}.yaml"
     config = named if named.exists() else Path(cfg.train.accelerate)
     if not config.exists():
         raise BadConfig(f"train.accelerate={cfg.train.accelerate}: neither {named} nor a file of that path exists")

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crescent.answers import Grader
 from crescent.bait import bait_name, bait_request, read_question
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
 from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
 from crescent.diversify import Embed, Memory, Vectors, decide, rewrite_request
+from crescent.grading import Grader
 from crescent.records import Answer, Completion, Question, Request, Vote, digest
 from crescent.serving import Engine
 
-BLOCK = 256
-"""Candidates embedded and compared at once, at most."""
+BLOCK = 32
+"""Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class _Stream:
         cfg = self.cfg
         request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait.max_tokens, cfg.round, cfg.seed)
         text = read_question(await self.complete(request), cfg.bait.min_characters)
+        self.progress.unusable += text is None
         if text is None:
             return None
         identity, attempt = digest(cfg.round, question.index, text), question.rewrites + 1
@@ -137,14 +138,8 @@ class _Stream:
     ) -> list[asyncio.Task[Question | None]]:
         """Decide a wave of candidates in request order; returns the rewrites of those that were too near."""
         rewrites: list[asyncio.Task[Question | None]] = []
-        start = 0
-        while start < len(wave):
-            await wave[start]
-            end = start + 1
-            while end < len(wave) and end - start < BLOCK and wave[end].done():
-                end += 1
-            block = [question for task in wave[start:end] if (question := task.result()) is not None]
-            start = end
+        for start in range(0, len(wave), BLOCK):
+            block = [question for task in wave[start : start + BLOCK] if (question := await task) is not None]
             if not block:
                 continue
             vectors = await asyncio.to_thread(self.embed, [question.text for question in block])

@@ -1,0 +1,101 @@
+"""Labelled problems, from a folder, from the Hugging Face hub, or generated.
+
+Dev and test never share a question. GSM8K brings its own splits: dev is its train set. Everything else is divided by
+`half`, a hash of the question's own letters, so that the two stay apart whatever the seeds, sizes and options are.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crescent.config import BenchmarkConfig, Source, Split
+from crescent.errors import BadConfig, DataSaysNo, Missing
+from crescent.records import Item, digest
+from eval.benchmarks import generated, word_problems
+from eval.benchmarks.word_problems import Row
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The chosen items, and what was passed over to get them."""
+
+    items: tuple[Item, ...]
+    unusable: int
+    """Rows without one reference answer that a response can be compared with."""
+    duplicates: int
+    """Rows whose question stood there before."""
+
+
+def load(name: str, config: BenchmarkConfig, data: str | None) -> list[Item]:
+    """The items of one benchmark; equal settings give equal items in equal order.
+
+    Args:
+        data: Folder with local copies (`eval.data`); by default the one CRESCENT_DATA names, else the hub is asked.
+
+    Raises:
+        BadConfig: an unknown family or option, or more items asked for than there are.
+        Missing: neither the folder nor the hub has it; the message says where to put it.
+        DataSaysNo: it is there and holds nothing that can be used.
+    """
+    return list(read(name, config, data).items)
+
+
+def read(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
+    """Like `load`, with the counts of what was left out."""
+    if config.source is Source.reasoning_gym:
+        found = collect(name, config, generated.draw(name, config), enough=config.items)
+    else:
+        found = collect(name, config, word_problems.rows(name, config, data_folder(data)))
+    there = len(found.items)
+    left_out = f"{found.unusable} rows without a usable answer and {found.duplicates} duplicates are left out"
+    what = f"{config.source.value} {config.family or ''}".strip() + f" ({config.split.value})"
+    if there == 0:
+        raise DataSaysNo(f"eval.benchmarks.{name}: {what} has no usable item; {left_out}")
+    if config.items is not None and config.items > there:
+        way_out = f"{left_out}; set items={there} or less"
+        if config.source is Source.reasoning_gym:
+            way_out += ", or options that allow more different questions"
+        raise BadConfig(f"eval.benchmarks.{name}.items={config.items}: {what} has only {there} unique items; {way_out}")
+    return Benchmark(choose(found.items, config.items, config.seed), found.unusable, found.duplicates)
+
+
+def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int | None = None) -> Benchmark:
+    """Items made from the rows of this split, first come first kept, until there are `enough`."""
+    divided = config.source is not Source.gsm8k
+    items: dict[str, Item] = {}
+    unusable = duplicates = 0
+    for question, target in rows:
+        if divided and half(question) is not config.split:
+            continue
+        item_id = digest(config.source.value, question)
+        if target is None or not question.strip():
+            unusable += 1
+        elif item_id in items:
+            duplicates += 1
+        else:
+            items[item_id] = Item(item_id, name, question, target)
+        if len(items) == enough:
+            break
+    return Benchmark(tuple(items.values()), unusable, duplicates)
+
+
+def half(question: str) -> Split:
+    """Which split a question belongs to. Spaces and case do not count: MAWPS has the same problem in several parts."""
+    return (Split.dev, Split.test)[int(digest("split", "".join(question.split()).casefold()), 16) % 2]
+
+
+def choose(items: tuple[Item, ...], count: int | None, seed: int) -> tuple[Item, ...]:
+    """A seeded choice in the order of `items`. A larger one contains the smaller one, and new rows move few items."""
+    ranked = sorted(items, key=lambda item: digest(seed, "choice", item.id))
+    chosen = {item.id for item in ranked[:count]}
+    return tuple(item for item in items if item.id in chosen)
+
+
+def data_folder(data: str | None) -> Path | None:
+    """The folder with local copies, `None` when nobody named one."""
+    named = data or os.environ.get("CRESCENT_DATA")
+    if named and not Path(named).is_dir():
+        key = "eval.data" if data else "CRESCENT_DATA"
+        raise Missing(f"{key}={named}: no such folder; unset it to use the Hugging Face hub")
+    return Path(named) if named else None

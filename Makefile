@@ -1,0 +1,31 @@
+# make quickstart   set up and run the loop on a small real model: about ten minutes on two cores after the download
+# make test         set up and run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: install quickstart test check
+
+install: .venv/installed
+
+# torch's CPU build is looked for where pip is configured to look, then in PyTorch's own wheel index.
+.venv/installed: requirements-cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "crescent needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps '$(TORCH)' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cpu.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+quickstart: install
+	$(BIN)/python -m crescent.loop +experiment=quickstart
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -1,0 +1,176 @@
+"""`mode=plan`: what a run would do and cost, without starting anything heavy."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from crescent.config import Child, Config, Dtype, EngineKind, Gate, Split, WhileTraining
+from crescent.model_folder import count_parameters
+from crescent.once import Foresight, Once
+from crescent.stages import PACKAGED, is_local, stage_settings
+from crescent.verdict import minimum_detectable_gain
+
+GIB = 1 << 30
+ENGINE_OVERHEAD_GIB = 2.0
+"""Measured for vLLM's CPU build beside weights and cache."""
+TRAINER_OVERHEAD_GIB = 2.0
+"""Libraries and activations of a small micro batch; long sequences need more."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Requests of one kind in one round, and the most tokens they can generate."""
+
+    what: str
+    least: int
+    most: int
+    tokens_each: int
+
+
+def show_plan(cfg: Config) -> None:
+    """Print the plan."""
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    root = Path(cfg.run.root) / cfg.run.name
+    console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
+    console.print(stages_table(cfg, root))
+    console.print(requests_table(cfg))
+    for line in [*verdict_lines(cfg), *machine_lines(cfg, root)]:
+        console.print(line)
+
+
+def planned_stages(cfg: Config) -> list[tuple[str, str]]:
+    """Names of all stages in order, each with its kind."""
+    rounds = range(1, cfg.run.rounds + 1)
+    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
+    return [("base/eval", "eval"), *((f"round-{number}/{kind}", kind) for number in rounds for kind in kinds)]
+
+
+def stages_table(cfg: Config, root: Path) -> Table:
+    table = Table("stage", "finished", "why", title="stages", title_justify="left")
+    once = Once(root, _Silent())
+    redoing = False
+    for stage, kind in planned_stages(cfg):
+        redoing = redoing or stage == cfg.run.redo
+        seen = once.foresee(stage, stage_settings(cfg, kind))
+        if redoing and seen.hit:
+            seen = Foresight(False, f"set aside by run.redo={cfg.run.redo}")
+        table.add_row(stage, "yes" if seen.hit else "no", seen.why)
+    return table
+
+
+def expected_requests(cfg: Config) -> list[Expected]:
+    """What a round asks of the engine."""
+    asked, samples = cfg.bait.questions, cfg.consensus.samples
+    first = samples // 2 + 1 if cfg.consensus.adaptive else samples
+    items = [benchmark.items for benchmark in cfg.eval.benchmarks.values()]
+    known = sum(count for count in items if count is not None)
+    return [
+        Expected("questions", asked, asked, cfg.bait.max_tokens),
+        Expected("rewrites", 0, asked * cfg.diversify.max_rewrites, cfg.bait.max_tokens),
+        Expected("answers", 0, asked * samples, cfg.consensus.max_tokens),
+        Expected(
+            f"answers, if every question is kept and K={samples} settles early",
+            asked * first,
+            asked * first,
+            cfg.consensus.max_tokens,
+        ),
+        Expected(
+            "benchmark items" + (" (and all of those without a limit)" if None in items else ""),
+            known,
+            known,
+            cfg.eval.max_tokens,
+        ),
+    ]
+
+
+def requests_table(cfg: Config) -> Table:
+    table = Table(title=f"requests of each of {cfg.run.rounds} rounds", title_justify="left")
+    for column in ("what", "requests", "tokens, at most"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for its in expected_requests(cfg):
+        count = f"{its.most:,}" if its.least == its.most else f"{its.least:,} to {its.most:,}"
+        table.add_row(its.what, count, f"{its.most * its.tokens_each:,}")
+    return table
+
+
+def verdict_lines(cfg: Config) -> list[str]:
+    """What the deciding benchmarks can show."""
+    deciding = {name: its.items for name, its in cfg.eval.benchmarks.items() if its.split is Split.dev}
+    if not deciding or None in deciding.values():
+        return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}"]
+    items = sum(count for count in deciding.values() if count is not None)
+    gain = minimum_detectable_gain(items, cfg.verdict.alpha)
+    lines = [
+        f"verdict     gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}: a gain of "
+        f"{100 * gain:.1f} points is found with 80 % power at p <= {cfg.verdict.alpha:g} "
+        "(if a fifth of the items change)"
+    ]
+    if cfg.verdict.gate is Gate.significant and gain > 0.1:
+        lines.append(
+            "            that is a lot: raise eval.benchmarks.<name>.items, or expect most children to be rolled back"
+        )
+    return lines
+
+
+def machine_lines(cfg: Config, root: Path) -> list[str]:
+    """Disk and memory: what is needed and what is there."""
+    parameters = model_parameters(cfg)
+    if parameters is None:
+        return ["machine     model.parameters_b is not known: set it to see disk and memory"]
+    each = 4 if cfg.model.dtype is Dtype.float32 else 2
+    weights = parameters * each / GIB
+    merged = weights if cfg.serving.child is not Child.adapter else 0.0
+    disk = cfg.run.rounds * (merged + 0.1 * weights)
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GIB
+    lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
+    gpu = gpu_memory_gib()
+    if gpu:
+        room = gpu * cfg.serving.memory_share * cfg.serving.tensor_parallel
+        lines.append(
+            f"GPU         {weights:.1f} GiB of weights in {room:.1f} GiB for the engine: {_fits(weights * 1.1, room)}"
+        )
+        return lines
+    engine = weights + cfg.serving.cpu_cache_gib + ENGINE_OVERHEAD_GIB
+    trainer = 2 * weights + TRAINER_OVERHEAD_GIB
+    both = engine + trainer if cfg.serving.while_training is WhileTraining.keep else max(engine, trainer)
+    have = psutil.virtual_memory().available / GIB
+    lines.append(f"memory      about {both:.1f} GiB (no GPU seen), {have:.1f} GiB available: {_fits(both, have)}")
+    if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:
+        lines.append("            a model of this size wants a GPU: this machine shows none (nvidia-smi)")
+    return lines
+
+
+def model_parameters(cfg: Config) -> float | None:
+    """Parameters of the model, from the config or from a local folder's weights."""
+    if cfg.model.parameters_b is not None:
+        return cfg.model.parameters_b * 1e9
+    path = cfg.model.path
+    if not path.startswith(PACKAGED) and is_local(path) and Path(path).is_dir():
+        return float(count_parameters(Path(path)))
+    return None
+
+
+def gpu_memory_gib() -> float | None:
+    """Memory of the first GPU, as nvidia-smi says; `None` without one."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    lines = answer.stdout.split()
+    return float(lines[0]) / 1024 if answer.returncode == 0 and lines else None
+
+
+def _fits(needed: float, there: float) -> str:
+    return "fits" if needed <= there else "DOES NOT FIT"
+
+
+class _Silent:
+    def started(self, stage: str, resumed: bool) -> None: ...
+
+    def finished(self, stage: str, metrics: object, seconds: float, fresh: bool) -> None: ...

@@ -1,0 +1,262 @@
+"""Evaluation with an engine of ten lines, and its door against a server of thirty."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crescent.config import AnswerStyle, BenchmarkConfig, EvalConfig, EvalJob, Source, Split, TaskConfig, write_job
+from crescent.journal import Journal, Journaled
+from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
+from eval.evaluate import evaluate, progress, read_final
+
+SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})
+TASK = TaskConfig(answer_prompt="{question}\nEnd with #### and the number.", answer_style=AnswerStyle.number)
+
+
+def sums(count: int, benchmark: str = "dev") -> list[Item]:
+    return [Item(f"{benchmark}-{n}", benchmark, f"What is {n} + 1?", str(n + 1)) for n in range(count)]
+
+
+class Adder:
+    """Answers `What is 3 + 1?`; numbers it is told to fail on it gets wrong, cuts short, or does not answer at all."""
+
+    def __init__(self, wrong: tuple[int, ...] = (), cut: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> None:
+        self.wrong, self.cut, self.silent = wrong, cut, silent
+        self.asked: list[Request] = []
+        self.dies_after = 10**9
+
+    async def complete(self, request: Request) -> Completion:
+        await asyncio.sleep(0)
+        if len(self.asked) >= self.dies_after:
+            raise ConnectionError("the engine is dead")
+        self.asked.append(request)
+        n = int(re.findall(r"What is (\d+)", request.prompt)[0])
+        if n in self.silent:
+            return Completion("I would rather not say.", "stop", 5)
+        if n in self.cut:
+            return Completion(f"Well, {n} plus {n + 1}", "length", 5)
+        return Completion(f"#### {n + 1 + (n in self.wrong)}", "stop", 5)
+
+
+def evaluated(engine: Any, items: list[Item], config: EvalConfig = SUMS) -> tuple[list[Response], list[Score]]:
+    return asyncio.run(evaluate(engine, items, config, TASK, lambda a, b: a == b, seed=7))
+
+
+def test_every_item_is_asked_once_greedily_with_a_seed_of_its_own() -> None:
+    engine = Adder()
+    evaluated(engine, sums(5) + sums(5, "test"))
+    assert len({request.key for request in engine.asked}) == len(engine.asked) == 10
+    assert {request.temperature for request in engine.asked} == {0.0}
+    by_key = {request.key: request for request in engine.asked}
+    assert by_key["eval/dev/dev-3"].seed == request_seed(7, "eval", "dev-3")
+    assert by_key["eval/dev/dev-3"].prompt == "What is 3 + 1?\nEnd with #### and the number."
+
+
+def test_responses_come_in_the_order_of_the_items_whoever_finishes_first() -> None:
+    class SlowStarter(Adder):
+        async def complete(self, request: Request) -> Completion:
+            await asyncio.sleep(0.05 if "What is 0" in request.prompt else 0)
+            return await super().complete(request)
+
+    items = sums(6) + sums(4, "test")
+    responses, scores = evaluated(SlowStarter(), items)
+    assert [response.item for response in responses] == [item.id for item in items]
+    assert [(score.benchmark, score.total, score.decides) for score in scores] == [("dev", 6, True), ("test", 4, False)]
+
+
+def test_unparsed_responses_are_wrong_and_counted_apart() -> None:
+    responses, scores = evaluated(Adder(wrong=(1, 2), cut=(3,), silent=(4,)), sums(10))
+    assert (scores[0].correct, scores[0].unparsed, scores[0].total) == (6, 2, 10)
+    assert [response.final for response in responses[:6]] == ["1", "3", "4", None, None, "6"]
+    assert [response.correct for response in responses[:6]] == [True, False, False, False, False, True]
+    assert scores[0].low < 0.6 < scores[0].high
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        ("3 + 4 = 7, and then 7 + 2", None),
+        ("#### 7\n\nNow another question: what is 5 + 5? It is 1", "7"),
+        ("The answer is 7. The answer is 7. The answer is", "7"),
+        ("Let me add. The answer is 12", None),
+        ("So \\boxed{7} is what we wanted, and 8", "7"),
+        ("#### Step 1: add 3 and 4 to get 7", None),
+        ("It is $x = 7$ and then", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("style", list(AnswerStyle))
+def test_a_response_that_was_cut_counts_only_with_a_finished_marked_answer(
+    text: str, final: str | None, style: AnswerStyle
+) -> None:
+    assert read_final(Completion(text, "length", 9), style) == final
+
+
+def test_a_refused_request_is_unparsed_whatever_its_message_says() -> None:
+    assert read_final(Completion("maximum context is 4096", "error", 0), AnswerStyle.number) is None
+
+
+def test_braces_in_a_question_stay_braces_and_those_of_the_template_are_escapes() -> None:
+    engine = Adder()
+    hostile = Item("h", "dev", "What is 1 + {0.__class__} {question} }} {{", "1")
+    prompt = "Use {{x}}. {question}"
+    evaluated(engine, [hostile], EvalConfig(benchmarks={"dev": BenchmarkConfig(prompt=prompt)}))
+    assert engine.asked[0].prompt == "Use {x}. What is 1 + {0.__class__} {question} }} {{"
+
+
+def test_an_interrupted_evaluation_asks_no_item_twice(tmp_path: Path) -> None:
+    items = sums(30)
+    dying = Adder()
+    dying.dies_after = 12
+    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ConnectionError, match="the engine is dead"):
+        evaluated(Journaled(dying, journal), items)
+    healthy = Adder()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        resumed = evaluated(Journaled(healthy, journal), items)
+    asked_before, asked_after = ({request.key for request in engine.asked} for engine in (dying, healthy))
+    assert len(dying.asked) == 12
+    assert len(healthy.asked) == 18
+    assert not asked_before & asked_after
+    assert resumed == evaluated(Adder(), items)
+
+
+def test_after_a_failure_nothing_is_asked_any_more() -> None:
+    class Counting(Adder):
+        under_way = 0
+
+        async def complete(self, request: Request) -> Completion:
+            if "What is 0 " in request.prompt:
+                raise ConnectionError("dead")
+            self.under_way += 1
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.under_way -= 1
+            raise AssertionError("nobody waited for this")
+
+    engine = Counting()
+    with pytest.raises(ConnectionError):
+        evaluated(engine, sums(5))
+    assert engine.under_way == 0
+
+
+def test_progress_is_told_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
+    report = progress(tmp_path / "progress.jsonl", total=1000)
+    for done in range(1, 1001):
+        report(done)
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert lines[0] == {"done": 1, "total": 1000}
+    assert lines[-1] == {"done": 1000, "total": 1000}
+    assert len(lines) < 10
+
+
+class Endpoint:
+    """An OpenAI-compatible server around the sums; counts its requests."""
+
+    def __init__(self) -> None:
+        endpoint = self
+        self.requests = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                n = int(re.findall(r"(\d+) figs", body["messages"][0]["content"])[0])
+                endpoint.requests += 1
+                message = {"role": "assistant", "content": f"#### {n}"}
+                reply = {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": body["model"],
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+                }
+                payload = json.dumps(reply).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    thread = threading.Thread(target=endpoint.server.serve_forever, daemon=True)
+    thread.start()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+    thread.join()
+
+
+def door(job: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-P", "-m", "eval", str(job)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def svamp_job(folder: Path, endpoint: Endpoint) -> EvalJob:
+    problems = [{"Body": f"Bo had {n} figs.", "Question": "How many?", "Answer": float(n)} for n in range(40)]
+    (folder / "data" / "svamp").mkdir(parents=True)
+    (folder / "data" / "svamp" / "SVAMP.json").write_text(json.dumps(problems))
+    benchmarks = {
+        "svamp_dev": BenchmarkConfig(source=Source.svamp, items=10),
+        "svamp_test": BenchmarkConfig(source=Source.svamp, items=5, split=Split.test),
+    }
+    config = EvalConfig(benchmarks=benchmarks, data=str(folder / "data"))
+    return EvalJob(eval=config, task=TASK, urls=[endpoint.url], model="fake", output=str(folder / "out"))
+
+
+def test_the_door_writes_responses_scores_and_counts_and_asks_nothing_the_second_time(
+    tmp_path: Path, endpoint: Endpoint
+) -> None:
+    write_job(tmp_path / "job.yaml", svamp_job(tmp_path, endpoint))
+    first = door(tmp_path / "job.yaml")
+    assert first.returncode == 0, first.stderr
+    assert endpoint.requests == 15
+    out = tmp_path / "out"
+    responses = read_lines(out / "responses.jsonl", Response)
+    assert [response.benchmark for response in responses] == ["svamp_dev"] * 10 + ["svamp_test"] * 5
+    assert all(response.correct for response in responses)
+    scores = json.loads((out / "scores.json").read_text())
+    assert [(one["benchmark"], one["correct"], one["total"], one["decides"]) for one in scores] == [
+        ("svamp_dev", 10, 10, True),
+        ("svamp_test", 5, 5, False),
+    ]
+    assert json.loads((out / "benchmarks.json").read_text())["svamp_dev"]["items"] == 10
+    assert json.loads((out / "progress.jsonl").read_text().splitlines()[-1]) == {"done": 15, "total": 15}
+    assert not (out / "journal.jsonl").exists()
+    second = door(tmp_path / "job.yaml")
+    assert (second.returncode, second.stdout, endpoint.requests) == (0, first.stdout, 15)
+    assert "svamp_dev" in second.stdout
+
+
+def test_the_door_shows_errors_without_a_traceback(tmp_path: Path, endpoint: Endpoint) -> None:
+    missing = door(tmp_path / "nowhere.yaml")
+    assert missing.returncode == 2
+    assert "no such job file" in missing.stderr
+    job = svamp_job(tmp_path, endpoint)
+    job.eval.benchmarks["gsm8k"] = BenchmarkConfig()
+    write_job(tmp_path / "job.yaml", job)
+    offline = door(tmp_path / "job.yaml")
+    assert offline.returncode == 69
+    assert "gsm8k/train.jsonl" in offline.stderr
+    assert "Traceback" not in missing.stderr + offline.stderr
+    assert endpoint.requests == 0

@@ -1,0 +1,237 @@
+"""The whole loop over real processes, with the fake engine and the fake trainer in place of the heavy ones."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crescent.once import tree_digest
+from crescent.records import Question, Verdict, Vote, read_lines
+
+CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark of sums in SVAMP's format: quicker to load than a generator of a hundred families."""
+    folder = tmp_path_factory.mktemp("data")
+    dice = random.Random(0)
+    rows = []
+    for number in range(120):
+        first, second = dice.randrange(10, 90), dice.randrange(10, 90)
+        question = {"ID": f"sum-{number}", "Body": f"Shelf {number}.", "Question": f"What is {first} + {second}?"}
+        rows.append({**question, "Answer": float(first + second), "Equation": "", "Type": "Addition"})
+    (folder / "svamp").mkdir()
+    (folder / "svamp" / "SVAMP.json").write_text(json.dumps(rows))
+    return folder
+
+
+class Run:
+    """One smoke run in a folder of its own; the same command can be given again and again."""
+
+    def __init__(self, root: Path, data: Path, *overrides: str) -> None:
+        self.folder = root / "smoke"
+        self.mark = f"mark-{root}"
+        benchmark = ["eval.benchmarks.sums_dev.source=svamp", "eval.benchmarks.sums_dev.items=null"]
+        self.arguments = [f"run.root={root}", *benchmark, *overrides]
+        self.environment = {**os.environ, "CRESCENT_DATA": str(data), "CRESCENT_TEST_MARK": self.mark}
+
+    def start(self, *overrides: str, failpoint: str = "") -> "subprocess.Popen[str]":
+        environment = {**self.environment, "CRESCENT_FAILPOINT": failpoint}
+        # Hydra wants its own flags first.
+        flags = [its for its in overrides if its.startswith("-")]
+        settings = [its for its in overrides if its not in flags]
+        command = [*CRESCENT[:4], *flags, *CRESCENT[4:], *self.arguments, *settings]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *overrides: str, failpoint: str = "") -> "subprocess.CompletedProcess[str]":
+        process = self.start(*overrides, failpoint=failpoint)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that this run started."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("CRESCENT_TEST_MARK") == self.mark and process.status() != "zombie":
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def leaves_nothing_running(self) -> bool:
+        deadline = time.monotonic() + 10
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return not self.processes()
+
+    def metrics(self) -> list[tuple[str, int]]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [(entry["stage"], entry["round"]) for entry in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(tmp_path_factory.mktemp("undisturbed"), data)
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    assert run.leaves_nothing_running()
+    return run
+
+
+def test_two_rounds_end_with_a_table_and_where_everything_lies(undisturbed: Run) -> None:
+    ended = undisturbed()
+    for part in ("rounds", "sums_dev", "accept", "best checkpoint", "metrics.jsonl", "next:"):
+        assert part in ended.stdout
+    assert undisturbed.metrics() == [
+        ("base/eval", 0),
+        *[(f"round-{n}/{stage}", n) for n in (1, 2) for stage in ("synthesis", "pairs", "train", "eval", "verdict")],
+    ]
+
+
+def test_the_second_round_is_asked_by_the_first_rounds_child(undisturbed: Run) -> None:
+    made_from = [
+        json.loads((undisturbed.folder / f"round-{number}" / stage / "manifest.json").read_text())
+        for number, stage in ((1, "train"), (2, "synthesis"))
+    ]
+    assert made_from[1]["made_from"]["inputs"]["parent"] == made_from[0]["digest"]
+    first, second = (
+        [vote.agreement for vote in read_lines(undisturbed.folder / f"round-{n}/synthesis/votes.jsonl", Vote)]
+        for n in (1, 2)
+    )
+    assert sum(second) / len(second) > sum(first) / len(first), "the child's higher skill shows in its own answers"
+
+
+def test_running_again_does_nothing_and_prints_the_same_table(undisturbed: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("manifest.json")}
+    log = (undisturbed.folder / "logs" / "server.log").stat().st_mtime_ns
+    first, second = undisturbed(), undisturbed()
+    assert first.returncode == second.returncode == 0
+    assert first.stdout == second.stdout
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("manifest.json")} == before
+    assert (undisturbed.folder / "logs" / "server.log").stat().st_mtime_ns == log
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "exit_code"),
+    [
+        ("journal.append:30=kill9", (-signal.SIGKILL, 1)),
+        ("journal.append:70=kill9", (-signal.SIGKILL, 1)),
+        ("once.manifest:4=kill9", (-signal.SIGKILL,)),
+        ("once.rename:2=kill9", (-signal.SIGKILL,)),
+        ("once.committed:6=kill9", (-signal.SIGKILL,)),
+        ("trainer.end=kill9", (1,)),
+        ("journal.append:70=term", (75,)),
+        ("once.manifest:5=enospc", (75,)),
+    ],
+)
+def test_a_disturbed_run_ends_like_an_undisturbed_one(
+    failpoint: str, exit_code: tuple[int, ...], undisturbed: Run, data: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, data)
+    broken = run(failpoint=failpoint)
+    assert broken.returncode in exit_code, broken.stderr
+    assert run.leaves_nothing_running()
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert tree_digest(run.folder) == tree_digest(undisturbed.folder)
+    assert run.metrics() == undisturbed.metrics()
+    assert "continues" in again.stdout or "once." in failpoint
+
+
+def test_an_interrupted_synthesis_asks_for_nothing_twice(data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, data, "eval.benchmarks.sums_dev.items=10")
+    run(failpoint="journal.append:40=kill9")
+    journal = run.folder / "round-1" / "synthesis.partial" / "journal.jsonl"
+    kept = journal.read_bytes()
+    assert kept.count(b"\n") == 40
+    run(failpoint="journal.append:41=kill9")
+    assert journal.read_bytes().startswith(kept)
+    assert journal.read_bytes().count(b"\n") == 81
+
+
+def test_changed_settings_are_refused_and_more_rounds_are_not(undisturbed: Run) -> None:
+    refused = undisturbed("consensus.samples=4")
+    assert refused.returncode == 3
+    assert "consensus.samples: 8 → 4" in refused.stderr
+    assert "run.redo=round-1/synthesis" in refused.stderr
+    assert undisturbed("tracking.project=other", "launch.grace_s=1").returncode == 0
+    planned = undisturbed("run.rounds=3", "mode=plan")
+    assert planned.stdout.count("same settings, manifest holds") == 11
+    assert planned.stdout.count("not made yet") == 5
+
+
+def test_a_second_supervisor_is_refused_and_told_who_holds_the_run(data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, data)
+    first = run.start()
+    holder = run.folder / "supervisor.json"
+    while not (holder.exists() and holder.read_text()):
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = run()
+    assert second.returncode == 4
+    assert f"process {first.pid} " in second.stderr
+    first.terminate()
+    first.communicate(timeout=60)
+    assert first.returncode == 75
+    assert run.leaves_nothing_running()
+
+
+def test_a_round_without_enough_pairs_stops_with_65_and_says_why(data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, data)
+    ended = run("pairs.minimum=1000")
+    assert ended.returncode == 65
+    assert "pairs.minimum=1000" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (run.folder / "round-1" / "synthesis" / "manifest.json").exists()
+
+
+def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(data: Path, tmp_path: Path) -> None:
+    run = Run(
+        tmp_path, data, "model.path=fake:0.05", "verdict.patience=1", "run.rounds=3", "consensus.min_agreement=0.3"
+    )
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0] for n in (1, 2)]
+    assert [its.action for its in verdicts] == ["roll back", "stop"]
+    assert verdicts[1].parent == "smoke-base"
+    assert not (run.folder / "round-3").exists()
+    assert "the base itself" in ended.stdout
+
+
+def test_merged_weights_and_restarts_serve_the_same_child(undisturbed: Run, data: Path, tmp_path: Path) -> None:
+    outcomes = []
+    for way in ("reload", "restart"):
+        run = Run(tmp_path / way, data, f"serving.child={way}", "serving.while_training=stop")
+        assert run().returncode == 0
+        votes = read_lines(run.folder / "round-2" / "synthesis" / "votes.jsonl", Vote)
+        outcomes.append([(vote.question.text, vote.winner) for vote in votes])
+    adapter = read_lines(undisturbed.folder / "round-2" / "synthesis" / "votes.jsonl", Vote)
+    assert outcomes == [[(vote.question.text, vote.winner) for vote in adapter]] * 2
+
+
+def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
+    texts = [
+        vote.question.text
+        for number in (1, 2)
+        for vote in read_lines(undisturbed.folder / f"round-{number}/synthesis/votes.jsonl", Vote)
+    ]
+    assert len(texts) == len(set(texts))
+    rejected = read_lines(undisturbed.folder / "round-2/synthesis/rejected.jsonl", Question)
+    assert all(question.similarity is not None and question.similarity >= 0.94 for question in rejected)
+
+
+def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, data, "run.rounds=1")
+    swept = run("-m", "run.seed=1,2")
+    assert swept.returncode == 0, swept.stderr
+    for seed in (1, 2):
+        assert (tmp_path / f"smoke-rounds-1-seed-{seed}" / "round-1" / "verdict" / "manifest.json").exists()

@@ -1,0 +1,161 @@
+"""A stage runs once, whatever is killed, torn or changed in between."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from crescent.errors import SettingsChanged
+from crescent.failpoint import failpoint
+from crescent.once import MANIFEST, Once, seal, tree_digest, verified_manifest
+
+PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
+
+
+class Listener:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self.heard.append((stage, "resumed" if resumed else "started"))
+
+    def finished(self, stage: str, metrics: Mapping[str, float], seconds: float, fresh: bool) -> None:
+        self.heard.append((stage, "made" if fresh else "found"))
+
+
+def count_to(number: int, folder: Path) -> Mapping[str, float]:
+    """A stage of two steps that keeps what it has."""
+    for step in range(number):
+        if not (folder / f"{step}.txt").exists():
+            (folder / f"{step}.txt").write_text(str(step))
+        failpoint("work.half")
+    return {"steps": number}
+
+
+def pipeline(root: Path, listener: Listener, first: int = 2, redo: str | None = None) -> str:
+    """Two stages, the second a function of the first."""
+    once = Once(root, listener, redo)
+    one = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
+    once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": one.digest})
+    return tree_digest(root)
+
+
+def killed(root: Path, wanted: str) -> None:
+    """Run the pipeline in a process that dies at a failpoint."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ["CRESCENT_FAILPOINT"] = f"{wanted}=kill9"
+        pipeline(root, Listener())
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_a_finished_stage_is_found_and_not_made_again(tmp_path: Path) -> None:
+    listener = Listener()
+    assert pipeline(tmp_path, listener) == pipeline(tmp_path, listener)
+    assert [what for _, what in listener.heard] == ["started", "made", "started", "made", "found", "found"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("hit", [1, 2])
+def test_a_run_killed_anywhere_ends_like_one_that_was_not(place: str, hit: int, tmp_path: Path) -> None:
+    reference = pipeline(tmp_path / "undisturbed", Listener())
+    killed(tmp_path / "disturbed", f"{place}:{hit}")
+    assert pipeline(tmp_path / "disturbed", Listener()) == reference
+    assert not list((tmp_path / "disturbed").rglob("*.partial"))
+
+
+def test_an_interrupted_stage_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    killed(tmp_path, "work.half:2")
+    listener = Listener()
+    pipeline(tmp_path, listener)
+    assert listener.heard[0] == ("a/one", "resumed")
+
+
+def test_changed_settings_are_refused_with_the_difference_and_both_ways_out(tmp_path: Path) -> None:
+    before = pipeline(tmp_path, Listener())
+    with pytest.raises(SettingsChanged) as refused:
+        pipeline(tmp_path, Listener(), first=4)
+    for part in ("a/one", "count.to: 2 → 4", "run.name=", "run.redo=a/one"):
+        assert part in str(refused.value)
+    assert tree_digest(tmp_path) == before
+
+
+def test_redo_sets_a_stage_and_all_later_ones_aside(tmp_path: Path) -> None:
+    pipeline(tmp_path, Listener())
+    listener = Listener()
+    pipeline(tmp_path, listener, first=4, redo="a/one")
+    assert [what for _, what in listener.heard] == ["started", "made", "started", "made"]
+    assert (tmp_path / "set-aside" / "a-one-1" / MANIFEST).exists()
+    assert (tmp_path / "set-aside" / "a-two-1" / MANIFEST).exists()
+
+
+def flip(path: Path) -> None:
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+def edit(path: Path) -> None:
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["steps"] = 99
+    del manifest["made_from"]
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "1.txt"),
+        lambda folder: (folder / "1.txt").unlink(),
+        lambda folder: (folder / "1.txt").write_bytes(b""),
+        lambda folder: (folder / "stray.txt").write_text("x"),
+        lambda folder: (folder / MANIFEST).unlink(),
+        lambda folder: (folder / MANIFEST).write_text("{"),
+        lambda folder: edit(folder / MANIFEST),
+    ],
+    ids=["flipped", "missing", "emptied", "added", "no manifest", "torn manifest", "edited manifest"],
+)
+def test_a_damaged_stage_is_set_aside_and_made_again(damage: object, tmp_path: Path) -> None:
+    reference = pipeline(tmp_path, Listener())
+    assert callable(damage)
+    damage(tmp_path / "a" / "one")
+    assert verified_manifest(tmp_path / "a" / "one") is None
+    listener = Listener()
+    assert pipeline(tmp_path, listener) == reference
+    assert listener.heard[:3] == [("a/one", "started"), ("a/one", "made"), ("a/two", "found")]
+    assert (tmp_path / "set-aside" / "a-one-1").exists()
+
+
+def test_a_partial_folder_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+    killed(tmp_path, "work.half:1")
+    listener = Listener()
+    pipeline(tmp_path, listener, first=1)
+    assert listener.heard[0] == ("a/one", "started")
+    assert (tmp_path / "set-aside" / "a-one.partial-1" / "0.txt").exists()
+
+
+def test_what_took_time_is_no_part_of_the_digest(tmp_path: Path) -> None:
+    for name, seconds in (("slow", 9.0), ("fast", 0.1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").write_text("x")
+        seal(tmp_path / name, {"seconds": seconds})
+    digests = {json.loads((tmp_path / name / MANIFEST).read_text())["digest"] for name in ("slow", "fast")}
+    assert len(digests) == 1
+
+
+def test_a_full_disk_leaves_finished_work_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRESCENT_FAILPOINT", "work.half:3=enospc")
+    failpoint.__globals__["_passed"].clear()
+    with pytest.raises(OSError, match="No space left"):
+        pipeline(tmp_path, Listener())
+    assert verified_manifest(tmp_path / "a" / "one") is not None
+    monkeypatch.delenv("CRESCENT_FAILPOINT")
+    listener = Listener()
+    pipeline(tmp_path, listener)
+    assert listener.heard == [("a/one", "found"), ("a/two", "resumed"), ("a/two", "made")]

@@ -1,0 +1,444 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, write_job
+from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
+from crescent.packaged_model import packaged_model
+from crescent.records import Pair, Proof, write_lines
+from train.checkpoints import SENTINEL, newest_complete, remove_incomplete
+from train.job import accumulation, attempt, find_model
+
+STEPS = 6
+
+
+def some_pairs(count: int) -> list[Pair]:
+    return [
+        Pair(str(n), f"q{n}", 1, f"What is {n} plus {n + 1}?", f"Let us add. #### {2 * n + 1}", str(2 * n + 1), 1.0)
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer random Llama with SmolLM2's tokenizer and chat template."""
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(packaged_model()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainJob]:
+    """Makes jobs that differ in some settings of `train`; six steps of four sequences, saved after every second."""
+
+    def make(pairs: list[Pair] | None = None, **train: Any) -> TrainJob:
+        folder = tmp_path_factory.mktemp("job")
+        write_lines(folder / "pairs.jsonl", some_pairs(12) if pairs is None else pairs)
+        usual: dict[str, Any] = {"learning_rate": 0.01, "epochs": 2.0, "batch": 4, "micro_batch": 2, "save_steps": 2}
+        lora = LoraConfig(rank=4, alpha=8, dropout=0.1)  # dropout: the random state of a checkpoint matters
+        return TrainJob(
+            model=ModelConfig(path=str(tiny), dtype=Dtype.float32),
+            train=TrainConfig(**{**usual, "lora": lora, **train}),
+            pairs=str(folder / "pairs.jsonl"),
+            output=str(folder / "output"),
+            seed=3,
+            merge=True,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def reference(make_job: Callable[..., TrainJob]) -> Path:
+    """Output of an undisturbed job."""
+    job = make_job()
+    attempt(job)
+    return Path(job.output)
+
+
+def run_apart(job: TrainJob, *launcher: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The job in a process of its own."""
+    path = Path(job.output).with_suffix(".yaml")
+    write_job(path, job)
+    command = [sys.executable, "-P", "-m", *(launcher or ("train",)), str(path)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=240)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def steps_reported(output: Path) -> list[int]:
+    return [json.loads(line)["done"] for line in (output / "progress.jsonl").read_text().splitlines()]
+
+
+def loaded(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+
+
+@pytest.mark.real
+def test_a_job_leaves_adapter_weights_proof_metrics_and_no_checkpoints(reference: Path) -> None:
+    names = {path.name for path in reference.iterdir()}
+    assert names == {"adapter", "weights", "proof.json", "metrics.json", "progress.jsonl"}
+    assert {path.name for path in (reference / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert steps_reported(reference) == list(range(1, STEPS + 1))
+    metrics = json.loads((reference / "metrics.json").read_text())
+    assert metrics["steps"] == STEPS
+    assert metrics["rows"] == 12
+    assert metrics["too_long"] == 0
+    assert metrics["loss_last"] < metrics["loss_first"]
+    assert metrics["tokens_seen"] == 2 * metrics["tokens"]
+
+
+@pytest.mark.real
+def test_only_the_answer_is_learnt(make_job: Callable[..., TrainJob], tiny: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from train.dataset import to_rows
+    from train.sft import make_trainer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    pairs = some_pairs(3)
+    job = make_job(pairs, batch=3, micro_batch=3)
+    trainer = make_trainer(job, to_rows(pairs, tokenizer, 2048), tiny, tokenizer)
+    [batch] = list(trainer.get_train_dataloader())
+    learnt, read = set(), set()
+    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        trained = labels != -100
+        assert (labels[trained] == ids[trained]).all()
+        learnt.add(tokenizer.decode(ids[trained]))
+        read.add(tokenizer.decode(ids[~trained & mask.bool()]))
+    assert learnt == {f"{pair.completion}<|im_end|>\n" for pair in pairs}
+    assert read == {
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": pair.prompt}], tokenize=False, add_generation_prompt=True
+        )
+        for pair in pairs
+    }
+
+
+@pytest.mark.real
+def test_merged_weights_are_base_plus_adapter(reference: Path, tiny: Path) -> None:
+    import torch
+    from peft import PeftModel
+
+    merged = loaded(reference / "weights")
+    adapted = PeftModel.from_pretrained(loaded(tiny), reference / "adapter")
+    ids = torch.arange(100, 140)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(merged(ids).logits, loaded(tiny)(ids).logits, atol=1e-2)
+    beside = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert {path.name for path in (reference / "weights").iterdir()} == beside | {"model.safetensors"}
+
+
+@pytest.mark.real
+def test_the_proof_tells_child_from_parent(reference: Path, tiny: Path) -> None:
+    from train.child import log_probabilities
+
+    proof = msgspec.json.decode((reference / "proof.json").read_bytes(), type=Proof)
+    assert len(proof.token_ids) == 4
+    assert all(row[0] is None for row in proof.child)
+
+    def apart(one: Any, other: Any) -> float:
+        return max(abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x[1:], y[1:], strict=True))
+
+    assert apart(proof.child, proof.parent) > 0.1
+    assert apart(proof.child, log_probabilities(loaded(reference / "weights"), proof.token_ids)) < 1e-4
+    assert apart(proof.parent, log_probabilities(loaded(tiny), proof.token_ids)) < 1e-4
+
+
+@pytest.mark.real
+def test_training_goes_on_from_the_parents_adapter(make_job: Callable[..., TrainJob], reference: Path) -> None:
+    job = replace(make_job(max_steps=1), parent=str(reference / "adapter"), merge=False)
+    attempt(job)
+    before = msgspec.json.decode((reference / "proof.json").read_bytes(), type=Proof)
+    proof = msgspec.json.decode((Path(job.output) / "proof.json").read_bytes(), type=Proof)
+    for row, expected in zip(proof.parent, before.child, strict=True):
+        assert row[1:] == pytest.approx(expected[1:], abs=1e-3)
+    assert proof.child != proof.parent
+    assert not (Path(job.output) / "weights").exists()
+
+
+@pytest.mark.real
+def test_a_finished_job_is_left_alone(make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job(max_steps=1)
+    attempt(job)
+    before = {path: path.stat().st_mtime_ns for path in Path(job.output).rglob("*")}
+    attempt(job)
+    assert "already trained" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path(job.output).rglob("*")} == before
+    with pytest.raises(SettingsChanged, match="another job"):
+        attempt(replace(job, seed=4))
+
+
+@pytest.mark.real
+def test_a_killed_trainer_goes_on_from_its_checkpoint_and_ends_the_same(
+    make_job: Callable[..., TrainJob], reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    output = Path(job.output)
+    assert run_apart(job, CRESCENT_FAILPOINT="train.step:6=kill9").returncode == -9
+    torn = output / "checkpoints" / "checkpoint-4" / "optimizer.pt"
+    assert torn.exists()
+    torn.write_bytes(torn.read_bytes()[:-100])
+    attempt(job)
+    assert "checkpoint-2" in capsys.readouterr().out
+    assert steps_reported(output) == list(range(1, STEPS + 1))
+    for part in ("adapter", "weights", "."):
+        assert digests(output / part) == digests(reference / part)
+
+
+@pytest.mark.real
+def test_sigterm_saves_the_step_under_way_and_asks_for_the_same_command(
+    make_job: Callable[..., TrainJob], reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    output = Path(job.output)
+    ran = run_apart(job, CRESCENT_FAILPOINT="train.step:3=term")
+    assert ran.returncode == 75
+    assert "run the same command again" in ran.stderr
+    assert json.loads((output / "stopped.json").read_text())["exit_code"] == 75
+    attempt(job)
+    assert "checkpoint-3" in capsys.readouterr().out
+    assert not (output / "stopped.json").exists()
+    assert digests(output / "adapter") == digests(reference / "adapter")
+
+
+@pytest.mark.real
+def test_killed_after_training_only_the_rest_is_written(
+    make_job: Callable[..., TrainJob], reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    output = Path(job.output)
+    assert run_apart(job, CRESCENT_FAILPOINT="train.adapter=kill9").returncode == -9
+    assert not (output / "metrics.json").exists()
+    attempt(job)
+    assert "step " not in capsys.readouterr().out
+    for part in ("adapter", "weights", "."):
+        assert digests(output / part) == digests(reference / part)
+
+
+@pytest.mark.real
+def test_accelerate_launches_the_same_training(make_job: Callable[..., TrainJob], reference: Path) -> None:
+    import train
+
+    job = make_job()
+    config = Path(train.__path__[0]) / "accelerate" / "cpu.yaml"
+    ran = run_apart(job, "accelerate.commands.launch", "--config_file", str(config), "-m", "train")
+    assert ran.returncode == 0, ran.stderr
+    assert digests(Path(job.output) / "adapter") == digests(reference / "adapter")
+
+
+@pytest.mark.real
+def test_two_processes_learn_what_one_does(make_job: Callable[..., TrainJob]) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    adapters = []
+    for launcher in (("train",), ("torch.distributed.run", "--nproc_per_node=2", "-m", "train")):
+        job = make_job(lora=LoraConfig(rank=4, alpha=8), max_steps=2)
+        ran = run_apart(job, *launcher, OMP_NUM_THREADS="1")
+        assert ran.returncode == 0, ran.stderr
+        assert steps_reported(Path(job.output)) == [1, 2]
+        adapters.append(load_file(Path(job.output) / "adapter" / "adapter_model.safetensors"))
+    for name, weight in adapters[0].items():
+        torch.testing.assert_close(weight, adapters[1][name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.real
+def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job()
+    code = "import os, runpy; os.environ['RANK'] == '1' and os.environ.update(CRESCENT_FAILPOINT='train.step:3=term');"
+    script = Path(job.output).with_name("one_rank.py")
+    script.write_text(code.replace(";", "\n") + "runpy.run_module('train', run_name='__main__')\n")
+    ran = run_apart(job, "torch.distributed.run", "--nproc_per_node=2", str(script), PYTHONPATH=str(Path.cwd()))
+    assert ran.returncode != 0
+    assert json.loads((Path(job.output) / "stopped.json").read_text())["exit_code"] == 75
+    checkpoint = newest_complete(Path(job.output) / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-3"
+    attempt(job)
+
+
+@pytest.mark.real
+def test_a_loss_that_is_not_finite_stops_the_run(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(learning_rate=1e30, warmup=0.0, save_steps=1)
+    with pytest.raises(
+        DataSaysNo, match=r"step \d: loss=(nan|inf).*learning rate .*checkpoint-\d; lower train.learning_rate"
+    ):
+        attempt(job)
+    assert json.loads((Path(job.output) / "stopped.json").read_text())["exit_code"] == 65
+
+
+@pytest.mark.real
+def test_the_micro_batch_does_not_change_what_is_learnt(make_job: Callable[..., TrainJob]) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    adapters = []
+    for micro_batch in (1, 4):
+        job = make_job(micro_batch=micro_batch, max_steps=2, lora=LoraConfig(rank=4, alpha=8))
+        attempt(job)
+        adapters.append(load_file(Path(job.output) / "adapter" / "adapter_model.safetensors"))
+    for name, weight in adapters[0].items():
+        torch.testing.assert_close(weight, adapters[1][name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.real
+def test_pairs_that_are_too_long_are_left_out_and_counted(make_job: Callable[..., TrainJob]) -> None:
+    long = replace(some_pairs(1)[0], completion="word " * 200)
+    job = make_job([*some_pairs(4), long], max_length=100, max_steps=1)
+    attempt(job)
+    metrics = json.loads((Path(job.output) / "metrics.json").read_text())
+    assert (metrics["rows"], metrics["too_long"]) == (4, 1)
+    with pytest.raises(DataSaysNo, match=r"train.max_length=16: all 4 pairs are longer"):
+        attempt(make_job(some_pairs(4), max_length=16))
+
+
+@pytest.mark.real
+def test_bfloat16_weights_say_so(make_job: Callable[..., TrainJob]) -> None:
+    import torch
+
+    job = make_job(max_steps=1)
+    attempt(replace(job, model=replace(job.model, dtype=Dtype.bfloat16)))
+    assert loaded(Path(job.output) / "weights").dtype == torch.bfloat16
+
+
+@pytest.mark.real
+def test_a_base_without_chat_template_is_refused(tiny: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from train.dataset import to_rows
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = None
+    with pytest.raises(BadConfig, match="no chat template"):
+        to_rows(some_pairs(1), tokenizer, 100)
+
+
+@pytest.mark.real
+def test_unknown_lora_targets_are_named_with_the_known_ones(make_job: Callable[..., TrainJob]) -> None:
+    with pytest.raises(BadConfig, match="is called qproj; this model has down_proj"):
+        attempt(make_job(lora=LoraConfig(targets="qproj,v_proj")))
+
+
+@pytest.mark.real
+def test_memory_that_ran_out_is_explained_with_the_override_to_try() -> None:
+    from train.sft import less_memory, memory_explained
+
+    cfg = TrainConfig(batch=12, micro_batch=4)
+    advice = r"try train.micro_batch=3 \(now 4\): train.batch=12 and results stay"
+    with pytest.raises(Missing, match=advice), memory_explained(cfg):
+        raise MemoryError
+    assert "gradient_checkpointing=true" in less_memory(replace(cfg, micro_batch=1), 1)
+    assert "max_length=1024" in less_memory(replace(cfg, micro_batch=1, gradient_checkpointing=True), 1)
+
+
+def test_the_batch_is_the_same_for_any_number_of_processes() -> None:
+    assert accumulation(TrainConfig(batch=64, micro_batch=8), 1) == 8
+    assert accumulation(TrainConfig(batch=64, micro_batch=8), 8) == 1
+    with pytest.raises(BadConfig, match=r"train.batch=64: .* of 8 on 16 .* \(128 at once\); use train.micro_batch=4"):
+        accumulation(TrainConfig(batch=64, micro_batch=8), 16)
+
+
+def test_a_job_without_pairs_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").touch()
+    empty = TrainJob(ModelConfig(), TrainConfig(), str(tmp_path / "pairs.jsonl"), str(tmp_path / "output"))
+    with pytest.raises(DataSaysNo, match="empty"):
+        attempt(empty)
+    with pytest.raises(Missing, match="no such file"):
+        attempt(replace(empty, pairs="nowhere"))
+
+
+def test_a_missing_model_is_told_apart_from_a_hub_id(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="no such folder"):
+        find_model(ModelConfig(path=str(tmp_path / "nowhere")))
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, train.job; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Two complete checkpoints, after 5 and after 10 steps."""
+    tensors = b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    for step in (5, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(len(tensors).to_bytes(8, "little") + tensors + bytes(4))
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            with zipfile.ZipFile(folder / name, "w") as archive:
+                archive.writestr("data", b"12345678")
+    return tmp_path
+
+
+def test_the_newest_complete_checkpoint_is_chosen_by_number(saved: Path) -> None:
+    assert newest_complete(saved) == saved / "checkpoint-10"
+    assert newest_complete(saved / "nothing-here") is None
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / SENTINEL).touch(),
+        lambda folder: halve(folder / "trainer_state.json"),
+        lambda folder: halve(folder / "adapter_model.safetensors"),
+        lambda folder: halve(folder / "optimizer.pt"),
+        lambda folder: (folder / "optimizer.pt").unlink(),
+        lambda folder: (folder / "optimizer.pt").write_bytes(
+            (folder / "optimizer.pt").read_bytes().replace(b"12345678", b"12345679")
+        ),
+        lambda folder: (folder / "scheduler.pt").unlink(),
+        lambda folder: (folder / "rng_state.pth").unlink(),
+        lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 9}'),
+    ],
+)
+def test_an_incomplete_checkpoint_is_skipped_and_cleared_away(saved: Path, damage: Callable[[Path], object]) -> None:
+    damage(saved / "checkpoint-10")
+    assert newest_complete(saved) == saved / "checkpoint-5"
+    remove_incomplete(saved)
+    assert [folder.name for folder in saved.iterdir()] == ["checkpoint-5"]

@@ -1,0 +1,61 @@
+"""What training leaves behind: the adapter, the merged weights, and a proof by which a server's weights are known."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crescent.errors import DataSaysNo
+from crescent.model_folder import INDEX, read_json, whole_folder
+
+LogProbabilities = tuple[tuple[float | None, ...], ...]
+BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
+
+
+def write_adapter(checkpoint: Path, folder: Path) -> None:
+    """Copy the adapter out of the last checkpoint."""
+    if folder.exists():
+        return
+    with whole_folder(folder) as draft:
+        shutil.copyfile(checkpoint / "adapter_model.safetensors", draft / "adapter_model.safetensors")
+        config = read_json(checkpoint / "adapter_config.json")
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()  # peft writes a set, in another order each time
+        (draft / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def write_weights(merged: Any, base: Path, folder: Path) -> None:
+    """Write complete weights with all that lay beside the base's own: only the weights differ from their parent's."""
+    if folder.exists():
+        return
+    with whole_folder(folder) as draft:
+        merged.save_pretrained(draft)
+        for path in base.iterdir():
+            if path.is_file() and path.suffix in BESIDE_WEIGHTS and path.name != INDEX:
+                shutil.copyfile(path, draft / path.name)
+        config = read_json(draft / "config.json")
+        config.pop("torch_dtype", None)
+        config["dtype"] = str(merged.dtype).removeprefix("torch.")
+        (draft / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def log_probabilities(model: Any, texts: Sequence[Sequence[int]]) -> LogProbabilities:
+    """Log-probability of each token given those before it, `None` for a text's first.
+
+    Raises:
+        DataSaysNo: a weight is so large that one of them is not finite.
+    """
+    model.eval()
+    found: list[tuple[float | None, ...]] = []
+    for text in texts:
+        ids = torch.tensor([text], device=model.device)
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        chosen = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+        if not chosen.isfinite().all():
+            raise DataSaysNo("the trained weights give no finite probabilities; lower train.learning_rate")
+        found.append((None, *(round(value, 6) for value in chosen.tolist())))
+    return tuple(found)

@@ -1,0 +1,177 @@
+"""The trainer's door: a job is read and checked in a second, before torch is imported.
+
+A finished job is recognised and left alone, an interrupted one goes on from its newest complete checkpoint. Written
+into `job.output`:
+
+    adapter/        the LoRA adapter
+    weights/        base and adapter merged, when `job.merge`
+    proof.json      `crescent.records.Proof`
+    metrics.json    last: it says that all the rest is there. No timings, so that equal jobs give equal folders
+    progress.jsonl  one line a step
+    checkpoints/    while it trains
+    stopped.json    exit code and reason of an attempt that failed, because `accelerate launch` turns every code into 1
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
+from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
+from crescent.model_folder import check_model_folder, read_tensor_header
+from crescent.packaged_model import packaged_model
+from crescent.records import Pair, digest, read_lines
+
+LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "trainer")
+"""Settings of `train` that an interrupted run may go on with changed: they say how, not what."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, and return the exit code; the reason is on stderr when it is not 0."""
+    parser = argparse.ArgumentParser(prog="python -P -m train", description="Train one round's child.")
+    parser.add_argument("job", type=Path, help="YAML file of crescent.config.TrainJob; the loop writes one")
+    path = parser.parse_args(arguments).job
+    return run_to_exit_code(lambda: attempt(read_job(path, TrainJob)))
+
+
+def attempt(job: TrainJob) -> None:
+    """Run the job and leave a note behind when it stops."""
+    output = Path(job.output)
+    output.mkdir(parents=True, exist_ok=True)
+    note = output / "stopped.json"
+    if int(os.environ.get("RANK", 0)) == 0:
+        note.unlink(missing_ok=True)
+    try:
+        run(job)
+    except (CrescentError, KeyboardInterrupt) as error:
+        code = error.exit_code if isinstance(error, CrescentError) else TryAgain.exit_code
+        with contextlib.suppress(FileExistsError), note.open("x") as file:  # the first process to stop knows why
+            json.dump({"exit_code": code, "reason": str(error)}, file)
+        raise
+
+
+def run(job: TrainJob) -> None:
+    """Check everything that can be checked cheaply, then train."""
+    if job.train.trainer is not Trainer.sft:
+        raise BadConfig(f"train.trainer={job.train.trainer.value}: this is the real one; use train.trainer=sft")
+    accumulation(job.train, world_size())
+    output = Path(job.output)
+    if not Path(job.pairs).is_file():
+        raise Missing(f"pairs={job.pairs}: no such file; the loop writes it before it trains")
+    settings = job_digest(job)
+    if (output / "metrics.json").exists():
+        refuse_changed(json.loads((output / "metrics.json").read_text()).get("settings"), settings, output)
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        print(f"{output}: already trained, nothing to do")
+        return
+    key = output / "checkpoints" / "settings"
+    if key.exists():
+        refuse_changed(key.read_text(), settings, output)
+    key.parent.mkdir(exist_ok=True)
+    key.write_text(settings)
+
+    pairs = read_lines(Path(job.pairs), Pair)
+    if not pairs:
+        raise DataSaysNo(f"pairs={job.pairs}: the file is empty, there is nothing to learn from")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports every trainer that is made
+    base = find_model(job.model)
+    if job.parent is not None:
+        check_adapter(Path(job.parent))
+    use_one_gpu()
+
+    from train.sft import train
+
+    train(job, pairs, base, settings)
+
+
+def accumulation(train: TrainConfig, processes: int) -> int:
+    """Micro batches per optimizer step and process, so that `train.batch` is the same however many processes there are.
+
+    Raises:
+        BadConfig: the batch cannot be shared out evenly.
+    """
+    at_once = train.micro_batch * processes
+    if train.batch % at_once:
+        raise BadConfig(
+            f"train.batch={train.batch}: cannot be split into micro batches of {train.micro_batch} on {processes} "
+            f"processes ({at_once} at once); use train.micro_batch={smaller_micro_batch(train, processes)} or "
+            f"train.batch={-(-train.batch // at_once) * at_once}"
+        )
+    return train.batch // at_once
+
+
+def smaller_micro_batch(train: TrainConfig, processes: int) -> int:
+    """The largest micro batch below the present one that divides the batch among the processes; 1 if there is none."""
+    fits = (size for size in range(train.micro_batch - 1, 0, -1) if train.batch % (size * processes) == 0)
+    return next(fits, 1)
+
+
+def world_size() -> int:
+    """Processes that train together; set by torchrun and `accelerate launch`."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def use_one_gpu() -> None:
+    """Show a single process one GPU: with several, transformers would reach for DataParallel, which TRL refuses."""
+    if "WORLD_SIZE" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def find_model(model: ModelConfig) -> Path:
+    """The base model's folder, downloaded if `model.path` is a hub id; checked.
+
+    Raises:
+        BadConfig, Missing: see `check_model_folder`; or the hub has no such model, or cannot be reached.
+    """
+    if model.path.startswith("packaged:"):
+        return packaged_model(model.path.removeprefix("packaged:"))
+    folder = Path(model.path).expanduser()
+    if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+
+        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        aside = ["*/*", "consolidated*"]
+        try:
+            found = snapshot_download(model.path, revision=model.revision, allow_patterns=kinds, ignore_patterns=aside)
+        except (OSError, ValueError) as error:
+            cause = str(error).strip().splitlines()[0]
+            raise Missing(f"model.path={model.path}: {cause}; check the name, the network and HF_TOKEN") from error
+        folder = Path(found)
+    check_model_folder(folder)
+    return folder
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse to go on from an adapter that is not whole."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise Missing(f"parent={folder}: {name} is missing; give the `adapter` folder of a finished round, or null")
+    read_tensor_header(folder / "adapter_model.safetensors")
+
+
+def job_digest(job: TrainJob) -> str:
+    """Stands for everything the result depends on."""
+    train = as_settings(job.train)
+    for name in LAYOUT:
+        del train[name]
+    files = [Path(job.pairs)]
+    if job.parent is not None:
+        files.append(Path(job.parent) / "adapter_model.safetensors")
+    contents = []
+    for path in files:
+        with path.open("rb") as file:
+            contents.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digest(as_settings(job.model), train, contents, job.seed, job.merge)
+
+
+def refuse_changed(before: object, now: str, output: Path) -> None:
+    if before != now:
+        raise SettingsChanged(
+            f"output={output}: holds another job's results (other settings, pairs or parent); give another folder, or "
+            "delete this one"
+        )
