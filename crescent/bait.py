@@ -37,6 +37,7 @@ def bait_request(index: int, cfg: BaitConfig, round_number: int, run_seed: int) 
         temperature=cfg.temperature,
         max_tokens=cfg.max_tokens,
         seed=request_seed(run_seed, round_number, "question", index),
+        stop=tuple(cfg.stop),
     )
 
 

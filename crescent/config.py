@@ -127,6 +127,8 @@ class BaitConfig:
     """Sampling temperature in (0, 2]."""
     max_tokens: int = 512
     """Longest question; a question that is cut here is dropped."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a question, four at most. Small models go on and answer; `["="]` keeps them from it."""
     min_characters: int = 8
     """Shorter candidates are dropped: they are no questions."""
 
@@ -138,6 +140,8 @@ class BaitConfig:
         way_out = "at 0 every question would be the same one"
         require(0 < self.temperature <= 2, "bait.temperature", self.temperature, "must lie in (0, 2]", way_out)
         require(self.max_tokens >= 8, "bait.max_tokens", self.max_tokens, "must be at least 8")
+        require(len(self.stop) <= 4, "bait.stop", self.stop, "at most four strings, as OpenAI's API allows")
+        require(all(self.stop), "bait.stop", self.stop, "an empty string would end every question at once")
         require(self.min_characters >= 1, "bait.min_characters", self.min_characters, "must be at least 1")
 
 

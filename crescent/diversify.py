@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crescent.config import DiversifyConfig, Embedder
+from crescent.config import BaitConfig, DiversifyConfig, Embedder
 from crescent.errors import Missing
 from crescent.processes import die_with_parent
 from crescent.records import Question, Request, request_seed
@@ -107,7 +107,7 @@ def nearest(cosines: Vectors) -> int:
 
 
 def rewrite_request(
-    question: Question, neighbour: Question, cfg: DiversifyConfig, max_tokens: int, round_number: int, run_seed: int
+    question: Question, neighbour: Question, cfg: DiversifyConfig, bait: BaitConfig, round_number: int, run_seed: int
 ) -> Request:
     """Ask the model to make `question` different from `neighbour`."""
     attempt = question.rewrites + 1
@@ -117,8 +117,9 @@ def rewrite_request(
         key=f"rewrite/{question.index}/{attempt}",
         prompt=prompt,
         temperature=cfg.temperature,
-        max_tokens=max_tokens,
+        max_tokens=bait.max_tokens,
         seed=request_seed(run_seed, round_number, "rewrite", question.index, attempt),
+        stop=tuple(bait.stop),
     )
 
 

@@ -29,6 +29,8 @@ class Request:
     max_tokens: int
     seed: int
     """From `request_seed`, in [0, 2**31)."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the text and are not part of it; four at most, as OpenAI's API allows."""
 
 
 @dataclass(frozen=True)

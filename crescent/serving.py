@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
 from crescent.errors import CrescentError, Missing, TryAgain
-from crescent.records import Checkpoint, Completion, Request
+from crescent.records import Checkpoint, Completion, Request, to_line
 from launch import ChildProcess, Launch
 
 T = TypeVar("T")
@@ -92,6 +92,7 @@ class Client:
                     temperature=request.temperature,
                     max_tokens=request.max_tokens,
                     seed=request.seed,
+                    stop=list(request.stop) or None,
                 )
             except BadRequestError as error:
                 return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
@@ -297,6 +298,9 @@ class Server:
             from_child, from_parent = distance(served, proof.child), distance(served, proof.parent)
             apart = distance(proof.child, proof.parent)
             tolerance = PROOF_TOLERANCE[self.model.dtype]
+            found = {"checkpoint": checkpoint.name, "url": url, "from_child": from_child, "from_parent": from_parent}
+            with (self.log.parent / "served.jsonl").open("ab") as proofs:
+                proofs.write(to_line(found))
             nearer = from_child < from_parent or apart < 2 * tolerance
             if not (from_child <= tolerance and nearer):
                 raise CrescentError(

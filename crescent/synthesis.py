@@ -125,7 +125,7 @@ class _Stream:
 
     async def rewrite(self, question: Question, neighbour: Question) -> Question | None:
         cfg = self.cfg
-        request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait.max_tokens, cfg.round, cfg.seed)
+        request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait, cfg.round, cfg.seed)
         text = read_question(await self.complete(request), cfg.bait.min_characters)
         self.progress.unusable += text is None
         if text is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from crescent.once import tree_digest
 from crescent.records import Question, Verdict, Vote, read_lines
@@ -233,5 +234,8 @@ def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> Non
     run = Run(tmp_path, data, "run.rounds=1")
     swept = run("-m", "run.seed=1,2")
     assert swept.returncode == 0, swept.stderr
-    for seed in (1, 2):
-        assert (tmp_path / f"smoke-rounds-1-seed-{seed}" / "round-1" / "verdict" / "manifest.json").exists()
+    configs = [OmegaConf.load(path) for path in sorted(tmp_path.glob("smoke-*/config.yaml"))]
+    assert sorted(config.run.seed for config in configs) == [1, 2]
+    assert len({config.run.name for config in configs}) == 2
+    assert {config.tracking.group for config in configs} == {"smoke"}
+    assert len(list(tmp_path.glob("smoke-*/round-1/verdict/manifest.json"))) == 2

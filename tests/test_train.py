@@ -24,7 +24,15 @@ STEPS = 6
 
 def some_pairs(count: int) -> list[Pair]:
     return [
-        Pair(str(n), f"q{n}", 1, f"What is {n} plus {n + 1}?", f"Let us add. #### {2 * n + 1}", str(2 * n + 1), 1.0)
+        Pair(
+            str(n),
+            f"q{n}",
+            1,
+            f"What is {n} plus {n + 1}?",
+            "Let us add. " * (1 + n % 3) + f"#### {2 * n + 1}",
+            str(2 * n + 1),
+            1.0,
+        )
         for n in range(count)
     ]
 
@@ -231,12 +239,12 @@ def test_sigterm_saves_the_step_under_way_and_asks_for_the_same_command(
 ) -> None:
     job = make_job()
     output = Path(job.output)
-    ran = run_apart(job, CRESCENT_FAILPOINT="train.step:3=term")
+    ran = run_apart(job, CRESCENT_FAILPOINT="train.step:4=term")
     assert ran.returncode == 75
     assert "run the same command again" in ran.stderr
     assert json.loads((output / "stopped.json").read_text())["exit_code"] == 75
     attempt(job)
-    assert "checkpoint-3" in capsys.readouterr().out
+    assert "checkpoint-4" in capsys.readouterr().out
     assert not (output / "stopped.json").exists()
     assert digests(output / "adapter") == digests(reference / "adapter")
 
@@ -267,6 +275,20 @@ def test_accelerate_launches_the_same_training(make_job: Callable[..., TrainJob]
 
 
 @pytest.mark.real
+def test_rows_of_one_step_are_sorted_by_length_and_each_epoch_is_shuffled_anew() -> None:
+    from train.order import ByLengthInBatch
+
+    lengths = [n % 7 for n in range(20)]
+    epochs = [list(ByLengthInBatch(lengths, 8, 0, lambda epoch=epoch: epoch)) for epoch in (0, 1, 0)]
+    assert epochs[0] == epochs[2] != epochs[1]
+    for order in epochs:
+        assert sorted(order) == list(range(20))
+        for start in (0, 8, 16):
+            step = [lengths[row] for row in order[start : start + 8]]
+            assert step == sorted(step, reverse=True)
+
+
+@pytest.mark.real
 def test_two_processes_learn_what_one_does(make_job: Callable[..., TrainJob]) -> None:
     import torch
     from safetensors.torch import load_file
@@ -285,15 +307,19 @@ def test_two_processes_learn_what_one_does(make_job: Callable[..., TrainJob]) ->
 @pytest.mark.real
 def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(make_job: Callable[..., TrainJob]) -> None:
     job = make_job()
-    code = "import os, runpy; os.environ['RANK'] == '1' and os.environ.update(CRESCENT_FAILPOINT='train.step:3=term');"
     script = Path(job.output).with_name("one_rank.py")
-    script.write_text(code.replace(";", "\n") + "runpy.run_module('train', run_name='__main__')\n")
-    ran = run_apart(job, "torch.distributed.run", "--nproc_per_node=2", str(script), PYTHONPATH=str(Path.cwd()))
-    assert ran.returncode != 0
+    script.write_text(
+        "import os, runpy\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os.environ['CRESCENT_FAILPOINT'] = 'train.step:5=term'\n"
+        "runpy.run_module('train', run_name='__main__')\n"
+    )
+    ran = run_apart(job, "torch.distributed.run", "--nproc_per_node=2", str(script))
+    assert ran.returncode == 1, ran.stderr
     assert json.loads((Path(job.output) / "stopped.json").read_text())["exit_code"] == 75
     checkpoint = newest_complete(Path(job.output) / "checkpoints")
     assert checkpoint is not None
-    assert checkpoint.name == "checkpoint-3"
+    assert checkpoint.name == "checkpoint-5"
     attempt(job)
 
 

@@ -32,6 +32,7 @@ from train.checkpoints import newest_complete, read_state, remove_incomplete
 from train.child import log_probabilities, write_adapter, write_weights
 from train.dataset import Rows, to_rows
 from train.job import accumulation, smaller_micro_batch, world_size
+from train.order import ByLengthInBatch
 from train.watch import Watch, signals_noted
 
 PROOF_TEXTS = 4
@@ -78,6 +79,17 @@ def train(job: TrainJob, pairs: Sequence[Pair], base: Path, settings: str) -> No
     shutil.rmtree(checkpoints)
 
 
+class LengthAwareTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's trainer with our order of rows."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLengthInBatch:
+        args = self.args
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        steps_an_epoch = math.ceil(len(lengths) / batch)
+        return ByLengthInBatch(lengths, batch, args.seed, lambda: self.state.global_step // steps_an_epoch)
+
+
 def make_trainer(job: TrainJob, rows: Rows, base: Path, tokenizer: Any) -> Any:
     """TRL's trainer around the model to train: the base with a new adapter, or with the parent's."""
     quiet = not sys.stderr.isatty()
@@ -94,7 +106,7 @@ def make_trainer(job: TrainJob, rows: Rows, base: Path, tokenizer: Any) -> Any:
     )
     dtype = model.dtype
     model = start_model(model, job)
-    trainer = SFTTrainer(
+    trainer = LengthAwareTrainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows.kept),

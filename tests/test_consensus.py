@@ -1,0 +1,174 @@
+"""The majority vote, and asking for no more answers than it needs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+
+import pytest
+from fakes import answers, cut, question, stop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
+from crescent.consensus import answer_request, read_answer, samples_to_ask, vote
+from crescent.records import Completion, Vote
+
+SILENT = -1
+ASKED = question("What is 1 + 1?")
+LABELS = st.lists(st.integers(SILENT, 4), min_size=2, max_size=12)
+# Shares people write, shares that no float hits exactly, and anything else.
+CUTS = st.one_of(st.sampled_from([0.0, 0.3, 1 / 3, 0.5, 0.5 + 2**-52, 0.7, 0.9, 1.0]), st.floats(0, 1))
+
+
+def numbered(labels: Sequence[int]) -> list[int]:
+    """Classes as the grader gives them: numbered by first appearance."""
+    seen = list(dict.fromkeys(label for label in labels if label != SILENT))
+    return [SILENT if label == SILENT else seen.index(label) for label in labels]
+
+
+def voted(labels: Sequence[int]) -> Vote:
+    finals = [None if label == SILENT else f"answer {label}" for label in labels]
+    return vote(ASKED, answers(ASKED, *finals), numbered(labels))
+
+
+def kept_winner(its: Vote, cfg: ConsensusConfig) -> str | None:
+    """The winner if the vote makes the cut."""
+    return its.winner if its.winner is not None and its.agreement >= cfg.min_agreement else None
+
+
+def majority(labels: Sequence[int], cut: float) -> str | None:
+    """The same, counted by hand over all K samples."""
+    ranked = Counter(label for label in labels if label != SILENT).most_common()
+    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]) or ranked[0][1] / len(labels) < cut:
+        return None
+    return f"answer {ranked[0][0]}"
+
+
+def ask_adaptively(labels: Sequence[int], cfg: ConsensusConfig) -> list[int]:
+    """How many samples were known after each step, `labels` being what all K would say."""
+    steps = [0]
+    while more := samples_to_ask(numbered(labels[: steps[-1]]), cfg):
+        assert more > 0
+        steps.append(steps[-1] + more)
+        assert steps[-1] <= cfg.samples
+    return steps
+
+
+@settings(max_examples=500)
+@given(LABELS, CUTS)
+@example([0, 0, 0, 0, SILENT, SILENT, SILENT, SILENT], 0.5 + 2**-52)  # what is told apart by the last bit only
+def test_asking_adaptively_keeps_the_same_votes_with_the_same_winners(labels: list[int], cut: float) -> None:
+    cfg = ConsensusConfig(samples=len(labels), min_agreement=cut)
+    asked = ask_adaptively(labels, cfg)[-1]
+    assert kept_winner(voted(labels[:asked]), cfg) == kept_winner(voted(labels), cfg) == majority(labels, cut)
+
+
+@pytest.mark.parametrize("samples", range(2, 6))
+@pytest.mark.parametrize("cut", [0.0, 0.4, 0.5, 0.7, 1.0])
+def test_asking_adaptively_loses_nothing_and_wastes_nothing(samples: int, cut: float) -> None:
+    """All possible votes of few samples: as long as it asks, the outcome is open."""
+    cfg = ConsensusConfig(samples=samples, min_agreement=cut)
+    everything = list(product(range(SILENT, samples), repeat=samples))
+    outcomes: dict[tuple[int, ...], set[str | None]] = {}
+    for labels in everything:
+        for known in range(samples + 1):
+            outcomes.setdefault(labels[:known], set()).add(majority(labels, cut))
+    for labels in everything:
+        *open_steps, last = ask_adaptively(labels, cfg)
+        assert kept_winner(voted(labels[:last]), cfg) == majority(labels, cut)
+        assert all(len(outcomes[labels[:known]]) > 1 for known in open_steps if known > 0)
+
+
+@given(st.integers(2, 64), CUTS)
+def test_the_first_step_asks_for_a_bare_majority(samples: int, cut: float) -> None:
+    assert samples_to_ask([], ConsensusConfig(samples=samples, min_agreement=cut)) == samples // 2 + 1
+
+
+@given(LABELS, CUTS)
+def test_without_adaptive_all_are_asked_at_once(labels: list[int], cut: float) -> None:
+    cfg = ConsensusConfig(samples=len(labels), min_agreement=cut, adaptive=False)
+    assert ask_adaptively(labels, cfg) == [0, len(labels)]
+
+
+def test_unanimity_ends_the_vote_early() -> None:
+    assert ask_adaptively([0] * 8, ConsensusConfig(samples=8)) == [0, 5]
+
+
+def test_a_hopeless_vote_ends_early() -> None:
+    assert ask_adaptively([0, 1, 2, SILENT, 3, 4, 4, 4], ConsensusConfig(samples=8, min_agreement=0.75)) == [0, 5]
+
+
+def test_half_the_samples_may_still_be_overtaken_by_the_other_half() -> None:
+    assert ask_adaptively([0, 0, 0, 1, 0, 1, 1, 1], ConsensusConfig(samples=8))[-1] == 8
+    assert voted([0, 0, 0, 1, 0, 1, 1, 1]).winner is None
+
+
+def test_silence_is_dissent() -> None:
+    its = voted([0, 0, 0, SILENT, SILENT, SILENT, SILENT, SILENT])
+    assert (its.winner, its.votes, its.of, its.agreement) == ("answer 0", 3, 8, 0.375)
+
+
+def test_silence_never_wins() -> None:
+    assert voted([SILENT, SILENT, SILENT, 2]).winner == "answer 2"
+
+
+def test_all_silent_have_no_winner() -> None:
+    its = voted([SILENT] * 4)
+    assert (its.winner, its.votes, its.agreement) == (None, 0, 0)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1, 0], [2, SILENT, 1], [0, 1, 2]])
+def test_a_tie_has_no_winner(labels: list[int]) -> None:
+    its = voted(labels)
+    assert (its.winner, its.agreement) == (None, 0)
+
+
+def test_the_winner_is_written_as_it_was_first_written() -> None:
+    given_answers = answers(ASKED, "3", "1/2", "0.5", r"\frac{1}{2}")
+    assert vote(ASKED, given_answers, [0, 1, 1, 1]).winner == "1/2"
+
+
+@given(LABELS)
+def test_agreement_is_the_winners_share_of_all_asked(labels: list[int]) -> None:
+    its = voted(labels)
+    assert 0 <= its.agreement <= 1
+    if its.winner is not None:
+        assert its.agreement == labels.count(int(its.winner.split()[1])) / len(labels)
+
+
+def read(completion: Completion) -> str | None:
+    return read_answer(ASKED, 0, 0, completion, AnswerStyle.math).final
+
+
+@pytest.mark.parametrize("text", ["#### no answer", "The answer is: no answer", "I cannot tell.", "", "  \n"])
+def test_no_answer_cannot_win(text: str) -> None:
+    assert read(stop(text)) is None
+
+
+def test_an_answer_that_was_cut_is_silent_whatever_number_stands_in_it() -> None:
+    assert read(stop("so 2 + 2 = 4.\n#### 4")) == "4"
+    assert read(cut("so 2 + 2 = 4.\n#### 4")) is None
+
+
+def test_a_refused_request_is_silent() -> None:
+    its = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), AnswerStyle.number)
+    assert (its.final, its.finish_reason, its.sample, its.seed, its.question) == (None, "error", 3, 7, ASKED.id)
+
+
+def test_braces_in_a_question_are_text() -> None:
+    hostile = question(r"Let {question} be {0} and {x!r:>9} }{ in \frac{1}{2}, 100%s.")
+    request = answer_request(hostile, 0, TaskConfig(answer_prompt="{question} {{n}}\n####"), ConsensusConfig(), 0)
+    assert request.prompt == hostile.text + " {n}\n####"
+
+
+def test_each_sample_has_a_seed_of_its_own() -> None:
+    task, cfg = TaskConfig(), ConsensusConfig()
+    asked = [
+        answer_request(question("same text", index, number), sample, task, cfg, run)
+        for index in range(4)
+        for number in (1, 2)
+        for sample in range(8)
+        for run in (0, 1)
+    ]
+    assert len({request.seed for request in asked}) == len(asked)
+    assert len({request.key for request in asked}) == len(asked) / 2  # two runs, two journals

@@ -1,0 +1,86 @@
+"""Two real rounds: vLLM serves SmolLM2-135M-Instruct, TRL trains it, and the child writes the second round."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crescent.once import verified_manifest
+from crescent.records import Pair, Response, Vote, read_lines
+
+TINY = (
+    "bait.questions=30",
+    "diversify=minilm",
+    "diversify.threshold=0.995",
+    "consensus.samples=3",
+    "consensus.min_agreement=0.3",
+    "pairs.minimum=1",
+    "train.max_steps=3",
+    "train.learning_rate=1e-3",
+    "eval.benchmarks.sums_dev.items=12",
+    "~eval.benchmarks.sums_test",
+    "verdict.gate=off",
+)
+
+
+def crescent(root: Path, failpoint: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=quickstart", f"run.root={root}", *TINY]
+    environment = {**os.environ, "CRESCENT_FAILPOINT": failpoint, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(1500)
+def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_rounds_child(tmp_path: Path) -> None:
+    killed = crescent(tmp_path, failpoint="journal.append:45=kill9")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = tmp_path / "quickstart"
+    journal = folder / "round-1" / "synthesis.partial" / "journal.jsonl"
+    assert journal.read_bytes().count(b"\n") == 45
+
+    ended = crescent(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "round-1/synthesis: continues" in ended.stdout
+    for part in ("best checkpoint", "wandb sync", "round 2"):
+        assert part in ended.stdout
+
+    # The server that wrote round 2 gave the trained child's log-probabilities, which are not the base's.
+    served = [json.loads(line) for line in (folder / "logs" / "served.jsonl").read_text().splitlines()]
+    trained = {n: verified_manifest(folder / f"round-{n}" / "train") for n in (1, 2)}
+    synthesis = verified_manifest(folder / "round-2" / "synthesis")
+    assert trained[1] is not None
+    assert trained[2] is not None
+    assert synthesis is not None
+    names = [f"quickstart-r{n:02d}-{manifest['digest'][:8]}" for n, manifest in trained.items() if manifest]
+    assert [its["checkpoint"] for its in served] == names
+    for its in served:
+        assert its["from_child"] < 0.02
+        assert its["from_parent"] > 2 * its["from_child"]
+    assert synthesis["made_from"]["inputs"]["parent"] == trained[1]["digest"]
+
+    # What was trained on is what was voted for; nothing was asked twice over both rounds.
+    votes = {n: read_lines(folder / f"round-{n}" / "synthesis" / "votes.jsonl", Vote) for n in (1, 2)}
+    pairs = read_lines(folder / "round-2" / "pairs" / "pairs.jsonl", Pair)
+    winners = {its.question.id: its.winner for its in (*votes[1], *votes[2])}
+    assert {pair.round for pair in pairs} == {1, 2}
+    assert all(winners[pair.question] == pair.final for pair in pairs)
+    assert len(winners) == len(votes[1]) + len(votes[2])
+
+    # The parent and its child answered the same items.
+    evaluations = [folder / "base/eval", folder / "round-1/eval", folder / "round-2/eval"]
+    responses = [read_lines(evaluation / "responses.jsonl", Response) for evaluation in evaluations]
+    assert len({tuple(response.item for response in some) for some in responses}) == 1
+    assert len(responses[0]) == 12
+
+    # The supervisor's own log is readable, the noise is elsewhere, and W&B was written offline.
+    assert not re.search(r"WARNING|INFO \d", ended.stdout + ended.stderr)
+    assert list((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+
+    again = crescent(tmp_path)
+    assert again.returncode == 0
+    assert "starts" not in again.stdout

@@ -1,0 +1,173 @@
+"""No completion is paid for twice, and no accident makes the journal unreadable."""
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import ShufflingEngine, stop
+
+from crescent.journal import Journal, Journaled
+from crescent.records import Completion, Request
+
+ROOT = Path(__file__).parents[1]
+
+
+def request(index: int, prompt: str = "What is 1 + 1?") -> Request:
+    return Request(f"question/{index}", prompt, temperature=1.0, max_tokens=16, seed=index)
+
+
+def completion(index: int) -> Completion:
+    return Completion(f'Ünïcode, "quotes",\nlines, {index} \u2028 and \x00', "stop", tokens=index, prompt_tokens=3)
+
+
+def write(path: Path, number: int) -> None:
+    with Journal(path) as journal:
+        for index in range(number):
+            journal.append(request(index), completion(index))
+
+
+def recovered(path: Path) -> list[int]:
+    """Indices that a newly opened journal knows; each must be whole."""
+    with Journal(path) as journal:
+        known = [index for index in range(100) if journal.find(request(index)) is not None]
+        assert all(journal.find(request(index)) == completion(index) for index in known)
+        assert journal.recovered == len(known)
+    return known
+
+
+def test_what_was_appended_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "not yet there" / "journal.jsonl"
+    write(path, 5)
+    assert recovered(path) == [0, 1, 2, 3, 4]
+    write(path, 5)
+    assert recovered(path) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rubbish", [b"", bytes(7), b"\xff\xc3"])
+def test_a_torn_tail_is_cut_wherever_it_was_torn(tmp_path: Path, rubbish: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 2)
+    whole = path.read_bytes()
+    for end in range(len(whole) + 1):
+        path.write_bytes(whole[:end] + rubbish)
+        assert recovered(path) == list(range(whole[:end].count(b"\n")))
+        write(path, 2)  # going on over the cut
+        assert recovered(path) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "damage", [bytes(4096), b"\n", b"{}\n", b"\xff\xfe\n", b'"\xc3(\n', b"null\n", bytes(9) + b"\n"]
+)
+def test_a_damaged_line_ends_what_is_believed(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 3)
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second + damage + third)
+    assert recovered(path) == [0, 1]
+    assert path.read_bytes() == first + second
+
+
+def test_a_line_that_is_no_text_ends_what_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 3)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace("Ü".encode(), b"\xff\xff") + lines[2])
+    assert recovered(path) == [0]
+
+
+def test_only_what_is_missing_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 6)
+    path.write_bytes(path.read_bytes()[:-5])
+    engine = ShufflingEngine(lambda asked: completion(asked.seed))
+
+    async def ask(journal: Journal) -> list[Completion]:
+        journaled = Journaled(engine, journal)
+        return [await journaled.complete(request(index)) for index in range(8) for _ in range(2)]
+
+    with Journal(path) as journal:
+        assert asyncio.run(ask(journal)) == [completion(index) for index in range(8) for _ in range(2)]
+    assert engine.answered == {f"question/{index}": 1 for index in (5, 6, 7)}
+    assert recovered(path) == list(range(8))
+
+
+def test_duplicate_lines_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 3)
+    path.write_bytes(path.read_bytes() * 2)
+    assert recovered(path) == [0, 1, 2]
+
+
+def test_an_entry_never_answers_another_request(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    asked = request(0)
+    others = [
+        replace(asked, prompt="What is 2 + 2?"),
+        replace(asked, temperature=0.5),
+        replace(asked, max_tokens=17),
+        replace(asked, seed=1),
+        replace(asked, key="question/9"),
+    ]
+    write(path, 1)
+    with Journal(path) as journal:
+        assert all(journal.find(other) is None for other in others)
+        journal.append(others[0], stop("4"))
+    with Journal(path) as journal:
+        assert journal.find(others[0]) == stop("4")
+        assert journal.find(asked) is None
+
+
+def test_a_failed_request_leaves_no_entry(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        with pytest.raises(Exception, match="at request 1"):
+            asyncio.run(Journaled(ShufflingEngine(lambda _: stop("4"), dies_at=1), journal).complete(request(0)))
+        assert journal.find(request(0)) is None
+
+
+APPEND = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_journal import completion, request
+from crescent.journal import Journal
+{before}
+with Journal(Path(sys.argv[1])) as journal:
+    for index in range(100):
+        journal.append(request(index), completion(index))
+        print(index, flush=True)
+{after}
+"""
+
+
+def appending(path: Path, before: str = "", after: str = "") -> subprocess.Popen[str]:
+    """Another process that appends and tells what it has appended."""
+    code = APPEND.format(before=before, after=after)
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+
+
+def test_kill_9_in_the_middle_loses_nothing_that_was_appended(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with appending(path, after="sys.stdin.read()") as child:
+        assert child.stdout is not None
+        told = [int(child.stdout.readline()) for _ in range(10)]
+        child.kill()
+    found = recovered(path)
+    assert found[:10] == told
+    assert found == list(range(len(found)))
+
+
+def test_a_full_disk_is_an_error_and_the_torn_line_is_asked_again(tmp_path: Path) -> None:
+    """A limit on the file's size stands in for the full disk: it, too, lets the last line in by half."""
+    path = tmp_path / "journal.jsonl"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    with appending(path, before=limit) as child:
+        out, error = child.communicate()
+    assert child.returncode == 1
+    assert "OSError: [Errno 27]" in error
+    assert path.stat().st_size == 1000
+    assert recovered(path) == [int(line) for line in out.split()]
+    write(path, 20)
+    assert recovered(path) == list(range(20))

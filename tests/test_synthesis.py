@@ -1,0 +1,337 @@
+"""Ask, diversify, solve and vote as one stream: its outcome depends on neither timing nor interruptions.
+
+The model and the engine are in `fakes.py`: questions are sums, and near-duplicates begin with the same number.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import BySpelling, Say, ShufflingEngine, by_first_number, cut, question, say_sums, stop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crescent.bait import bait_request, read_question
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
+from crescent.consensus import answer_request, read_answer
+from crescent.diversify import Embed, Memory, Vectors, rewrite_request
+from crescent.grading import Grader
+from crescent.journal import Journal, Journaled
+from crescent.records import Completion, Question, Request
+from crescent.serving import Engine, EngineDied
+from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+
+
+def config(
+    questions: int = 20, samples: int = 5, max_rewrites: int = 3, seed: int = 0, round_number: int = 1
+) -> SynthesisConfig:
+    return SynthesisConfig(
+        TaskConfig(),
+        BaitConfig(questions=questions),
+        DiversifyConfig(max_rewrites=max_rewrites),
+        ConsensusConfig(samples=samples),
+        seed,
+        round_number,
+    )
+
+
+def remembering(earlier: Sequence[Question]) -> Memory:
+    memory = Memory()
+    for its, vector in zip(earlier, by_first_number([its.text for its in earlier]), strict=True):
+        memory.add(its, vector)
+    return memory
+
+
+def run(
+    engine: Engine,
+    cfg: SynthesisConfig,
+    earlier: Sequence[Question] = (),
+    embed: Embed = by_first_number,
+    grader: Any = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Synthesis:
+    return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch))
+
+
+def assert_same(one: Synthesis, other: Synthesis) -> None:
+    assert one.votes == other.votes
+    assert one.rejected == other.rejected
+    assert np.array_equal(one.vectors, other.vectors)
+    assert one.metrics == other.metrics
+
+
+@dataclass
+class Slow:
+    """The rule in plain words: one candidate after the other, wave after wave, all K answers of each."""
+
+    cfg: SynthesisConfig
+    memory: list[Question]
+    accepted: list[Question] = field(default_factory=list)
+    rejected: list[Question] = field(default_factory=list)
+
+    def run(self) -> None:
+        cfg = self.cfg
+        wave = []
+        for index in range(cfg.bait.questions):
+            text = read_question(say_sums(bait_request(index, cfg.bait, cfg.round, cfg.seed)), cfg.bait.min_characters)
+            if text is not None:
+                wave.append(Question("", text, cfg.round, index, "", 0))
+        while wave:
+            wave = [rewritten for its in wave if (rewritten := self.decide(its)) is not None]
+
+    def decide(self, its: Question) -> Question | None:
+        """Its rewrite, if it needs one and the model gives one."""
+        cfg = self.cfg
+        alike = [other for other in self.memory if other.text.split()[2] == its.text.split()[2]]
+        if not alike:
+            self.memory.append(its)
+            self.accepted.append(its)
+            return None
+        if its.rewrites == cfg.diversify.max_rewrites:
+            self.rejected.append(its)
+            return None
+        request = rewrite_request(its, alike[0], cfg.diversify, cfg.bait.max_tokens, cfg.round, cfg.seed)
+        text = read_question(say_sums(request), cfg.bait.min_characters)
+        return None if text is None else replace(its, text=text, rewrites=its.rewrites + 1)
+
+    def finals(self, its: Question) -> list[str | None]:
+        task, cfg = self.cfg.task, self.cfg.consensus
+        requests = [answer_request(its, sample, task, cfg, self.cfg.seed) for sample in range(cfg.samples)]
+        return [read_answer(its, 0, 0, say_sums(request), task.answer_style).final for request in requests]
+
+
+def kept_winner(finals: Sequence[str | None], cut: float) -> str | None:
+    ranked = Counter(final for final in finals if final is not None).most_common()
+    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]) or ranked[0][1] / len(finals) < cut:
+        return None
+    return ranked[0][0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 3 * BLOCK),
+    st.integers(0, 3),
+    st.integers(2, 8),
+    st.lists(st.integers(0, 11), max_size=4, unique=True),
+)
+def test_the_stream_gives_what_one_after_the_other_gives(
+    seed: int, number: int, max_rewrites: int, samples: int, numbers: list[int]
+) -> None:
+    earlier = [question(f"What is {first} + 0?", index) for index, first in enumerate(numbers)]
+    cfg = config(number, samples, max_rewrites, seed, round_number=2)
+    slow = Slow(cfg, list(earlier))
+    slow.run()
+    fast = run(ShufflingEngine(say_sums, order=seed), cfg, earlier)
+
+    def seen(its: Question) -> tuple[int, str, int]:
+        return its.index, its.text, its.rewrites
+
+    by_index = sorted(slow.accepted, key=lambda its: its.index)
+    assert [seen(its.question) for its in fast.votes] == [seen(its) for its in by_index]
+    assert [seen(its) for its in fast.rejected] == [seen(its) for its in slow.rejected]
+    for its in fast.votes:
+        finals = slow.finals(its.question)
+        assert [answer.final for answer in its.answers] == finals[: its.of]
+        made_the_cut = its.agreement >= cfg.consensus.min_agreement
+        assert (its.winner if made_the_cut else None) == kept_winner(finals, cfg.consensus.min_agreement)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([1, 2, 7, 256]))
+def test_neither_completion_order_nor_concurrency_changes_the_outcome(seed: int, order: int, concurrency: int) -> None:
+    cfg = config(questions=2 * BLOCK + 5, seed=seed)
+    one = run(ShufflingEngine(say_sums), cfg)
+    assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg))
+
+
+def test_the_embedder_sees_the_same_blocks_whatever_the_completion_order() -> None:
+    """How a matrix product is rounded depends on the shape of its block; so the blocks must not depend on timing."""
+
+    def blocks(order: int, concurrency: int) -> list[list[str]]:
+        seen: list[list[str]] = []
+
+        def embed(texts: Sequence[str]) -> Vectors:
+            seen.append(list(texts))
+            return by_first_number(texts)
+
+        run(ShufflingEngine(say_sums, order, concurrency), config(questions=3 * BLOCK), embed=embed)
+        return seen
+
+    assert blocks(0, 256) == blocks(1, 3) == blocks(2, 40)
+
+
+def test_a_run_interrupted_at_any_request_resumes_to_the_same_outcome_and_asks_nothing_twice(tmp_path: Path) -> None:
+    cfg = config(questions=7, samples=3, max_rewrites=2)
+    undisturbed = ShufflingEngine(say_sums)
+    expected = run(undisturbed, cfg)
+    assert {key.split("/")[0] for key in undisturbed.answered} == {"question", "rewrite", "answer"}
+    for dies_at in range(1, undisturbed.asked + 1):
+        path = tmp_path / f"{dies_at}.jsonl"
+        dying, living = ShufflingEngine(say_sums, dies_at, dies_at=dies_at), ShufflingEngine(say_sums, dies_at + 1)
+        with Journal(path) as journal, pytest.raises(ExceptionGroup) as caught:
+            run(Journaled(dying, journal), cfg)
+        assert caught.value.split(EngineDied)[1] is None
+        with Journal(path) as journal:
+            assert journal.recovered == dies_at - 1
+            assert_same(run(Journaled(living, journal), cfg), expected)
+        assert dying.answered + living.answered == undisturbed.answered
+        assert set((dying.answered + living.answered).values()) == {1}
+
+
+def test_a_finished_journal_needs_no_engine(tmp_path: Path) -> None:
+    cfg = config()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        expected = run(Journaled(ShufflingEngine(say_sums), journal), cfg)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert_same(run(Journaled(ShufflingEngine(say_sums, dies_at=1), journal), cfg), expected)
+
+
+def inventing(rewritten: Callable[[int], Completion]) -> Say:
+    """A model whose every question is `What is 1 + 1?`, and whose n-th rewrite is `rewritten(n)`."""
+
+    def say(request: Request) -> Completion:
+        match request.key.split("/"):
+            case "question", _:
+                return stop("What is 1 + 1?")
+            case "rewrite", _, attempt:
+                return rewritten(int(attempt))
+        return stop("#### 2")
+
+    return say
+
+
+def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> None:
+    engine = ShufflingEngine(inventing(lambda attempt: stop(f"What is 1 + {attempt}?")))
+    found = run(engine, config(questions=3, max_rewrites=2))
+    assert [its.question.index for its in found.votes] == [0]
+    assert [(its.index, its.text, its.rewrites, its.similarity) for its in found.rejected] == [
+        (1, "What is 1 + 2?", 2, 1.0),
+        (2, "What is 1 + 2?", 2, 1.0),
+    ]
+    assert {its.neighbour for its in found.rejected} == {found.votes[0].question.id}
+    asked = {key for key in engine.answered if key.startswith("rewrite")}
+    assert asked == {"rewrite/1/1", "rewrite/1/2", "rewrite/2/1", "rewrite/2/2"}
+    assert (found.metrics["rewrites"], found.metrics["near_duplicates"]) == (4, 2)
+
+
+def test_a_rewrite_that_is_far_enough_is_kept_with_its_history() -> None:
+    found = run(ShufflingEngine(inventing(lambda attempt: stop(f"What is {attempt} + 9?"))), config(questions=2))
+    first, second = (its.question for its in found.votes)
+    assert (first.text, first.rewrites, first.parent, first.neighbour) == ("What is 1 + 1?", 0, None, None)
+    assert (second.text, second.rewrites) == ("What is 2 + 9?", 2)
+    assert (second.neighbour, second.similarity) == (first.id, 0.0)
+    assert second.parent not in (None, first.id, second.id)
+    assert found.rejected == []
+
+
+def test_without_rewrites_a_near_duplicate_is_dropped_at_once() -> None:
+    engine = ShufflingEngine(inventing(lambda _: stop("What is 5 + 5?")))
+    found = run(engine, config(questions=4, max_rewrites=0))
+    assert (len(found.votes), len(found.rejected)) == (1, 3)
+    assert not any(key.startswith("rewrite") for key in engine.answered)
+
+
+def test_the_model_sees_the_near_duplicate_and_its_neighbour_of_an_earlier_round() -> None:
+    prompts: list[str] = []
+
+    def say(request: Request) -> Completion:
+        prompts.extend([request.prompt] if request.key.startswith("rewrite") else [])
+        return inventing(lambda attempt: stop(f"What is {attempt + 1} + 1?"))(request)
+
+    found = run(ShufflingEngine(say), config(questions=1, round_number=2), [question("What is 1 + 7?")])
+    assert len(prompts) == 1
+    assert "What is 1 + 1?" in prompts[0]
+    assert "What is 1 + 7?" in prompts[0]
+    assert found.votes[0].question.text == "What is 2 + 1?"
+
+
+def test_all_originals_are_decided_before_any_rewrite() -> None:
+    """Question 1 repeats question 0 and is rewritten into question 2, which was there first."""
+
+    def say(request: Request) -> Completion:
+        texts = {"question/0": "1", "question/1": "1", "question/2": "2", "rewrite/1/1": "2", "rewrite/1/2": "3"}
+        return stop(f"What is {texts.get(request.key, '0')} + 1?")
+
+    for order in range(20):
+        found = run(ShufflingEngine(say, order), config(questions=3))
+        assert [its.question.text for its in found.votes] == ["What is 1 + 1?", "What is 3 + 1?", "What is 2 + 1?"]
+
+
+def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
+    earlier = [question(f"What is {first} + 1?", first) for first in range(12)]
+    memory = remembering(earlier)
+    engine = ShufflingEngine(say_sums)
+    found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), config(), memory, lambda _: None))  # type: ignore[arg-type]
+    assert found.votes == []
+    assert found.rejected != []
+    assert memory.questions == earlier
+    assert {its.neighbour for its in found.rejected} <= {its.id for its in earlier}
+
+
+@pytest.mark.parametrize(
+    "nothing", [stop(""), cut("What is 1 +"), Completion("too long", "error", 0), stop("\x00" * 20)]
+)
+def test_a_round_without_a_usable_question_has_no_votes(nothing: Completion) -> None:
+    found = run(ShufflingEngine(lambda _: nothing), config())
+    assert (found.votes, found.rejected, len(found.vectors)) == ([], [], 0)
+    assert found.metrics["unusable"] == found.metrics["candidates"] == 20
+    assert found.metrics["agreement"] == 0
+
+
+def test_rows_of_vectors_are_in_the_order_of_the_votes() -> None:
+    memory = remembering([question("What is 3 + 1?")])
+    engine, cfg = ShufflingEngine(say_sums, order=3), config(questions=60, round_number=2)
+    found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), cfg, memory, lambda _: None))  # type: ignore[arg-type]
+    voted = [its.question for its in found.votes]
+    assert any(its.rewrites for its in voted)  # accepted late, and yet in its place
+    assert [its.index for its in voted] == sorted(its.index for its in voted)
+    assert np.array_equal(found.vectors, by_first_number([its.text for its in voted]))
+    assert sorted(memory.questions[1:], key=lambda its: its.index) == voted
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 3))
+def test_every_candidate_and_every_answer_is_accounted_for(seed: int, max_rewrites: int) -> None:
+    cfg = config(questions=50, max_rewrites=max_rewrites, seed=seed)
+    engine = ShufflingEngine(say_sums)
+    last: list[Progress] = []
+    found = run(engine, cfg, watch=lambda its: last.__setitem__(slice(None), [its]))
+    its, kinds = found.metrics, Counter(key.split("/")[0] for key in engine.answered)
+    assert its["candidates"] == its["unusable"] + its["questions"] + its["near_duplicates"] == kinds["question"]
+    assert its["questions"] == len(found.votes)
+    assert its["near_duplicates"] == len(found.rejected)
+    assert its["rewrites"] == kinds["rewrite"]
+    assert its["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
+    assert its["answers"] + its["answers_saved"] == len(found.votes) * cfg.consensus.samples
+    silent = [answer for vote in found.votes for answer in vote.answers if answer.final is None]
+    assert its["answers_silent"] == len(silent)
+    assert its["answers_cut"] == sum(answer.finish_reason == "length" for answer in silent)
+    assert (last[0].asked, last[0].voted, last[0].questions) == (50, len(found.votes), len(found.votes))
+
+
+def test_ids_are_unique_and_the_same_in_every_run() -> None:
+    first, second = (run(ShufflingEngine(say_sums, order), config(questions=60)) for order in (0, 1))
+    ids = [its.question.id for its in first.votes]
+    assert len(set(ids)) == len(ids)
+    assert ids == [its.question.id for its in second.votes]
+    other_round = run(ShufflingEngine(say_sums), config(questions=60, round_number=2))
+    assert not set(ids) & {its.question.id for its in other_round.votes}
+
+
+def test_with_the_real_grader_different_spellings_agree() -> None:
+    spellings = ["#### 0.5", r"So \boxed{\frac{1}{2}}", "#### 3", "The answer is 1/2.", "#### 50/100"]
+
+    def say(request: Request) -> Completion:
+        kind, _, sample = request.key.rpartition("/")
+        return stop(spellings[int(sample)] if kind.startswith("answer") else "What is 1 + 1?")
+
+    with Grader(timeout_s=5) as grader:
+        found = run(ShufflingEngine(say), config(questions=1), grader=grader)
+    assert (found.votes[0].winner, found.votes[0].votes, found.votes[0].of) == ("0.5", 3, 4)
+    assert found.metrics["graded_undecided"] == 0
