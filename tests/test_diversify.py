@@ -15,7 +15,7 @@ from fakes import question
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from crescent.config import DiversifyConfig, Embedder
+from crescent.config import BaitConfig, DiversifyConfig, Embedder
 from crescent.diversify import Decision, Memory, Vectors, decide, lexical_vectors, open_embedder, rewrite_request
 from crescent.errors import Missing
 from crescent.records import Question
@@ -178,17 +178,18 @@ def test_the_lexical_embedder_is_opened_by_name() -> None:
 def test_a_template_field_inside_a_question_stays_text() -> None:
     hostile = question("Is {neighbour} {question} {0} {x!r} } { 100% a set?", 3)
     other = question("What is {question}?", 1)
-    request = rewrite_request(hostile, other, DiversifyConfig(rewrite_prompt="A {question} B {neighbour} C"), 64, 1, 0)
+    cfg = DiversifyConfig(rewrite_prompt="A {question} B {neighbour} C")
+    request = rewrite_request(hostile, other, cfg, BaitConfig(), 1, 0)
     assert request.prompt == f"A {hostile.text} B {other.text} C"
 
 
 def test_each_rewrite_is_a_request_of_its_own() -> None:
-    cfg, other = DiversifyConfig(), question("other", 9)
+    cfg, bait, other = DiversifyConfig(), BaitConfig(max_tokens=64, stop=["="]), question("other", 9)
     tries = [Question("q", "same", 1, index, "b", 0, rewrites) for index in range(3) for rewrites in range(3)]
-    asked = [rewrite_request(its, other, cfg, 64, number, run_seed=0) for its in tries for number in (1, 2)]
+    asked = [rewrite_request(its, other, cfg, bait, number, run_seed=0) for its in tries for number in (1, 2)]
     assert len({request.seed for request in asked}) == len(asked)
     assert len({request.key for request in asked}) == len(tries)
-    assert all(request.max_tokens == 64 for request in asked)
+    assert {(request.max_tokens, request.stop) for request in asked} == {(64, ("=",))}  # as long as a first question
 
 
 MINILM = """

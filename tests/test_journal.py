@@ -109,6 +109,7 @@ def test_an_entry_never_answers_another_request(tmp_path: Path) -> None:
         replace(asked, temperature=0.5),
         replace(asked, max_tokens=17),
         replace(asked, seed=1),
+        replace(asked, stop=("=",)),
         replace(asked, key="question/9"),
     ]
     write(path, 1)

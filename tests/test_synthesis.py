@@ -95,7 +95,7 @@ class Slow:
         if its.rewrites == cfg.diversify.max_rewrites:
             self.rejected.append(its)
             return None
-        request = rewrite_request(its, alike[0], cfg.diversify, cfg.bait.max_tokens, cfg.round, cfg.seed)
+        request = rewrite_request(its, alike[0], cfg.diversify, cfg.bait, cfg.round, cfg.seed)
         text = read_question(say_sums(request), cfg.bait.min_characters)
         return None if text is None else replace(its, text=text, rewrites=its.rewrites + 1)
 

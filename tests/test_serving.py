@@ -1,0 +1,216 @@
+"""The engine: started, asked, given children, proven, and ended; with the fake engine behind the real protocol."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
+from crescent.errors import CrescentError, Missing, TryAgain
+from crescent.fakes import PROOF_IDS, log_probabilities
+from crescent.records import Checkpoint, Completion, Proof, Request
+from crescent.serving import Client, Endpoint, EngineDied, Server, distance
+from launch import ChildProcess
+from launch.local import LocalLaunch
+
+FAKE = ServingConfig(
+    engine=EngineKind.fake,
+    child=Child.adapter,
+    while_training=WhileTraining.keep,
+    concurrency=8,
+    start_timeout_s=30,
+    request_timeout_s=10,
+    max_restarts=1,
+)
+BASE = Checkpoint("t-base", 0, "base", weights="fake:0.2")
+
+
+def new_server(tmp_path: Path, serving: ServingConfig = FAKE, launch: object = None) -> Server:
+    model = ModelConfig(path="fake:0.2", dtype=Dtype.float32)
+    started = launch if isinstance(launch, Recorder) else LocalLaunch(grace_s=2)
+    server = Server(serving, model, TrainConfig(), started, "t", tmp_path / "logs" / "server.log")
+    server.base = BASE
+    return server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = new_server(tmp_path)
+    yield server
+    server.stop()
+
+
+class Recorder:
+    """A launcher that notes what is started, and starts something else."""
+
+    def __init__(self, instead: list[str]) -> None:
+        self.instead = instead
+        self.commands: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
+
+    def start(self, command: list[str], log: Path, environment: dict[str, str]) -> ChildProcess:
+        self.commands.append(command)
+        self.environments.append(environment)
+        return LocalLaunch(grace_s=1).start(self.instead, log, environment)
+
+
+def child_of(tmp_path: Path, skill: float, claimed: float | None = None) -> Checkpoint:
+    """A trained child; its proof says `claimed` when the trainer lies."""
+    folder = tmp_path / f"child-{skill}"
+    folder.mkdir(exist_ok=True)
+    (folder / "skill.json").write_text(json.dumps({"skill": skill}))
+    told = skill if claimed is None else claimed
+    proof = Proof(
+        PROOF_IDS,
+        tuple(log_probabilities(ids, told) for ids in PROOF_IDS),
+        tuple(log_probabilities(ids, 0.2) for ids in PROOF_IDS),
+    )
+    return Checkpoint("t-r01-abc", 1, "child", adapter=str(folder), weights=str(folder), proof=proof)
+
+
+def ask(endpoint: Endpoint, *requests: Request) -> list[Completion]:
+    async def all_of_them() -> list[Completion]:
+        async with Client(endpoint.urls, endpoint.model, endpoint.key, 8, 10) as client:
+            return list(await asyncio.gather(*map(client.complete, requests)))
+
+    return asyncio.run(all_of_them())
+
+
+def sum_request(number: int, max_tokens: int = 50) -> Request:
+    return Request(f"a/{number}", f"What is {number} + 1?", 0.8, max_tokens, seed=number)
+
+
+def test_the_same_request_gives_the_same_completion_whatever_it_is_asked_with(server: Server) -> None:
+    endpoint = server.serve(BASE)
+    alone = [ask(endpoint, sum_request(number))[0] for number in range(5)]
+    assert ask(endpoint, *map(sum_request, range(5))) == alone
+
+
+def test_a_cut_completion_says_so(server: Server) -> None:
+    (completion,) = ask(server.serve(BASE), sum_request(1, max_tokens=3))
+    assert (completion.finish_reason, completion.tokens) == ("length", 3)
+
+
+@pytest.mark.parametrize("way", list(Child))
+def test_a_child_is_served_and_proven_whatever_the_way(way: Child, tmp_path: Path) -> None:
+    server = new_server(tmp_path, replace(FAKE, child=way))
+    try:
+        before = ask(server.serve(BASE), *map(sum_request, range(40)))
+        after = ask(server.serve(child_of(tmp_path, 1.0)), *map(sum_request, range(40)))
+    finally:
+        server.stop()
+    right = [sum(f"#### {n + 1}" in its.text for n, its in enumerate(some)) for some in (before, after)]
+    assert right[0] < 20 < 35 < right[1]
+    proofs = [json.loads(line) for line in (tmp_path / "logs" / "served.jsonl").read_text().splitlines()]
+    assert [its["checkpoint"] for its in proofs] == ["t-r01-abc"]
+    assert proofs[0]["from_child"] == 0 < proofs[0]["from_parent"]
+
+
+def test_a_server_that_serves_other_weights_is_not_trusted(server: Server, tmp_path: Path) -> None:
+    server.serve(BASE)
+    with pytest.raises(CrescentError, match="does not serve t-r01-abc"):
+        server.serve(child_of(tmp_path, skill=0.2, claimed=0.9))
+
+
+def test_a_dead_engine_is_started_again_and_asked_again(server: Server) -> None:
+    first = server.serve(BASE)
+    attempts = []
+
+    def work(endpoint: Endpoint) -> list[Completion]:
+        attempts.append(endpoint)
+        if len(attempts) == 1:
+            for process in psutil.process_iter():
+                if (
+                    "crescent.fakes" in " ".join(process.cmdline()[:5])
+                    and first.urls[0].split(":")[2][:-3] in process.cmdline()
+                ):
+                    process.kill()
+        return ask(endpoint, sum_request(1))
+
+    assert server.ask(BASE, work)[0].finish_reason == "stop"
+    assert len(attempts) == 2
+    assert server.deaths == 1
+
+
+def test_an_engine_that_keeps_dying_ends_the_run_with_75(server: Server) -> None:
+    def work(_: Endpoint) -> None:
+        raise EngineDied("gone")
+
+    with pytest.raises(TryAgain, match=r"died 2 times.*serving.max_restarts=1") as ended:
+        server.ask(BASE, work)
+    assert ended.value.exit_code == 75
+
+
+@pytest.mark.parametrize(
+    ("last_words", "fix"),
+    [
+        ("ModuleNotFoundError: No module named 'vllm'", "make install"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "serving.memory_share"),
+        ("ValueError: larger than the available KV cache memory", "model.context"),
+    ],
+)
+def test_an_engine_that_dies_at_its_start_shows_its_last_words_and_the_likely_fix(
+    last_words: str, fix: str, tmp_path: Path
+) -> None:
+    dies = Recorder([sys.executable, "-c", f"import sys; print('loading'); sys.exit({last_words!r})"])
+    server = new_server(tmp_path, launch=dies)
+    with pytest.raises(Missing) as ended:
+        server.serve(BASE)
+    assert last_words in str(ended.value)
+    assert fix in str(ended.value)
+
+
+def test_vllm_is_started_on_loopback_with_a_key_that_is_not_on_its_command_line(tmp_path: Path) -> None:
+    for way in Child:
+        dies = Recorder([sys.executable, "-c", "raise SystemExit(1)"])
+        server = new_server(tmp_path, replace(FAKE, engine=EngineKind.vllm, child=way), launch=dies)
+        with pytest.raises(Missing):
+            server.serve(BASE)
+        line, environment = " ".join(dies.commands[0]), dies.environments[0]
+        assert "--host 127.0.0.1" in line
+        assert "--dtype float32" in line
+        assert "--middleware crescent.serving.require_key" in line
+        assert len(environment["VLLM_API_KEY"]) > 30
+        assert environment["VLLM_API_KEY"] not in line
+        assert ("VLLM_SERVER_DEV_MODE" in environment) == (way is Child.reload)
+        assert ("--enable-lora" in line) == (way is Child.adapter)
+
+
+def test_nobody_gets_in_without_the_key(server: Server) -> None:
+    endpoint = server.serve(BASE)
+    with pytest.raises(EngineDied, match="wrong key"):
+        ask(replace(endpoint, key="guess"), sum_request(1))
+
+
+def test_a_running_endpoint_can_stand_in_for_our_own_server(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = server.serve(BASE)
+    monkeypatch.setenv("CRESCENT_API_KEY", running.key)
+    guest = new_server(tmp_path, replace(FAKE, urls=[running.urls[0]]))
+    child = child_of(tmp_path, 1.0)
+    answers = ask(guest.serve(child), *map(sum_request, range(20)))
+    assert sum(f"#### {n + 1}" in its.text for n, its in enumerate(answers)) > 15
+    guest.stop()
+    assert ask(running, sum_request(1)), "what we did not start we do not end"
+
+
+def test_requests_are_spread_over_replicas(server: Server, tmp_path: Path) -> None:
+    other = new_server(tmp_path / "other")
+    other._key = server._key
+    try:
+        urls = (server.serve(BASE).urls[0], other.serve(BASE).urls[0])
+        endpoint = Endpoint(urls, "t-base", server._key)
+        assert len(ask(endpoint, *map(sum_request, range(30)))) == 30
+    finally:
+        other.stop()
+
+
+def test_distance_is_the_mean_absolute_difference_in_nats() -> None:
+    assert distance([[None, -1.0, -2.0]], [[None, -1.5, -2.0]]) == 0.25
+    assert distance([], []) == 0.0
