@@ -223,7 +223,7 @@ def rounds_table(rounds: list[Round]) -> Table:
                 f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
                 if first
                 else "",
-                f"{verdict.p_value:.3f}" if first else "",
+                ("<0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}") if first else "",
                 verdict.action if first else "",
             )
     return table

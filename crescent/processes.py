@@ -1,10 +1,64 @@
-"""Worker processes that do not outlive us."""
+"""Child processes: run to their end, listened to, and their exit codes turned back into our errors."""
 
 import ctypes
+import json
 import signal
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, RunLocked, SettingsChanged, TryAgain
+from launch import Launch
+
+POLL_S = 0.2
+ERRORS = {kind.exit_code: kind for kind in (BadConfig, SettingsChanged, RunLocked, DataSaysNo, Missing, TryAgain)}
+KILLED = 128 + signal.SIGKILL
 PR_SET_PDEATHSIG = 1
+
+
+def run_child(
+    launch: Launch,
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    watch: Callable[[], None] = lambda: None,
+) -> None:
+    """Run a child to its end, calling `watch` five times a second. Whatever interrupts us ends it too.
+
+    Raises:
+        CrescentError: it failed; the kind is that of its exit code, the message the end of its log.
+    """
+    child = launch.start(command, log, environment)
+    try:
+        while (code := child.poll()) is None:
+            watch()
+            time.sleep(POLL_S)
+    finally:
+        child.stop()
+    if code != 0:
+        killed = " (killed: most often because memory ran out)" if code == KILLED else ""
+        cause = f"{log.stem} ended with exit code {code}{killed}\n{last_lines(log)}\nwhole log: {log}"
+        raise ERRORS.get(code, CrescentError)(cause)
+
+
+def pass_on(progress: Path, tell: Callable[[int, int, str], None]) -> None:
+    """Tell the last line of a child's progress file: `done`, `total`, and its other numbers as a note."""
+    with suppress(OSError, ValueError, IndexError):  # not there yet, or its last line is half written
+        last = json.loads(progress.read_text().splitlines()[-1])
+        done, total = last.pop("done"), last.pop("total")
+        tell(done, total, "  ".join(f"{name} {value:.3g}" for name, value in last.items()))
+
+
+def last_lines(log: Path, lines: int = 12) -> str:
+    """The end of a log, without the progress bars that overwrite themselves."""
+    if not log.exists():
+        return f"({log} was not written)"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        text = file.read().decode("utf-8", "replace")
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.split("\n")[-lines - 1 :]).strip()
 
 
 def die_with_parent() -> None:

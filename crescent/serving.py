@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
 from crescent.errors import CrescentError, Missing, TryAgain
+from crescent.processes import last_lines
 from crescent.records import Checkpoint, Completion, Request, to_line
 from launch import ChildProcess, Launch
 
@@ -179,7 +180,7 @@ class Server:
             self._process.stop()
             self._process = None
         self.served = None
-        return _tail(self.log)
+        return last_lines(self.log)
 
     def _alive(self) -> bool:
         return bool(self.serving.urls) or (self._process is not None and self._process.poll() is None)
@@ -245,8 +246,8 @@ class Server:
         if runs_on_cpu():
             environment["VLLM_CPU_KVCACHE_SPACE"] = str(self.serving.cpu_cache_gib)
             # The automatic binding leaves one core of a small machine unused.
-            cores = sorted(os.sched_getaffinity(0))
-            environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+            cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+            environment["VLLM_CPU_OMP_THREADS_BIND"] = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", cores)
         return environment
 
     def _wait_until_it_answers(self, model: str) -> None:
@@ -260,7 +261,7 @@ class Server:
             if self._process.poll() is not None:
                 code = self._process.poll()
                 self._process = None
-                tail = _tail(self.log)
+                tail = last_lines(self.log)
                 raise Missing(f"the engine ended at its start (exit code {code}). {_likely_fix(tail)}\n{tail}")
             try:
                 self._post("/v1/completions", body, timeout_s=60)
@@ -364,15 +365,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _tail(log: Path, lines: int = 12) -> str:
-    if not log.exists():
-        return f"({log} was not written)"
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 20_000))
-        text = file.read().decode("utf-8", "replace")
-    return f"--- the end of {log}\n" + "\n".join(text.splitlines()[-lines:])
 
 
 FIXES = {

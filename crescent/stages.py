@@ -10,9 +10,7 @@ import importlib.util
 import json
 import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,12 +33,13 @@ from crescent.config import (
     write_job,
 )
 from crescent.diversify import Memory, open_embedder
-from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, RunLocked, SettingsChanged, TryAgain
+from crescent.errors import BadConfig, TryAgain
 from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import check_model_folder
 from crescent.once import Once, StageObserver
 from crescent.pairs import select
+from crescent.processes import pass_on, run_child
 from crescent.records import (
     Checkpoint,
     Done,
@@ -57,13 +56,10 @@ from crescent.records import (
     write_lines,
 )
 from crescent.serving import Client, Endpoint, EngineDied, Server
-from crescent.synthesis import Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from launch import Launch
 
 PACKAGED = "packaged:"
-POLL_S = 0.2
-EXITS = {kind.exit_code: kind for kind in (BadConfig, SettingsChanged, RunLocked, DataSaysNo, Missing, TryAgain)}
-Progressed = Callable[[int, int, str], None]
 
 
 class Observer(StageObserver, Protocol):
@@ -253,7 +249,7 @@ class Stages:
             timeout_s, many = cfg.request_timeout_s, cfg.concurrency
             async with Client(endpoint.urls, endpoint.model, endpoint.key, many, timeout_s) as client:
                 engine = Journaled(client, journal)
-                return await synthesise(engine, embed, grader, reads, memory, watch)
+                return await synthesise(engine, embed, grader, reads, memory, watch, ahead=max(many, BLOCK))
 
         with (
             Journal(folder / "journal.jsonl") as journal,
@@ -271,45 +267,27 @@ class Stages:
     def _run_child(
         self, stage: str, command: Sequence[str], job: object, folder: Path, environment: Mapping[str, str]
     ) -> None:
-        """Run a stage's process to its end, passing on its progress, and turn its exit code into our error."""
+        """Run a stage's process on its job file, with its log and its progress."""
         name = stage.replace("/", "-")
-        job_file = self.root / "jobs" / f"{name}.yaml"
-        log = self.root / "logs" / f"{name}.log"
-        progress = folder / "progress.jsonl"
+        job_file, log = self.root / "jobs" / f"{name}.yaml", self.root / "logs" / f"{name}.log"
         write_job(job_file, job)
-        child = self.launch.start([*command, str(job_file)], log, {"TOKENIZERS_PARALLELISM": "false", **environment})
-        try:
-            while (code := child.poll()) is None:
-                self._pass_on(stage, progress)
-                time.sleep(POLL_S)
-        finally:
-            child.stop()
-        if code != 0:
-            kind = EXITS.get(code, CrescentError)
-            raise kind(f"{stage} ended with exit code {code}{exit_meaning(code)}\n{last_lines(log)}\nlog: {log}")
+        progress = folder / "progress.jsonl"
+        run_child(
+            self.launch,
+            [*command, str(job_file)],
+            log,
+            {"TOKENIZERS_PARALLELISM": "false", **environment},
+            watch=lambda: pass_on(progress, lambda done, total, note: self.observer.progress(stage, done, total, note)),
+        )
         if progress.exists():
             shutil.move(progress, log.with_suffix(".progress.jsonl"))
-
-    def _pass_on(self, stage: str, progress: Path) -> None:
-        with suppress(OSError, ValueError, IndexError):
-            last = json.loads(progress.read_text().splitlines()[-1])
-            done, total = last.pop("done"), last.pop("total")
-            note = "  ".join(f"{name} {value:.3g}" for name, value in last.items() if isinstance(value, int | float))
-            self.observer.progress(stage, done, total, note)
 
     def _packaged_model(self, name: str) -> str:
         """The converted model; the conversion needs torch and so runs in a child."""
         log = self.root / "logs" / "packaged-model.log"
-        self.observer.started("base/model", resumed=False)
         log.unlink(missing_ok=True)
-        child = self.launch.start([sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
-        try:
-            while (code := child.poll()) is None:
-                time.sleep(POLL_S)
-        finally:
-            child.stop()
-        if code != 0:
-            raise EXITS.get(code, CrescentError)(f"the packaged model could not be made\n{last_lines(log)}")
+        self.observer.started("base/model", resumed=False)
+        run_child(self.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
         return log.read_text().splitlines()[-1]
 
 
@@ -389,15 +367,6 @@ def folder_digest(folder: Path) -> str:
                 hashed.update(file.read(edge))
         parts.append((path.relative_to(folder).as_posix(), size, hashed.hexdigest()))
     return digest(parts)
-
-
-def last_lines(log: Path, lines: int = 12) -> str:
-    text = log.read_text(errors="replace") if log.exists() else ""
-    return "\n".join(text.splitlines()[-lines:])
-
-
-def exit_meaning(code: int) -> str:
-    return " (killed, most often because memory ran out)" if code == 137 else ""
 
 
 def leaf(group: BaseException) -> BaseException:

@@ -72,11 +72,14 @@ Watch = Callable[[Progress], None]
 
 
 async def synthesise(
-    engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch
+    engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch, ahead: int = 256
 ) -> Synthesis:
-    """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too."""
+    """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too.
+
+    At most `ahead` questions are under way at once, so that answers do not wait until the last question is written.
+    """
     known = len(memory)
-    stream = _Stream(engine, embed, grader, cfg, memory, watch)
+    stream = _Stream(engine, embed, grader, cfg, memory, watch, ahead)
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
     votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
@@ -86,7 +89,14 @@ async def synthesise(
 
 class _Stream:
     def __init__(
-        self, engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch
+        self,
+        engine: Engine,
+        embed: Embed,
+        grader: Grader,
+        cfg: SynthesisConfig,
+        memory: Memory,
+        watch: Watch,
+        ahead: int,
     ) -> None:
         self.engine = engine
         self.embed = embed
@@ -94,6 +104,7 @@ class _Stream:
         self.cfg = cfg
         self.memory = memory
         self.watch = watch
+        self.ahead = asyncio.Semaphore(ahead)
         self.progress = Progress(candidates=cfg.bait.questions)
         self.rejected: list[Question] = []
         self.solving: list[asyncio.Task[Vote]] = []
@@ -113,7 +124,8 @@ class _Stream:
     async def invent(self, index: int) -> Question | None:
         cfg = self.cfg
         request = bait_request(index, cfg.bait, cfg.round, cfg.seed)
-        text = read_question(await self.complete(request), cfg.bait.min_characters)
+        async with self.ahead:
+            text = read_question(await self.complete(request), cfg.bait.min_characters)
         self.progress.asked += 1
         self.progress.unusable += text is None
         self.watch(self.progress)
