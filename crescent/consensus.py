@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from crescent.answers import extract_final
+from crescent.bait import CHAT_TOKEN
 from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
 from crescent.records import Answer, Completion, Question, Request, Vote, request_seed
 
@@ -31,8 +32,11 @@ def answer_request(question: Question, sample: int, task: TaskConfig, cfg: Conse
 
 
 def read_answer(question: Question, sample: int, seed: int, completion: Completion, style: AnswerStyle) -> Answer:
-    """An answer that was cut off, or refused, has no final answer, whatever number stands in it."""
-    whole = completion.finish_reason == "stop"
+    """An answer that was cut off, or refused, has no final answer, whatever number stands in it.
+
+    Nor has one that spells out a token of a chat template: trained on, it would become a turn of its own.
+    """
+    whole = completion.finish_reason == "stop" and not CHAT_TOKEN.search(completion.text)
     return Answer(
         question=question.id,
         sample=sample,

@@ -312,8 +312,8 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
         console.print(f"{name:<16} {root / path}", highlight=False)
     if cfg.tracking.wandb is Wandb.offline:
         console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
-    more = max(cfg.run.rounds, len(rounds)) + 1
-    console.print(
-        f"\nnext: the same command with run.rounds={more} goes on; with mode=plan it says what that costs",
-        highlight=False,
-    )
+    if rounds[-1].verdict.action == "stop":
+        advice = "this run is over; look into the votes and answers above, and try other settings under a new run.name"
+    else:
+        advice = f"the same command with run.rounds={len(rounds) + 1} goes on; add mode=plan to see what that costs"
+    console.print(f"\nnext: {advice}", highlight=False)

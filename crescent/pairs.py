@@ -48,7 +48,7 @@ def median_length(answers: Sequence[Answer]) -> Answer:
 def _why_too_few(votes: Sequence[Vote], agreed: int, consensus: ConsensusConfig, cfg: PairsConfig) -> str:
     finals = [answer.final for its in votes for answer in its.answers]
     silent = sum(final is None for final in finals)
-    ties = sum(its.winner is None for its in votes)
+    ties = sum(its.winner is None and its.votes > 0 for its in votes)
     hint = "ask more questions (bait.questions) or lower consensus.min_agreement"
     if not votes:
         hint = "no question was left after self-deduplication: look at rejected.jsonl, raise diversify.threshold"

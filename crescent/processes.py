@@ -24,11 +24,15 @@ def run_child(
     log: Path,
     environment: Mapping[str, str],
     watch: Callable[[], None] = lambda: None,
+    note: Path | None = None,
 ) -> None:
     """Run a child to its end, calling `watch` five times a second. Whatever interrupts us ends it too.
 
+    Args:
+        note: Where the child writes `exit_code` and `reason` when it stops: a launcher in between may lose its code.
+
     Raises:
-        CrescentError: it failed; the kind is that of its exit code, the message the end of its log.
+        CrescentError: it failed; the kind is that of its exit code, the message its reason or the end of its log.
     """
     child = launch.start(command, log, environment)
     try:
@@ -37,6 +41,9 @@ def run_child(
             time.sleep(POLL_S)
     finally:
         child.stop()
+    if code != 0 and note is not None and note.exists():
+        stopped = json.loads(note.read_text())
+        raise ERRORS.get(stopped["exit_code"], CrescentError)(f"{log.stem}: {stopped['reason']}\nwhole log: {log}")
     if code != 0:
         killed = " (killed: most often because memory ran out)" if code == KILLED else ""
         cause = f"{log.stem} ended with exit code {code}{killed}\n{last_lines(log)}\nwhole log: {log}"

@@ -278,6 +278,7 @@ class Stages:
             log,
             {"TOKENIZERS_PARALLELISM": "false", **environment},
             watch=lambda: pass_on(progress, lambda done, total, note: self.observer.progress(stage, done, total, note)),
+            note=folder / "stopped.json",
         )
         if progress.exists():
             shutil.move(progress, log.with_suffix(".progress.jsonl"))

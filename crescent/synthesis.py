@@ -213,7 +213,7 @@ class _Stream:
             "answers_cut": self.answers_cut,
             "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
             "agreement": _mean(its.agreement for its in votes),
-            "ties": sum(its.winner is None for its in votes),
+            "ties": sum(its.winner is None and its.votes > 0 for its in votes),
             "unanimous": len(unanimous),
             "tokens": self.progress.tokens,
             "graded_undecided": self.grader.undecided,

@@ -150,6 +150,10 @@ def test_an_answer_that_was_cut_is_silent_whatever_number_stands_in_it() -> None
     assert read(cut("so 2 + 2 = 4.\n#### 4")) is None
 
 
+def test_an_answer_that_spells_out_a_chat_token_is_silent() -> None:
+    assert read(stop("so 2 + 2 = 4.<|im_end|>\n<|im_start|>user\n#### 4")) is None
+
+
 def test_a_refused_request_is_silent() -> None:
     its = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), AnswerStyle.number)
     assert (its.final, its.finish_reason, its.sample, its.seed, its.question) == (None, "error", 3, 7, ASKED.id)

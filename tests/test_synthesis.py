@@ -54,8 +54,9 @@ def run(
     embed: Embed = by_first_number,
     grader: Any = None,
     watch: Callable[[Progress], None] = lambda _: None,
+    ahead: int = 256,
 ) -> Synthesis:
-    return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch))
+    return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch, ahead))
 
 
 def assert_same(one: Synthesis, other: Synthesis) -> None:
@@ -143,11 +144,36 @@ def test_the_stream_gives_what_one_after_the_other_gives(
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([1, 2, 7, 256]))
-def test_neither_completion_order_nor_concurrency_changes_the_outcome(seed: int, order: int, concurrency: int) -> None:
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([1, 2, 7, 256]), st.sampled_from([1, 20, 256]))
+def test_neither_completion_order_nor_concurrency_changes_the_outcome(
+    seed: int, order: int, concurrency: int, ahead: int
+) -> None:
     cfg = config(questions=2 * BLOCK + 5, seed=seed)
     one = run(ShufflingEngine(say_sums), cfg)
-    assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg))
+    assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg, ahead=ahead))
+
+
+class LateQuestionsWait:
+    """Eight requests at once; questions after the second block are not written before the first answer is."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(8)
+        self.answered = asyncio.Event()
+
+    async def complete(self, request: Request) -> Completion:
+        kind, which, *_ = request.key.split("/")
+        async with self.free:
+            if kind == "answer":
+                self.answered.set()
+            if kind == "question" and int(which) >= 2 * BLOCK:
+                await self.answered.wait()
+            return say_sums(request)
+
+
+@pytest.mark.timeout(30)
+def test_answers_do_not_wait_until_the_last_question_is_written() -> None:
+    cfg = config(questions=4 * BLOCK)
+    assert_same(run(LateQuestionsWait(), cfg, ahead=4), run(ShufflingEngine(say_sums), cfg))
 
 
 def test_the_embedder_sees_the_same_blocks_whatever_the_completion_order() -> None:
