@@ -26,7 +26,7 @@ from crescent.errors import BadConfig, CrescentError, RunLocked, run_to_exit_cod
 from crescent.records import Round, digest
 
 if TYPE_CHECKING:
-    from crescent.stages import Stages
+    from crescent.stages import Stages, trainer_command
 
 Loop = Callable[[int, "Stages"], list[Round]]
 
@@ -96,6 +96,7 @@ def execute(cfg: Config, loop: Loop) -> None:
 
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
+    trainer_command(cfg)  # a launcher config that is not there should not be found out after hours of synthesis
     root = Path(cfg.run.root) / cfg.run.name
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):

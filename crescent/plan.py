@@ -12,7 +12,7 @@ from rich.table import Table
 from crescent.config import Child, Config, Dtype, EngineKind, Gate, Split, WhileTraining
 from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
-from crescent.stages import PACKAGED, is_local, stage_settings
+from crescent.stages import stage_settings
 from crescent.verdict import minimum_detectable_gain
 
 GIB = 1 << 30
@@ -150,10 +150,8 @@ def model_parameters(cfg: Config) -> float | None:
     """Parameters of the model, from the config or from a local folder's weights."""
     if cfg.model.parameters_b is not None:
         return cfg.model.parameters_b * 1e9
-    path = cfg.model.path
-    if not path.startswith(PACKAGED) and is_local(path) and Path(path).is_dir():
-        return float(count_parameters(Path(path)))
-    return None
+    folder = Path(cfg.model.path)
+    return float(count_parameters(folder)) if folder.is_dir() else None
 
 
 def gpu_memory_gib() -> float | None:

@@ -34,7 +34,8 @@ def run_child(
     Raises:
         CrescentError: it failed; the kind is that of its exit code, the message its reason or the end of its log.
     """
-    child = launch.start(command, log, environment)
+    # What -P is to one interpreter, this is to those that a launcher starts: a stray train.py must not win.
+    child = launch.start(command, log, {"PYTHONSAFEPATH": "1", **environment})
     try:
         while (code := child.poll()) is None:
             watch()

@@ -295,6 +295,7 @@ class Server:
             return
         proof = checkpoint.proof
         for url in self._urls:
+            # One text at a time: vLLM 0.32 on CPU fails on prompt_logprobs of several LoRA requests in one batch.
             served = [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
             from_child, from_parent = distance(served, proof.child), distance(served, proof.parent)
             apart = distance(proof.child, proof.parent)

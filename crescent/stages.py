@@ -36,8 +36,9 @@ from crescent.diversify import Memory, open_embedder
 from crescent.errors import BadConfig, TryAgain
 from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
-from crescent.model_folder import check_model_folder
+from crescent.model_folder import find_model
 from crescent.once import Once, StageObserver
+from crescent.packaged_model import PACKAGED
 from crescent.pairs import select
 from crescent.processes import pass_on, run_child
 from crescent.records import (
@@ -58,8 +59,6 @@ from crescent.records import (
 from crescent.serving import Client, Endpoint, EngineDied, Server
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from launch import Launch
-
-PACKAGED = "packaged:"
 
 
 class Observer(StageObserver, Protocol):
@@ -83,14 +82,12 @@ class Stages:
 
     def base(self) -> Checkpoint:
         """The model the run starts from, on this machine or on the hub."""
-        path, revision = self.cfg.model.path, self.cfg.model.revision
-        if path.startswith(PACKAGED):
-            path = self._packaged_model(path.removeprefix(PACKAGED))
-        if self.cfg.serving.engine is EngineKind.vllm and is_local(path):
-            check_model_folder(Path(path))
-            identity = folder_digest(Path(path))
-        else:
-            identity = digest(path, revision)
+        path = self.cfg.model.path
+        identity = digest(path)
+        if self.cfg.serving.engine is EngineKind.vllm:
+            packaged = path.startswith(PACKAGED)
+            folder = self._packaged_model(path.removeprefix(PACKAGED)) if packaged else find_model(self.cfg.model)
+            path, identity = str(folder.resolve()), folder_digest(folder)
         checkpoint = Checkpoint(f"{self.cfg.run.name}-base", 0, identity, weights=path)
         self.server.base = checkpoint
         return checkpoint
@@ -283,13 +280,13 @@ class Stages:
         if progress.exists():
             shutil.move(progress, log.with_suffix(".progress.jsonl"))
 
-    def _packaged_model(self, name: str) -> str:
+    def _packaged_model(self, name: str) -> Path:
         """The converted model; the conversion needs torch and so runs in a child."""
         log = self.root / "logs" / "packaged-model.log"
         log.unlink(missing_ok=True)
         self.observer.started("base/model", resumed=False)
         run_child(self.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
-        return log.read_text().splitlines()[-1]
+        return Path(log.read_text().splitlines()[-1])
 
 
 def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
@@ -347,11 +344,6 @@ def remember(past: Sequence[Round]) -> Memory:
 
 def read_scores(folder: Path) -> tuple[Score, ...]:
     return msgspec.json.decode((folder / "scores.json").read_bytes(), type=tuple[Score, ...])
-
-
-def is_local(path: str) -> bool:
-    """A path on this machine, not a hub id like `Qwen/Qwen2.5-7B-Instruct`."""
-    return path.startswith((".", "/", "~")) or Path(path).exists() or path.count("/") > 1
 
 
 def folder_digest(folder: Path) -> str:

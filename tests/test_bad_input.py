@@ -50,11 +50,11 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_accelerate_config_is_refused(tmp_path: Path) -> None:
-    settings = ("train.trainer=sft", "serving.engine=vllm", "train.accelerate=sixty_gpus")
-    ended = crescent(tmp_path, "+experiment=smoke", *settings)
+    ended = crescent(tmp_path, "+experiment=quickstart", "train.accelerate=sixty_gpus")
     assert ended.returncode == 2
     assert "train.accelerate=sixty_gpus" in ended.stderr
-    assert "eight_gpus" in ended.stderr
+    assert "train/accelerate" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_benchmark_that_is_not_there_says_where_it_is_looked_for(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
+from crescent.model_folder import find_model
 from crescent.packaged_model import packaged_model
 from crescent.records import Pair, Proof, write_lines
 from train.checkpoints import SENTINEL, newest_complete, remove_incomplete
-from train.job import accumulation, attempt, find_model
+from train.job import accumulation, attempt
 
 STEPS = 6
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
-from crescent.model_folder import check_model_folder, read_tensor_header
-from crescent.packaged_model import packaged_model
+from crescent.model_folder import find_model, read_tensor_header
+from crescent.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
 
 LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "trainer")
@@ -79,7 +79,7 @@ def run(job: TrainJob) -> None:
     if not pairs:
         raise DataSaysNo(f"pairs={job.pairs}: the file is empty, there is nothing to learn from")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports every trainer that is made
-    base = find_model(job.model)
+    base = find_base(job.model)
     if job.parent is not None:
         check_adapter(Path(job.parent))
     use_one_gpu()
@@ -122,28 +122,11 @@ def use_one_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
-def find_model(model: ModelConfig) -> Path:
-    """The base model's folder, downloaded if `model.path` is a hub id; checked.
-
-    Raises:
-        BadConfig, Missing: see `check_model_folder`; or the hub has no such model, or cannot be reached.
-    """
-    if model.path.startswith("packaged:"):
-        return packaged_model(model.path.removeprefix("packaged:"))
-    folder = Path(model.path).expanduser()
-    if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-
-        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-        aside = ["*/*", "consolidated*"]
-        try:
-            found = snapshot_download(model.path, revision=model.revision, allow_patterns=kinds, ignore_patterns=aside)
-        except (OSError, ValueError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise Missing(f"model.path={model.path}: {cause}; check the name, the network and HF_TOKEN") from error
-        folder = Path(found)
-    check_model_folder(folder)
-    return folder
+def find_base(model: ModelConfig) -> Path:
+    """The base model's folder: made from its package, downloaded or given; checked."""
+    if model.path.startswith(PACKAGED):
+        return packaged_model(model.path.removeprefix(PACKAGED))
+    return find_model(model)
 
 
 def check_adapter(folder: Path) -> None:
