@@ -26,7 +26,7 @@ from crescent.errors import BadConfig, CrescentError, RunLocked, run_to_exit_cod
 from crescent.records import Round, digest
 
 if TYPE_CHECKING:
-    from crescent.stages import Stages, trainer_command
+    from crescent.stages import Stages
 
 Loop = Callable[[int, "Stages"], list[Round]]
 
@@ -91,7 +91,7 @@ def execute(cfg: Config, loop: Loop) -> None:
     from crescent.observe import Observer, show_outcome
     from crescent.once import Once
     from crescent.serving import Server, check_engine_installed
-    from crescent.stages import Stages
+    from crescent.stages import Stages, trainer_command
     from launch.local import LocalLaunch
 
     if not cfg.serving.urls:

@@ -113,8 +113,8 @@ def test_mostly_silent_answers_point_to_the_answer_prompt() -> None:
     assert "task.answer_prompt" in message
 
 
-def test_no_questions_at_all_point_to_self_deduplication() -> None:
+def test_no_questions_at_all_point_to_where_they_were_lost() -> None:
     message = refusal([])
     assert "0 of 0 questions" in message
-    assert "diversify.threshold" in message
-    assert "rejected.jsonl" in message
+    for part in ("unusable", "bait.max_tokens", "diversify.threshold", "metrics.jsonl"):
+        assert part in message
