@@ -386,9 +386,9 @@ class VerdictConfig:
 
     gate: Gate = Gate.significant
     alpha: float = 0.05
-    """Chance, in (0, 1), of accepting a child that is no better."""
+    """Two-sided level of the test, in (0, 1). A child that is no better is accepted with half that chance at most."""
     patience: int = 1
-    """Roll-backs in a row that are borne; one more ends the run."""
+    """Roll-backs in a row that are borne; one more ends the run. May be raised later: the same command then goes on."""
     resamples: int = 9_999
     """Bootstrap resamples behind the interval of the difference."""
 
@@ -463,6 +463,8 @@ class ServingConfig:
         require(self.request_timeout_s > 0, "serving.request_timeout_s", self.request_timeout_s, "must be positive")
         require(self.max_restarts >= 0, "serving.max_restarts", self.max_restarts, "must not be negative")
         for url in self.urls:
+            way_out = "the key comes from the environment variable CRESCENT_API_KEY, which is never saved"
+            require(re.match(r"https?://[^/]*@", url) is None, "serving.urls", "…@…", "holds a password", way_out)
             web = re.match(r"https?://", url) is not None
             require(web, "serving.urls", url, "an endpoint starts with http:// or https://", "http://host:8000/v1")
         local = not self.urls or self.child is Child.adapter
@@ -470,18 +472,12 @@ class ServingConfig:
         require(local, "serving.child", self.child.value, "a server we did not start can only load adapters", way_out)
 
 
-class Launcher(Choice):
-    local = "local"
-    """Child processes on this machine."""
-
-
 @dataclass
 class LaunchConfig:
-    """Where child processes run. Never touches results."""
+    """How child processes on this machine are ended. Never touches results."""
 
-    launcher: Launcher = Launcher.local
-    grace_s: float = 20.0
-    """Seconds between asking a child to end and ending it."""
+    grace_s: float = 45.0
+    """Seconds between asking a child to end and ending it; torch's launcher allows its own workers 30."""
 
     def __post_init__(self) -> None:
         require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")

@@ -22,13 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crescent.config import Config, Mode, as_settings
-from crescent.errors import BadConfig, CrescentError, RunLocked, run_to_exit_code
+from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, run_to_exit_code
 from crescent.records import Round, digest
 
 if TYPE_CHECKING:
     from crescent.stages import Stages
 
 Loop = Callable[[int, "Stages"], list[Round]]
+KILL_S = 65.0
+"""Seconds a killed process may need to give its GPU memory back, and a little more."""
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -41,16 +43,23 @@ def hydra_door(loop: Loop) -> None:
 
     def enter(composed: DictConfig) -> None:
         """One run. A failed point of a sweep does not keep the others from running."""
+        name = "this point"
         try:
             cfg = read_config(composed)
+            name = cfg.run.name
             if cfg.mode is Mode.plan:
                 from crescent.plan import show_plan
 
                 show_plan(cfg)
             else:
                 execute(cfg, loop)
-        except CrescentError as error:
-            failures.append(error)
+        except (CrescentError, BaseExceptionGroup) as error:
+            known = known_cause(error)
+            if known is None:
+                raise
+            failures.append(known)
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                print(f"{name} failed ({known.exit_code}): {known}", file=sys.stderr, flush=True)
 
     def main() -> None:
         try:
@@ -75,41 +84,47 @@ def read_config(composed: DictConfig) -> Config:
 
 
 def sweep_name(name: str, overrides: Sequence[str]) -> str:
-    """A stable run name for one point of a sweep: the base name and the overrides that touch results."""
-    quiet = ("+experiment=", "run.name=", "run.root=", "tracking.", "launch.", "mode=")
-    telling = sorted(its for its in overrides if not its.lstrip("+").startswith(quiet) and not its.startswith(quiet))
+    """A stable run name for one point of a sweep: the base name, the overrides that touch results, and their digest."""
+    quiet = ("experiment=", "run.name=", "run.root=", "run.rounds=", "run.redo=", "tracking", "launch", "mode=")
+    telling = sorted(its for its in overrides if not its.lstrip("+~").startswith(quiet))
     parts = [
         re.sub(r"[^a-z0-9]+", "-", f"{key.split('.')[-1]}-{value}".lower()).strip("-")
         for key, _, value in (its.partition("=") for its in telling)
     ]
-    full = "-".join([name, *parts])
-    return full if len(full) <= 64 else f"{full[:55]}-{digest(*telling)[:8]}"
+    # The digest tells train.max_steps=-1 from =1, and bait.temperature from consensus.temperature.
+    return "-".join([name, *parts])[:57].rstrip("-") + f"-{digest(*telling)[:6]}"
 
 
 def execute(cfg: Config, loop: Loop) -> None:
     """Run the loop in its folder: locked, observed, its engine ended whatever happens."""
-    from crescent.observe import Observer, show_outcome
+    from crescent.console import show_outcome
+    from crescent.observe import Observer
     from crescent.once import Once
-    from crescent.serving import Server, check_engine_installed
-    from crescent.stages import Stages, trainer_command
-    from launch.local import LocalLaunch
+    from crescent.plan import check_machine
+    from crescent.serving import Server
+    from crescent.stages import Stages
+    from launch.local import LocalLaunch, wait_for_earlier_children
 
-    if not cfg.serving.urls:
-        check_engine_installed(cfg.serving.engine)
-    trainer_command(cfg)  # a launcher config that is not there should not be found out after hours of synthesis
+    check_machine(cfg)
     root = Path(cfg.run.root) / cfg.run.name
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
-        settings = as_settings(cfg)
-        OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
-        observer = Observer(root, cfg.tracking, cfg.run.name, settings)
-        launch = LocalLaunch(cfg.launch.grace_s)
-        log = root / "logs" / "server.log"
-        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, log)
-        once = Once(root, observer, cfg.run.redo)
+        observer = Observer(root, cfg.tracking, cfg.run.name, as_settings(cfg))
+        alive = root / ".children"
+        launch = LocalLaunch(cfg.launch.grace_s, alive)
+        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
+
+        def write_config() -> None:
+            """Not before there is work: a refused run leaves the config of the finished one in place."""
+            OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
+
+        once = Once(root, observer, cfg.run.redo, write_config)
         code = 1
         try:
+            if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
+                raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
             rounds = loop(cfg.run.rounds, Stages(cfg, once, server, launch, observer))
+            once.finish()
             code = 0
         except CrescentError as error:
             code = error.exit_code

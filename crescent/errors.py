@@ -65,14 +65,11 @@ def run_to_exit_code(main: Callable[[], None]) -> int:
         signal.signal(number, interrupt)
     try:
         main()
-    except CrescentError as error:
-        return _report(error, error.exit_code)
-    except BaseExceptionGroup as group:
-        known, _ = group.split(CrescentError)
+    except (CrescentError, BaseExceptionGroup) as error:
+        known = known_cause(error)
         if known is None:
             raise
-        first = _first(known)
-        return _report(first, first.exit_code)
+        return _report(known, known.exit_code)
     except KeyboardInterrupt as signalled:
         cause = f"interrupted by {signalled or 'SIGINT'}; run the same command again to go on"
         return _report(TryAgain(cause), TryAgain.exit_code)
@@ -84,9 +81,13 @@ def run_to_exit_code(main: Callable[[], None]) -> int:
     return 0
 
 
-def _first(group: BaseExceptionGroup[CrescentError]) -> CrescentError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def known_cause(error: BaseException) -> CrescentError | None:
+    """The failure of ours that `error` is, or the first one in a group of several tasks' failures."""
+    if isinstance(error, CrescentError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((known for its in error.exceptions if (known := known_cause(its)) is not None), None)
+    return None
 
 
 def _report(error: CrescentError, code: int) -> int:

@@ -4,7 +4,7 @@ The fake engine speaks vLLM's protocol over HTTP, so everything around it (child
 proof) is the real thing. Its "model" is one number, the skill: the chance that it adds two numbers correctly. The fake
 trainer raises the skill by what its pairs got right, and lowers it by what they got wrong.
 
-    python -P -m crescent.fakes serve WEIGHTS PORT      python -P -m crescent.fakes train JOB.YAML
+    python -P -m crescent.fakes serve WEIGHTS PORT NAME      python -P -m crescent.fakes train JOB.YAML
 """
 
 import json
@@ -62,14 +62,19 @@ class FakeEngine(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, weights: str, port: int) -> None:
+    def __init__(self, weights: str, port: int, name: str) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self.name = name
         self.base = read_skill(weights)
         self.adapters: dict[str, float] = {}
         self.lock = threading.Lock()
 
     def skill(self, model: str) -> float:
-        return self.adapters.get(model, self.base)
+        return self.base if model == self.name else self.adapters[model]
+
+    def models(self) -> dict[str, Any]:
+        adapters = [{"id": name, "parent": self.name} for name in self.adapters]
+        return {"object": "list", "data": [*adapters, {"id": self.name, "parent": None}]}
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         match path:
@@ -117,13 +122,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FakeEngine
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self._send(401, {"error": {"message": "wrong key"}})
             return
         try:
-            self._send(200, self.server.answer(self.path, body))
+            self._send(200, self.server.models() if self.path == "/v1/models" else self.server.answer(self.path, body))
         except KeyError as missing:
             self._send(404, {"error": {"message": f"nothing here: {missing}"}})
 
@@ -166,9 +174,9 @@ def _is_right(pair: Pair) -> bool:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["serve", weights, port]:
+        case ["serve", weights, port, name]:
             signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-            FakeEngine(weights, int(port)).serve_forever()
+            FakeEngine(weights, int(port), name).serve_forever()
         case ["train", job]:
             train(read_job(Path(job), TrainJob))
         case _:

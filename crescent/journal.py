@@ -12,9 +12,9 @@ from typing import Self
 
 import msgspec
 
+from crescent.client import Engine
 from crescent.failpoint import failpoint
 from crescent.records import Completion, Request, digest, to_line
-from crescent.serving import Engine
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,30 @@
 """Who is told what happens: the console, `metrics.jsonl`, W&B. The only file that imports wandb.
 
-A tracker that fails is switched off with one line; it never stops or slows a run.
+A tracker that fails is switched off with one line; it never stops a run, and what it may cost has a limit.
 """
 
 import json
 import os
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
-from rich.console import Console as RichConsole
-from rich.console import Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-from crescent.config import Config, Console, TrackingConfig, Wandb
+from crescent.config import TrackingConfig, Wandb
+from crescent.console import open_console
 from crescent.once import Metrics
 from crescent.records import Round, digest
 
-PLAIN_INTERVAL_S = 10.0
+PATIENCE = {
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_LOGIN_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "60",
+    "WANDB_FINISH_TIMEOUT_RAISES": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""Seconds that a silent server may cost, where the environment does not say otherwise. Error reporting goes to the same
+server and has no limit of its own: 15 s more when it is silent, and its complaints on the error stream."""
 
 
 class Observer:
@@ -30,18 +33,19 @@ class Observer:
     def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, settings: Mapping[str, Any]) -> None:
         self.metrics_file = MetricsFile(root / "metrics.jsonl")
         self.console = open_console(tracking.console)
-        self.wandb = WandbTracker(root, tracking, run_name, settings)
+        self.wandb = WandbTracker(root, tracking, run_name, settings, self.console.say)
 
     def started(self, stage: str, resumed: bool) -> None:
         self.console.started(stage, resumed)
+        self.wandb.start()
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units of the stage; `note` says in a few words how it goes."""
         self.console.progress(stage, done, total, note)
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
-        if self.metrics_file.record(stage, metrics, seconds, replace=fresh):
-            self.wandb.log(stage, metrics, seconds)
+        self.metrics_file.record(stage, metrics, seconds, replace=fresh)
+        self.wandb.tell(self.metrics_file.lines.values())
         self.console.finished(stage, seconds, fresh)
 
     def round_done(self, finished: Round) -> None:
@@ -71,9 +75,10 @@ class MetricsFile:
 
     def record(self, stage: str, metrics: Metrics, seconds: float, replace: bool) -> bool:
         """Write the stage down; returns whether it was not there before."""
-        if stage in self.lines and not replace:
+        line = {"stage": stage, "round": round_of(stage), "seconds": seconds, **metrics}
+        if self.lines.get(stage) == line and not replace:
             return False
-        self.lines[stage] = {"stage": stage, "round": round_of(stage), "seconds": seconds, **metrics}
+        self.lines[stage] = line
         staged = self.path.with_suffix(".new")
         staged.write_text("".join(json.dumps(line) + "\n" for line in self.lines.values()))
         staged.replace(self.path)
@@ -86,186 +91,102 @@ def round_of(stage: str) -> int:
     return int(first.removeprefix("round-")) if first.startswith("round-") else 0
 
 
-class View(Protocol):
-    """How the run looks to a person."""
-
-    def started(self, stage: str, resumed: bool) -> None: ...
-    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
-    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
-    def round_done(self, finished: Round) -> None: ...
-    def say(self, line: str) -> None: ...
-    def close(self) -> None: ...
-
-
-def open_console(kind: Console) -> View:
-    if kind is Console.quiet:
-        return QuietView()
-    if kind is Console.auto and sys.stdout.isatty():
-        return LiveView()
-    return PlainView()
-
-
-class QuietView:
-    """Says nothing."""
-
-    def started(self, stage: str, resumed: bool) -> None: ...
-    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
-    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
-    def round_done(self, finished: Round) -> None: ...
-    def say(self, line: str) -> None: ...
-    def close(self) -> None: ...
-
-
-class PlainView:
-    """Lines with a time of day, for logs: a stage's progress at most every ten seconds."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-        self._news = False
-        """Whether anything was done since the last round: a run that was finished before has nothing to tell."""
-
-    def started(self, stage: str, resumed: bool) -> None:
-        self._last, self._news = time.monotonic(), True
-        self.say(f"{stage}: {'continues' if resumed else 'starts'}")
-
-    def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
-            self._last = time.monotonic()
-            self.say(f"{stage}: {done}/{total}{'  ' + note if note else ''}")
-
-    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
-        if fresh:
-            self.say(f"{stage}: done in {seconds:.0f} s")
-
-    def round_done(self, finished: Round) -> None:
-        if self._news:
-            self.say(f"round {finished.number}: {finished.verdict.action}: {finished.verdict.reason}")
-        self._news = False
-
-    def say(self, line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
-
-    def close(self) -> None: ...
-
-
-class LiveView:
-    """The rounds so far in a table, the running stage as a bar below it."""
-
-    def __init__(self) -> None:
-        self._console = RichConsole()
-        self._rounds: list[Round] = []
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-        )
-        self._task: TaskID | None = None
-        self._live = Live(self._picture(), console=self._console, refresh_per_second=4)
-        self._live.start()
-
-    def _picture(self) -> Group:
-        return Group(*([rounds_table(self._rounds)] if self._rounds else []), self._bars)
-
-    def started(self, stage: str, resumed: bool) -> None:
-        self._drop_bar()
-        self._task = self._bars.add_task(stage, total=None, note="continues" if resumed else "")
-
-    def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total or None, note=note)
-
-    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
-        self._drop_bar()
-        if fresh:
-            self.say(f"[green]✓[/green] {stage} in {seconds:.0f} s")
-
-    def round_done(self, finished: Round) -> None:
-        self._rounds.append(finished)
-        self._live.update(self._picture())
-
-    def say(self, line: str) -> None:
-        self._live.console.print(line)
-
-    def close(self) -> None:
-        self._drop_bar()
-        self._live.update(self._bars)
-        self._live.stop()
-
-    def _drop_bar(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
-
-
-def rounds_table(rounds: list[Round]) -> Table:
-    """The rounds of a run, one row each."""
-    table = Table(title="rounds", title_justify="left")
-    for column in ("round", "questions", "agreement", "pairs", "benchmark", "parent", "child", "difference", "p"):
-        table.add_column(column, justify="left" if column == "benchmark" else "right")
-    table.add_column("verdict")
-    for its in rounds:
-        verdict = its.verdict
-        for row, score in enumerate(its.child.scores):
-            before = next((old for old in its.parent.scores if old.benchmark == score.benchmark), None)
-            first = row == 0
-            table.add_row(
-                str(its.number) if first else "",
-                f"{its.votes.metrics['questions']:.0f}" if first else "",
-                f"{its.votes.metrics['agreement']:.2f}" if first else "",
-                f"{its.pairs.metrics['pairs']:.0f}" if first else "",
-                score.benchmark + ("" if score.decides else " (test)"),
-                f"{before.accuracy:.1%}" if before else "",
-                f"{score.accuracy:.1%} [{score.low:.1%}, {score.high:.1%}]",
-                f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
-                if first
-                else "",
-                ("<0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}") if first else "",
-                verdict.action if first else "",
-            )
-    return table
-
-
 class WandbTracker:
-    """One W&B run for the whole loop, its metrics on a round axis. Started at the first thing to log."""
+    """One W&B run for the whole loop, its metrics on a round axis.
 
-    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, settings: Mapping[str, Any]) -> None:
+    Started when the first stage starts work, so that a finished run costs nothing and a missing login shows at once.
+    Online that cannot be had becomes offline.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        tracking: TrackingConfig,
+        run_name: str,
+        settings: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
         self.root = root
         self.tracking = tracking
         self.run_name = run_name
         self.settings = settings
+        self.say = say
+        self._folder = root / "wandb"
+        self._logged = self._folder / "logged.jsonl"
+        """The lines of `metrics.jsonl` that W&B was told, by this process or by those before it."""
+        self._told = set(self._logged.read_text(errors="replace").splitlines()) if self._logged.is_file() else set()
         self._run: Any = None
         self._off = tracking.wandb is Wandb.disabled
 
-    def log(self, stage: str, metrics: Metrics, seconds: float) -> None:
-        if self._off:
+    def start(self) -> None:
+        """Open the run, unless it is open."""
+        if self._off or self._run is not None:
             return
         try:
-            if self._run is None:
-                self._run = self._start()
-            kind = stage.split("/")[-1]
-            values = {f"round/{kind}/{name}": value for name, value in metrics.items()}
-            self._run.log({"round": round_of(stage), f"round/{kind}/seconds": seconds, **values})
+            self._run = self._open()
         except Exception as error:
             self._give_up(error)
 
-    def close(self, exit_code: int) -> None:
-        if self._run is not None and not self._off:
-            try:
-                self._run.finish(exit_code=exit_code)
-            except Exception as error:
-                self._give_up(error)
+    def tell(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Log those of the lines that W&B was not told, also by a process that was killed before it could."""
+        for line in lines:
+            text = json.dumps(line)
+            if self._off or text in self._told:
+                continue
+            self.start()
+            if self._run is not None:
+                self._log(line, text)
 
-    def _start(self) -> Any:
-        folder = self.root / "wandb"
-        folder.mkdir(exist_ok=True)
+    def close(self, exit_code: int) -> None:
+        if self._run is None or self._off:
+            return
+        try:
+            self._run.finish(exit_code=exit_code)
+        except TimeoutError:
+            warn(f"W&B did not take everything in time; upload it later: wandb sync {Path(self._run.dir).parent}")
+        except Exception as error:
+            self._give_up(error)
+
+    def _log(self, line: Mapping[str, Any], text: str) -> None:
+        kind = line["stage"].split("/")[-1]
+        values = {f"round/{kind}/{name}": its for name, its in line.items() if name not in ("stage", "round")}
+        try:
+            self._run.log({"round": line["round"], **values})
+            with self._logged.open("a") as file:
+                file.write(text + "\n")
+            self._told.add(text)
+        except Exception as error:
+            self._give_up(error)
+
+    def _open(self) -> Any:
+        self._folder.mkdir(exist_ok=True)
         for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "WANDB_CACHE_DIR"):
-            os.environ.setdefault(name, str(folder))
+            os.environ.setdefault(name, str(self._folder))
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         import wandb
 
+        if self.tracking.wandb is Wandb.online:
+            try:
+                run = self._init("online")
+                self.say(f"W&B: {run.url}")
+                return run
+            except Exception as error:
+                # The service keeps the run's id after a failed start. It may exit(1) for its own troubles: not ours.
+                with suppress(Exception, SystemExit):
+                    wandb.teardown()
+                warn(
+                    f"W&B cannot be used online ({cause(error)}); this run is tracked offline, upload it later: "
+                    f"wandb sync {self._folder}/offline-run-*"
+                )
+        return self._init("offline")
+
+    def _init(self, mode: Literal["online", "offline"]) -> Any:
+        import wandb
+
+        # Silent for the whole process, not only for the run: without a login, init would otherwise ask for one on the
+        # terminal and wait for ever (wandb/errors/term.py, can_use_terminput).
+        wandb.setup(wandb.Settings(silent=True))
         run = wandb.init(
             project=self.tracking.project,
             entity=self.tracking.entity,
@@ -274,10 +195,10 @@ class WandbTracker:
             job_type="loop",
             id=digest("loop", self.tracking.project, str(self.root.resolve())),
             resume="allow",
-            mode="online" if self.tracking.wandb is Wandb.online else "offline",
+            mode=mode,
             dir=str(self.root),
             config=dict(self.settings),
-            settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
         run.define_metric("round")
         run.define_metric("round/*", step_metric="round")
@@ -285,35 +206,14 @@ class WandbTracker:
 
     def _give_up(self, error: Exception) -> None:
         self._off = True
-        print(
-            f"W&B is switched off for this run ({type(error).__name__}: {error}); metrics.jsonl has everything",
-            file=sys.stderr,
-            flush=True,
-        )
+        warn(f"W&B is switched off for this run ({cause(error)}); metrics.jsonl has everything")
 
 
-def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
-    """The rounds, where everything lies, and what to run next."""
-    console = RichConsole(width=None if sys.stdout.isatty() else 150)
-    console.print(rounds_table(rounds))
-    best = next((its.child for its in reversed(rounds) if its.verdict.action == "accept"), rounds[0].parent)
-    for its in rounds:
-        console.print(f"round {its.number}: [bold]{its.verdict.action}[/bold]: {its.verdict.reason}", highlight=False)
-    where = best.checkpoint.weights or best.checkpoint.adapter
-    kind = "the base itself: no child was better" if best.checkpoint.round == 0 else f"round {best.checkpoint.round}"
-    console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", highlight=False)
-    for name, path in (
-        ("questions, votes", "round-*/synthesis"),
-        ("training pairs", "round-*/pairs"),
-        ("answers, scores", "*/eval"),
-        ("metrics", "metrics.jsonl"),
-        ("logs", "logs"),
-    ):
-        console.print(f"{name:<16} {root / path}", highlight=False)
-    if cfg.tracking.wandb is Wandb.offline:
-        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
-    if rounds[-1].verdict.action == "stop":
-        advice = "this run is over; look into the votes and answers above, and try other settings under a new run.name"
-    else:
-        advice = f"the same command with run.rounds={len(rounds) + 1} goes on; add mode=plan to see what that costs"
-    console.print(f"\nnext: {advice}", highlight=False)
+def cause(error: Exception) -> str:
+    """An error on one line, not longer than one can read."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def warn(line: str) -> None:
+    """To people, whatever the console shows."""
+    print(line, file=sys.stderr, flush=True)

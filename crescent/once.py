@@ -23,6 +23,7 @@ from crescent.records import Done, digest
 
 MANIFEST = "manifest.json"
 KEY = "key.json"
+REDO = "redo.json"
 Metrics = Mapping[str, float]
 Work = Callable[[Path], Metrics]
 
@@ -46,12 +47,21 @@ class Foresight:
 class Once:
     """Runs each stage of one run folder at most once."""
 
-    def __init__(self, root: Path, observer: StageObserver, redo: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        observer: StageObserver,
+        redo: str | None = None,
+        before_work: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`redo` is set aside with every stage after it; `before_work` is called before anything is made or moved."""
         self.root = root
         self.observer = observer
         self.redo = redo
-        """Stage to be set aside, with every stage that comes after it."""
+        self.before_work = before_work
         self._redoing = False
+        self._begun = False
+        self._marker = root / REDO
 
     def __call__(self, stage: str, work: Work, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Done:
         """Return the finished stage, doing `work` in its partial folder if it is not finished.
@@ -62,7 +72,8 @@ class Once:
         final, partial = self.root / stage, self.root / f"{stage}.partial"
         made_from = {"version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
         self._redoing = self._redoing or stage == self.redo
-        if final.exists() and self._redoing:
+        if self._redoing and final.exists() and stage not in self._redone():
+            self._begin()
             self._set_aside(final)
         if final.exists():
             manifest = verified_manifest(final)
@@ -73,6 +84,9 @@ class Once:
             else:
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
                 return Done(final, manifest["digest"], manifest["metrics"], manifest["seconds"])
+        self._begin()
+        if self._redoing:
+            self._note_redone(stage)
         resumed = self._open_partial(partial, made_from)
         self.observer.started(stage, resumed)
         began = time.monotonic()
@@ -87,6 +101,27 @@ class Once:
         failpoint("once.committed")
         self.observer.finished(stage, metrics, seconds, fresh=True)
         return Done(final, manifest["digest"], metrics, seconds)
+
+    def finish(self) -> None:
+        """The run came to its end: asked for again, `redo` means a new redoing and not the rest of this one."""
+        self._marker.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.before_work()
+
+    def _redone(self) -> list[str]:
+        """The stages that interrupted attempts at the same `redo` have begun to make again."""
+        if not self._marker.exists():
+            return []
+        noted: dict[str, Any] = json.loads(self._marker.read_text())
+        return list(noted["stages"]) if noted["redo"] == self.redo else []
+
+    def _note_redone(self, stage: str) -> None:
+        staged = self._marker.with_suffix(".new")
+        staged.write_text(json.dumps({"redo": self.redo, "stages": sorted({*self._redone(), stage})}))
+        staged.replace(self._marker)
 
     def foresee(self, stage: str, settings: Mapping[str, Any]) -> Foresight:
         """Whether the stage is finished, as far as can be told without its inputs."""

@@ -37,10 +37,7 @@ def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
         BadConfig: there is no packaged model of that name.
         Missing: the package is not installed, or its file is not the one we know.
     """
-    if name != "smollm2":
-        raise BadConfig(f"model.path=packaged:{name}: the only packaged model is packaged:smollm2")
-    cache = cache or Path(os.environ.get("CRESCENT_CACHE") or "~/.cache/crescent").expanduser()
-    folder = cache.absolute() / f"SmolLM2-135M-Instruct-{SHA256[:8]}-v{FORMAT}"
+    folder = packaged_folder(name, cache)
     if not folder.is_dir():
         gguf = find_gguf()
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +46,18 @@ def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
                 with whole_folder(folder) as draft:
                     convert(gguf, draft)
     return folder
+
+
+def packaged_folder(name: str, cache: Path | None = None) -> Path:
+    """Where `packaged_model` keeps the converted model: complete if it is there.
+
+    Raises:
+        BadConfig: there is no packaged model of that name.
+    """
+    if name != "smollm2":
+        raise BadConfig(f"model.path=packaged:{name}: the only packaged model is packaged:smollm2")
+    cache = cache or Path(os.environ.get("CRESCENT_CACHE") or "~/.cache/crescent").expanduser()
+    return cache.absolute() / f"SmolLM2-135M-Instruct-{SHA256[:8]}-v{FORMAT}"
 
 
 def find_gguf() -> Path:

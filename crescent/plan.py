@@ -1,5 +1,7 @@
-"""`mode=plan`: what a run would do and cost, without starting anything heavy."""
+"""What a run would do and cost (`mode=plan`), and whether it can be done here, without starting anything heavy."""
 
+import difflib
+import importlib.util
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -9,13 +11,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import Child, Config, Dtype, EngineKind, Gate, Split, WhileTraining
+from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Split, Trainer, WhileTraining
+from crescent.diversify import find_minilm
+from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
-from crescent.stages import stage_settings
+from crescent.serving import check_engine_installed
+from crescent.stages import planned_stages, stage_settings, trainer_command
 from crescent.verdict import minimum_detectable_gain
 
 GIB = 1 << 30
+BYTES = {Dtype.float32: 4, Dtype.bfloat16: 2, Dtype.auto: 2}
+"""Of one parameter."""
 ENGINE_OVERHEAD_GIB = 2.0
 """Measured for vLLM's CPU build beside weights and cache."""
 TRAINER_OVERHEAD_GIB = 2.0
@@ -39,15 +46,56 @@ def show_plan(cfg: Config) -> None:
     console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
     console.print(stages_table(cfg, root))
     console.print(requests_table(cfg))
+    try:
+        check_machine(cfg)
+    except CrescentError as error:
+        console.print(f"[red]cannot run here[/red]: {error}")
     for line in [*verdict_lines(cfg), *machine_lines(cfg, root)]:
         console.print(line)
 
 
-def planned_stages(cfg: Config) -> list[tuple[str, str]]:
-    """Names of all stages in order, each with its kind."""
-    rounds = range(1, cfg.run.rounds + 1)
-    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
-    return [("base/eval", "eval"), *((f"round-{number}/{kind}", kind) for number in rounds for kind in kinds)]
+def check_machine(cfg: Config) -> None:
+    """What a run would otherwise find out after hours: missing packages, a misspelt stage, a disk that is too small.
+
+    Raises:
+        Missing: something has to be installed, or room to be made.
+        BadConfig: a name in the config means nothing.
+    """
+    if not cfg.serving.urls:
+        check_engine_installed(cfg.serving.engine)
+    if cfg.train.trainer is Trainer.sft:
+        wanted = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]
+        absent = [name for name in wanted if importlib.util.find_spec(name) is None]
+        if absent:
+            install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
+            raise Missing(f"train.trainer=sft needs {', '.join(absent)}: {install}")
+    trainer_command(cfg)
+    if cfg.diversify.embedder is Embedder.minilm and cfg.diversify.path is None:
+        find_minilm()
+    stages = [stage for stage, _ in planned_stages(cfg)]
+    if cfg.run.redo is not None and cfg.run.redo not in stages:
+        near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]
+        raise BadConfig(f"run.redo={cfg.run.redo}: there is no such stage; did you mean {near[0]}?")
+    needed, free = disk_gib(cfg), free_gib(Path(cfg.run.root) / cfg.run.name)
+    if needed is not None and needed > free:
+        room = f"{needed:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free"
+        raise Missing(f"run.root={cfg.run.root}: {room}; make room, or name another disk with run.root")
+
+
+def disk_gib(cfg: Config) -> float | None:
+    """Disk for all rounds: adapters, and merged weights where the server needs them; `None` if the size is unknown."""
+    parameters = model_parameters(cfg)
+    if parameters is None or cfg.train.trainer is Trainer.fake:
+        return None
+    weights = parameters * BYTES[cfg.model.dtype] / GIB
+    merged = weights if cfg.serving.child is not Child.adapter else 0.0
+    return cfg.run.rounds * (merged + 0.1 * weights)
+
+
+def free_gib(root: Path) -> float:
+    """Free disk where the run folder is, or would be."""
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free / GIB
 
 
 def stages_table(cfg: Config, root: Path) -> Table:
@@ -122,18 +170,18 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     parameters = model_parameters(cfg)
     if parameters is None:
         return ["machine     model.parameters_b is not known: set it to see disk and memory"]
-    each = 4 if cfg.model.dtype is Dtype.float32 else 2
-    weights = parameters * each / GIB
-    merged = weights if cfg.serving.child is not Child.adapter else 0.0
-    disk = cfg.run.rounds * (merged + 0.1 * weights)
-    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free / GIB
+    weights = parameters * BYTES[cfg.model.dtype] / GIB
+    disk, free = disk_gib(cfg) or 0.0, free_gib(root)
     lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
     gpu = gpu_memory_gib()
     if gpu:
         room = gpu * cfg.serving.memory_share * cfg.serving.tensor_parallel
         lines.append(
             f"GPU         {weights:.1f} GiB of weights in {room:.1f} GiB for the engine: {_fits(weights * 1.1, room)}"
+        )
+        lines.append(
+            f"            the trainer holds {weights:.1f} GiB of weights, and activations on top: if memory runs out, "
+            "lower train.micro_batch or set train.gradient_checkpointing=true"
         )
         return lines
     engine = weights + cfg.serving.cpu_cache_gib + ENGINE_OVERHEAD_GIB

@@ -48,7 +48,7 @@ def run_child(
     if code != 0:
         killed = " (killed: most often because memory ran out)" if code == KILLED else ""
         cause = f"{log.stem} ended with exit code {code}{killed}\n{last_lines(log)}\nwhole log: {log}"
-        raise ERRORS.get(code, CrescentError)(cause)
+        raise (Missing if code == KILLED else ERRORS.get(code, CrescentError))(cause)
 
 
 def pass_on(progress: Path, tell: Callable[[int, int, str], None]) -> None:

@@ -94,7 +94,10 @@ class Vote:
 
     @property
     def agreement(self) -> float:
-        """Share of samples behind the winner, in [0, 1]. Silent samples count in `of`: silence is dissent."""
+        """Share of samples behind the winner, in [0, 1]. Silent samples count in `of`: silence is dissent.
+
+        After adaptive asking it is the share of those asked: at least the agreement cut exactly when all K would be.
+        """
         return self.votes / self.of if self.winner is not None else 0.0
 
 

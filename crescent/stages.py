@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 
 from crescent import verdict
+from crescent.client import Client, Endpoint, EngineDied
 from crescent.config import (
     Child,
     Config,
@@ -38,7 +40,7 @@ from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
 from crescent.once import Once, StageObserver
-from crescent.packaged_model import PACKAGED
+from crescent.packaged_model import PACKAGED, packaged_folder
 from crescent.pairs import select
 from crescent.processes import pass_on, run_child
 from crescent.records import (
@@ -56,7 +58,7 @@ from crescent.records import (
     read_lines,
     write_lines,
 )
-from crescent.serving import Client, Endpoint, EngineDied, Server
+from crescent.serving import Server
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from launch import Launch
 
@@ -137,7 +139,7 @@ class Stages:
             assert self.server.base is not None
             assert self.server.base.weights is not None
             job = TrainJob(
-                model=replace(cfg.model, path=self.server.base.weights),
+                model=replace(cfg.model, path=self.server.base.weights, parameters_b=None),
                 train=cfg.train,
                 pairs=str((pairs.folder / "pairs.jsonl").resolve()),
                 output=str(folder.resolve()),
@@ -201,11 +203,7 @@ class Stages:
         """Accept, roll back or stop, by the dev benchmarks alone."""
         cfg = self.cfg
         deciding = {name for name, benchmark in cfg.eval.benchmarks.items() if benchmark.split is Split.dev}
-        rejected_in_a_row = 0
-        for its in reversed(past):
-            if its.verdict.action == "accept":
-                break
-            rejected_in_a_row += 1
+        rejected_before = len(list(takewhile(lambda its: its.verdict.action != "accept", reversed(past))))
 
         def work(folder: Path) -> Mapping[str, float]:
             found = verdict.judge(
@@ -215,16 +213,16 @@ class Stages:
                 read_lines(parent.done.folder / "responses.jsonl", Response),
                 cfg.verdict,
                 deciding,
-                rejected_in_a_row,
                 cfg.run.seed,
             )
             write_lines(folder / "verdict.json", [found])
             accepted = float(found.action == "accept")
             return {"accepted": accepted, "difference": found.difference, "p_value": found.p_value}
 
-        inputs = {"child": child.done.digest, "parent": parent.done.digest, "rejected": str(rejected_in_a_row)}
+        inputs = {"child": child.done.digest, "parent": parent.done.digest}
         done = self.once(f"round-{child.checkpoint.round}/verdict", work, stage_settings(cfg, "verdict"), inputs)
-        return read_lines(done.folder / "verdict.json", Verdict)[0]
+        found = read_lines(done.folder / "verdict.json", Verdict)[0]
+        return verdict.with_patience(found, rejected_before, cfg.verdict.patience)
 
     def close(self, finished: Round) -> Round:
         """Tell the observer that a round is over."""
@@ -282,11 +280,19 @@ class Stages:
 
     def _packaged_model(self, name: str) -> Path:
         """The converted model; the conversion needs torch and so runs in a child."""
-        log = self.root / "logs" / "packaged-model.log"
-        log.unlink(missing_ok=True)
-        self.observer.started("base/model", resumed=False)
-        run_child(self.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
-        return Path(log.read_text().splitlines()[-1])
+        folder = packaged_folder(name)
+        if not folder.is_dir():
+            self.observer.started("base/model", resumed=False)
+            log = self.root / "logs" / "packaged-model.log"
+            run_child(self.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
+        return folder
+
+
+def planned_stages(cfg: Config) -> list[tuple[str, str]]:
+    """Names of all stages in order, each with its kind."""
+    rounds = range(1, cfg.run.rounds + 1)
+    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
+    return [("base/eval", "eval"), *((f"round-{number}/{kind}", kind) for number in rounds for kind in kinds)]
 
 
 def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
@@ -311,7 +317,10 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             del evaluation["data"]
             return {"model": model, "seed": seed, "task": as_settings(cfg.task), "eval": evaluation}
         case "verdict":
-            return {"seed": seed, "verdict": as_settings(cfg.verdict)}
+            judging = as_settings(cfg.verdict)
+            # Patience says how long the loop goes on, not what a comparison shows: a stopped run may be given more.
+            del judging["patience"]
+            return {"seed": seed, "verdict": judging}
     raise ValueError(f"no stage {stage!r}")
 
 

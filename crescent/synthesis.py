@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crescent.bait import bait_name, bait_request, read_question
+from crescent.client import Engine
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
 from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
 from crescent.diversify import Embed, Memory, Vectors, decide, rewrite_request
 from crescent.grading import Grader
 from crescent.records import Answer, Completion, Question, Request, Vote, digest
-from crescent.serving import Engine
 
 BLOCK = 32
 """Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
@@ -214,7 +214,8 @@ class _Stream:
             "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
             "agreement": _mean(its.agreement for its in votes),
             "ties": sum(its.winner is None and its.votes > 0 for its in votes),
-            "unanimous": len(unanimous),
+            # Adaptive asking stops at ⌊K/2⌋+1 equal answers: all K might have agreed less often.
+            "unanimous_so_far": len(unanimous),
             "tokens": self.progress.tokens,
             "graded_undecided": self.grader.undecided,
         }

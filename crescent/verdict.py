@@ -5,7 +5,7 @@ scipy takes a second to import, so it is imported where it is used: the loop rea
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crescent.config import Gate, VerdictConfig
 from crescent.errors import DataSaysNo
@@ -69,14 +69,12 @@ def judge(
     parent_responses: Sequence[Response],
     cfg: VerdictConfig,
     deciding: Collection[str],
-    rejected_in_a_row: int,
     seed: int,
 ) -> Verdict:
     """Whether the child replaces its parent, by the responses to the `deciding` benchmarks alone.
 
     Args:
         deciding: Names of dev benchmarks. Only `gate=off` gets by without one.
-        rejected_in_a_row: Children rejected since the last accepted one; one beyond `cfg.patience` ends the run.
 
     Raises:
         DataSaysNo: nothing to decide on, or the two were not asked the same items.
@@ -95,9 +93,7 @@ def judge(
     action: Action = "accept"
     reason = f"{_numbers(result, cfg)}: {finding}"
     if not passed:
-        in_a_row = rejected_in_a_row + 1
-        action = "stop" if in_a_row > cfg.patience else "roll back"
-        reason += f"; rejected {in_a_row} in a row, patience is {cfg.patience}" if action == "stop" else ""
+        action = "roll back"
     benchmarks = tuple(sorted({response.benchmark for response in child_decides}))
     return Verdict(
         action=action,
@@ -112,6 +108,20 @@ def judge(
         lost=result.lost,
         items=result.items,
         benchmarks=benchmarks,
+    )
+
+
+def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verdict:
+    """The same verdict, turned into `stop` when it is one rejection in a row too many.
+
+    Args:
+        rejected_before: Children rejected since the last accepted one, this one not counted.
+    """
+    in_a_row = rejected_before + 1
+    if verdict.action == "accept" or in_a_row <= patience:
+        return verdict
+    return replace(
+        verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row: patience={patience}"
     )
 
 

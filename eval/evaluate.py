@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from crescent.answers import extract_final, extract_marked
+from crescent.client import Client, Engine
 from crescent.config import AnswerStyle, EvalConfig, EvalJob, Split, TaskConfig, read_job
 from crescent.errors import run_to_exit_code
 from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
-from crescent.serving import Client, Engine
 from crescent.verdict import wilson
 from eval.benchmarks import Benchmark, read
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from crescent.client import EngineDied
 from crescent.diversify import Vectors
 from crescent.records import Answer, Completion, Question, Request
-from crescent.serving import EngineDied
 
 FIRST_NUMBERS = 64
 

@@ -10,7 +10,7 @@ KNOWN_TO_ONE_FILE = {
     "wandb": {"crescent/observe.py"},
     "trl": {"train/sft.py"},
     "vllm": set[str](),
-    "openai": {"crescent/serving.py"},
+    "openai": {"crescent/client.py"},
     "hydra": {"crescent/door.py"},
 }
 

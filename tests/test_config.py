@@ -1,5 +1,6 @@
 """Settings: every experiment composes, and what cannot work is refused with the value, the rule and the way out."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_every_option_of_every_group_composes() -> None:
         ("run.name=../../x", ["run.name='../../x'", "must match"]),
         ("train.micro_batch=7", ["train.micro_batch=7", "must divide train.batch=64"]),
         ("task.answer_prompt=hello", ["task.answer_prompt='hello'", "{question}"]),
+        ("serving.urls=['http://me:secret@host/v1']", ["holds a password", "CRESCENT_API_KEY"]),
         ("serving.urls=[localhost:8000]", ["serving.urls=localhost:8000", "http://"]),
         ("model.context=512", ["model.context=512", "max_tokens"]),
         ("train.trainer=fake", ["train.trainer=fake", "serving.engine=fake"]),
@@ -123,7 +125,11 @@ def test_plan_starts_nothing_and_says_what_it_costs(tmp_path: Path) -> None:
 
 def test_a_sweep_names_its_runs_by_what_varies() -> None:
     overrides = ["+experiment=smoke", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
-    assert sweep_name("smoke", overrides) == "smoke-samples-4-seed-2"
+    assert re.fullmatch(r"smoke-samples-4-seed-2-[0-9a-f]{6}", sweep_name("smoke", overrides))
+    assert sweep_name("smoke", [*overrides, "run.rounds=5"]) == sweep_name("smoke", overrides), (
+        "more rounds: the same run"
+    )
+    assert sweep_name("s", ["train.max_steps=1"]) != sweep_name("s", ["train.max_steps=-1"])
     long = sweep_name("smoke", [f"bait.prompts.p{number}='{'x' * 30}'" for number in range(5)])
     assert len(long) <= 64
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.local import LocalLaunch
+from launch.local import LocalLaunch, wait_for_earlier_children
 
 FAMILY = """
 import os, subprocess, sys, time
@@ -19,12 +19,40 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 open(sys.argv[1], "w").write(f"{os.getpid()} {child.pid}")
 time.sleep(600)
 """
+# As torch's elastic agent does: the rank gets a session of its own, and its launcher alone tells it to end.
+LAUNCHER_AND_RANK = """
+import os, signal, subprocess, sys, time
+rank = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1] + ".rank"], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: (rank.send_signal(signal.SIGUSR1), rank.wait(), sys.exit(7)))
+while not os.path.exists(sys.argv[1] + ".rank"):
+    time.sleep(0.02)
+open(sys.argv[1], "w").write(f"{os.getpid()} {rank.pid}")
+"""
+STUBBORN_RANK = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+open(sys.argv[1], "w").write("1")
+time.sleep(600)
+"""
+ORDERLY_RANK = """
+import signal, sys, time
+asked = []
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda received, _: asked.append(signal.Signals(received).name))
+open(sys.argv[1], "w").write("")
+while "SIGUSR1" not in asked:
+    time.sleep(0.02)
+time.sleep(0.5)
+open(sys.argv[1], "w").write(" ".join(asked))
+"""
 STUBBORN = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[1], "w").write("1")
 time.sleep(600)
 """
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="subreapers and PR_SET_PDEATHSIG are Linux's")
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = 20) -> None:
@@ -73,6 +101,69 @@ def test_grandchildren_do_not_outlive_a_child_that_ends_by_itself(tmp_path: Path
     assert gone(grandchild)
 
 
+@on_linux
+def test_a_rank_in_a_session_of_its_own_is_ended_after_the_grace_period(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", LAUNCHER_AND_RANK + "time.sleep(600)", str(tmp_path / "pids"), STUBBORN_RANK]
+    child = LocalLaunch(grace_s=1).start(program, tmp_path / "log", {})
+    pids = family(tmp_path / "pids")
+    assert child.stop() == 128 + signal.SIGKILL
+    assert all(gone(pid) for pid in pids)
+
+
+@on_linux
+def test_a_rank_in_a_session_of_its_own_does_not_outlive_its_launcher(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", LAUNCHER_AND_RANK + "sys.exit(3)", str(tmp_path / "pids"), STUBBORN_RANK]
+    child = LocalLaunch(grace_s=1).start(program, tmp_path / "log", {})
+    _, rank = family(tmp_path / "pids")
+    wait_for(lambda: child.poll() is not None)
+    assert child.poll() == 3
+    assert gone(rank)
+
+
+def test_a_rank_hears_of_the_end_from_its_launcher_alone_and_has_time_for_it(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", LAUNCHER_AND_RANK + "time.sleep(600)", str(tmp_path / "pids"), ORDERLY_RANK]
+    child = LocalLaunch(grace_s=20).start(program, tmp_path / "log", {})
+    family(tmp_path / "pids")
+    assert child.stop() == 7
+    assert (tmp_path / "pids.rank").read_text() == "SIGUSR1"
+
+
+@on_linux
+def test_an_orphan_that_ends_while_the_child_runs_does_not_stay_a_zombie(tmp_path: Path) -> None:
+    # The middle process ends at once; the orphan writes down who its new parent is, and ends when it may.
+    orphan = (
+        "import os, sys, time\n"
+        "while os.getppid() == int(sys.argv[2]): time.sleep(0.02)\n"
+        "open(sys.argv[1], 'w').write(f'{os.getppid()} {os.getpid()}')"
+    )
+    middle = (
+        "import os, subprocess, sys; "
+        f"subprocess.Popen([sys.executable, '-c', {orphan!r}, sys.argv[1], str(os.getpid())])"
+    )
+    program = (
+        "import subprocess, sys, time; "
+        f"subprocess.run([sys.executable, '-c', {middle!r}, sys.argv[1]]); time.sleep(600)"
+    )
+    child = LocalLaunch(grace_s=1).start([sys.executable, "-c", program, str(tmp_path / "pids")], tmp_path / "log", {})
+    parent, pid = family(tmp_path / "pids")
+    assert parent == child.guard.pid
+    wait_for(lambda: not psutil.pid_exists(pid))
+    assert child.poll() is None
+    assert child.stop() == 128 + signal.SIGTERM
+
+
+@on_linux
+def test_a_child_does_not_outlive_a_guard_that_is_killed(tmp_path: Path) -> None:
+    child = LocalLaunch(grace_s=1).start([sys.executable, "-c", FAMILY, str(tmp_path / "pids")], tmp_path / "log", {})
+    pid, grandchild = family(tmp_path / "pids")
+    child.guard.kill()
+    child.guard.wait()
+    try:
+        wait_for(lambda: gone(pid), limit_s=5)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)  # the guard that would have done it is gone
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_left_when_the_supervisor_is_killed(how: signal.Signals, tmp_path: Path) -> None:
     supervisor = (
@@ -85,3 +176,51 @@ def test_nothing_is_left_when_the_supervisor_is_killed(how: signal.Signals, tmp_
     os.kill(running.pid, how)
     running.wait()
     wait_for(lambda: all(gone(pid) for pid in pids), limit_s=10)
+
+
+def test_a_new_run_waits_for_the_children_of_a_killed_supervisor(tmp_path: Path) -> None:
+    supervisor = (
+        "import sys, time; from pathlib import Path; from launch.local import LocalLaunch; "
+        f"launch = LocalLaunch(3, Path(sys.argv[1])); command = [sys.executable, '-c', {STUBBORN!r}]; "
+        "[launch.start([*command, sys.argv[2] + name], Path(sys.argv[2] + '.log'), {}) for name in 'ab']; "
+        "time.sleep(600)"
+    )
+    alive, note = tmp_path / "alive", str(tmp_path / "up")
+    running = subprocess.Popen([sys.executable, "-P", "-c", supervisor, str(alive), note])
+    wait_for(lambda: Path(note + "a").exists() and Path(note + "b").exists())
+    guards = psutil.Process(running.pid).children()
+    started = [child for guard in guards for child in guard.children()]
+    assert len(started) == 2
+    running.kill()
+    running.wait()
+    told: list[str] = []
+    assert not wait_for_earlier_children(alive, told.append, limit_s=0.3)
+    assert told == ["waiting for an earlier run's processes to end"]
+    assert wait_for_earlier_children(alive, told.append, limit_s=20)
+    assert all(gone(its.pid) for its in started)
+    assert len(told) == 2
+
+
+def test_a_new_run_does_not_wait_where_every_child_has_ended(tmp_path: Path) -> None:
+    told: list[str] = []
+    alive = tmp_path / "alive"
+    assert wait_for_earlier_children(alive, told.append, limit_s=0)
+    child = LocalLaunch(alive=alive).start([sys.executable, "-c", ""], tmp_path / "log", {})
+    wait_for(lambda: child.poll() is not None)
+    assert wait_for_earlier_children(alive, told.append, limit_s=0)
+    assert told == []
+
+
+def test_the_lock_is_the_guards_and_not_its_childs(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; its = os.stat(sys.argv[1]).st_ino\n"
+        "for number in range(256):\n"
+        "    try: print('leaked' if os.fstat(number).st_ino == its else 'other')\n"
+        "    except OSError: pass"
+    )
+    alive = tmp_path / "alive"
+    command = [sys.executable, "-c", program, str(alive)]
+    child = LocalLaunch(alive=alive).start(command, tmp_path / "log", {})
+    wait_for(lambda: child.poll() is not None)
+    assert child.poll() == 0
+    assert set((tmp_path / "log").read_text().split()) == {"other"}

@@ -40,7 +40,11 @@ class Run:
     def __init__(self, root: Path, data: Path, *overrides: str) -> None:
         self.folder = root / "smoke"
         self.mark = f"mark-{root}"
-        benchmark = ["eval.benchmarks.sums_dev.source=svamp", "eval.benchmarks.sums_dev.items=null"]
+        benchmark = [
+            "eval.benchmarks.sums_dev.source=svamp",
+            "eval.benchmarks.sums_dev.items=null",
+            "~eval.benchmarks.sums_test",
+        ]
         self.arguments = [f"run.root={root}", *benchmark, *overrides]
         self.environment = {**os.environ, "CRESCENT_DATA": str(data), "CRESCENT_TEST_MARK": self.mark}
 

@@ -159,3 +159,38 @@ def test_a_full_disk_leaves_finished_work_and_says_so(tmp_path: Path, monkeypatc
     listener = Listener()
     pipeline(tmp_path, listener)
     assert listener.heard == [("a/one", "found"), ("a/two", "resumed"), ("a/two", "made")]
+
+
+def test_an_interrupted_redo_goes_on_instead_of_starting_over(tmp_path: Path) -> None:
+    pipeline(tmp_path, Listener())
+
+    def redo_two_stages(listener: Listener, first: int, fail: bool) -> None:
+        once = Once(tmp_path, listener, redo="a/one")
+        one = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
+        if fail:
+            raise InterruptedError
+        once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": one.digest})
+        once.finish()
+
+    with pytest.raises(InterruptedError):
+        redo_two_stages(Listener(), first=4, fail=True)
+    listener = Listener()
+    redo_two_stages(listener, first=4, fail=False)
+    assert listener.heard == [("a/one", "found"), ("a/two", "started"), ("a/two", "made")]
+    redone_again = Listener()
+    redo_two_stages(redone_again, first=4, fail=False)
+    assert redone_again.heard[0] == ("a/one", "started"), "a finished redo may be asked for once more"
+
+
+def test_nothing_is_written_before_there_is_work(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def run(first: int) -> None:
+        once = Once(tmp_path, Listener(), before_work=lambda: calls.append(1))
+        once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
+
+    run(2)
+    run(2)
+    with pytest.raises(SettingsChanged):
+        run(3)
+    assert calls == [1]

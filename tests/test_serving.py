@@ -4,17 +4,19 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from crescent.client import Client, Endpoint, EngineDied
 from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
-from crescent.errors import CrescentError, Missing, TryAgain
+from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
 from crescent.fakes import PROOF_IDS, log_probabilities
 from crescent.records import Checkpoint, Completion, Proof, Request
-from crescent.serving import Client, Endpoint, EngineDied, Server, distance
+from crescent.serving import Server, distance
 from launch import ChildProcess
 from launch.local import LocalLaunch
 
@@ -30,10 +32,10 @@ FAKE = ServingConfig(
 BASE = Checkpoint("t-base", 0, "base", weights="fake:0.2")
 
 
-def new_server(tmp_path: Path, serving: ServingConfig = FAKE, launch: object = None) -> Server:
+def new_server(tmp_path: Path, serving: ServingConfig = FAKE, launch: object = None, name: str = "t") -> Server:
     model = ModelConfig(path="fake:0.2", dtype=Dtype.float32)
     started = launch if isinstance(launch, Recorder) else LocalLaunch(grace_s=2)
-    server = Server(serving, model, TrainConfig(), started, "t", tmp_path / "logs" / "server.log")
+    server = Server(serving, model, TrainConfig(), started, name, tmp_path / "logs" / "server.log")
     server.base = BASE
     return server
 
@@ -108,13 +110,50 @@ def test_a_child_is_served_and_proven_whatever_the_way(way: Child, tmp_path: Pat
     assert right[0] < 20 < 35 < right[1]
     proofs = [json.loads(line) for line in (tmp_path / "logs" / "served.jsonl").read_text().splitlines()]
     assert [its["checkpoint"] for its in proofs] == ["t-r01-abc"]
-    assert proofs[0]["from_child"] == 0 < proofs[0]["from_parent"]
+    assert proofs[0]["from_own"] == 0 < proofs[0]["from_other"]
+    assert proofs[0]["told_apart"]
 
 
 def test_a_server_that_serves_other_weights_is_not_trusted(server: Server, tmp_path: Path) -> None:
     server.serve(BASE)
     with pytest.raises(CrescentError, match="does not serve t-r01-abc"):
         server.serve(child_of(tmp_path, skill=0.2, claimed=0.9))
+
+
+def test_a_stale_child_is_told_from_the_next_one_and_the_base_from_both(tmp_path: Path) -> None:
+    server = new_server(tmp_path, replace(FAKE, child=Child.reload))
+    try:
+        child = child_of(tmp_path, 0.9)
+        server.serve(BASE)
+        server.serve(child)
+        server.serve(BASE)
+        (tmp_path / "child-0.2").mkdir()
+        (tmp_path / "child-0.2" / "skill.json").write_text('{"skill": 0.9}')
+        server.served = None
+        with pytest.raises(CrescentError, match="does not serve t-base"):
+            server.serve(replace(BASE, weights=str(tmp_path / "child-0.2")))
+    finally:
+        server.stop()
+
+
+def test_a_child_that_learned_next_to_nothing_is_served_and_said_to_be(tmp_path: Path) -> None:
+    told: list[str] = []
+    server = new_server(tmp_path)
+    server.tell = told.append
+    try:
+        server.serve(child_of(tmp_path, 0.2001))
+    finally:
+        server.stop()
+    assert any("cannot be told from its parent" in line for line in told)
+
+
+def test_an_engine_that_dies_while_it_is_given_a_child_is_started_again(server: Server, tmp_path: Path) -> None:
+    server.serve(BASE)
+    assert server._process is not None
+    server._alive = lambda: True  # type: ignore[method-assign]  # it dies just after it was seen alive
+    server._process.stop()
+    with pytest.raises(EngineDied):
+        server.serve(child_of(tmp_path, 1.0))
 
 
 def test_a_dead_engine_is_started_again_and_asked_again(server: Server) -> None:
@@ -124,17 +163,16 @@ def test_a_dead_engine_is_started_again_and_asked_again(server: Server) -> None:
     def work(endpoint: Endpoint) -> list[Completion]:
         attempts.append(endpoint)
         if len(attempts) == 1:
+            port = first.urls[0].removesuffix("/v1").split(":")[-1]
             for process in psutil.process_iter():
-                if (
-                    "crescent.fakes" in " ".join(process.cmdline()[:5])
-                    and first.urls[0].split(":")[2][:-3] in process.cmdline()
-                ):
-                    process.kill()
+                with suppress(psutil.Error):
+                    if {"crescent.fakes", port} <= set(process.cmdline()):
+                        process.kill()
         return ask(endpoint, sum_request(1))
 
     assert server.ask(BASE, work)[0].finish_reason == "stop"
     assert len(attempts) == 2
-    assert server.deaths == 1
+    assert (server.log.parent / "engine_deaths.jsonl").read_text().count("\n") == 1
 
 
 def test_an_engine_that_keeps_dying_ends_the_run_with_75(server: Server) -> None:
@@ -183,7 +221,7 @@ def test_vllm_is_started_on_loopback_with_a_key_that_is_not_on_its_command_line(
 
 def test_nobody_gets_in_without_the_key(server: Server) -> None:
     endpoint = server.serve(BASE)
-    with pytest.raises(EngineDied, match="wrong key"):
+    with pytest.raises(BadConfig, match=r"wrong key.*CRESCENT_API_KEY"):
         ask(replace(endpoint, key="guess"), sum_request(1))
 
 
@@ -192,21 +230,24 @@ def test_a_running_endpoint_can_stand_in_for_our_own_server(
 ) -> None:
     running = server.serve(BASE)
     monkeypatch.setenv("CRESCENT_API_KEY", running.key)
-    guest = new_server(tmp_path, replace(FAKE, urls=[running.urls[0]]))
+    guest = new_server(tmp_path, replace(FAKE, urls=[running.urls[0]]), name="guest")
     child = child_of(tmp_path, 1.0)
+    assert ask(guest.serve(BASE), sum_request(1)), "the base is asked for by the name its server gives it"
     answers = ask(guest.serve(child), *map(sum_request, range(20)))
     assert sum(f"#### {n + 1}" in its.text for n, its in enumerate(answers)) > 15
     guest.stop()
     assert ask(running, sum_request(1)), "what we did not start we do not end"
 
 
-def test_requests_are_spread_over_replicas(server: Server, tmp_path: Path) -> None:
+def test_replicas_share_the_work_and_stand_in_for_each_other(server: Server, tmp_path: Path) -> None:
     other = new_server(tmp_path / "other")
     other._key = server._key
     try:
         urls = (server.serve(BASE).urls[0], other.serve(BASE).urls[0])
         endpoint = Endpoint(urls, "t-base", server._key)
         assert len(ask(endpoint, *map(sum_request, range(30)))) == 30
+        other.stop()
+        assert len(ask(endpoint, *map(sum_request, range(30)))) == 30, "the other one does the work of a dead one"
     finally:
         other.stop()
 

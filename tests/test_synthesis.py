@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crescent.bait import bait_request, read_question
+from crescent.client import Engine, EngineDied
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
 from crescent.consensus import answer_request, read_answer
 from crescent.diversify import Embed, Memory, Vectors, rewrite_request
 from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Question, Request
-from crescent.serving import Engine, EngineDied
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 
 

@@ -13,7 +13,7 @@ from scipy.stats import binom, binomtest, bootstrap
 from crescent.config import Gate, VerdictConfig
 from crescent.errors import DataSaysNo
 from crescent.records import Checkpoint, Response, Verdict
-from crescent.verdict import compare, judge, minimum_detectable_gain, wilson
+from crescent.verdict import compare, judge, minimum_detectable_gain, wilson, with_patience
 
 BASE = Checkpoint(name="run-base", round=0, digest="b")
 CHILD = Checkpoint(name="run-r01-c", round=1, digest="c")
@@ -35,9 +35,9 @@ def pair(gained: int, lost: int, items: int) -> tuple[list[Response], list[Respo
     return answered(child), answered(parent)
 
 
-def decide(child: list[Response], parent: list[Response], rejected_in_a_row: int = 0, **settings: Any) -> Verdict:
+def decide(child: list[Response], parent: list[Response], **settings: Any) -> Verdict:
     cfg = VerdictConfig(resamples=999, **settings)
-    return judge(CHILD, BASE, child, parent, cfg, {"dev"}, rejected_in_a_row, seed=0)
+    return judge(CHILD, BASE, child, parent, cfg, {"dev"}, seed=0)
 
 
 def test_the_p_value_is_the_binomial_tail_of_the_discordant_items() -> None:
@@ -142,7 +142,7 @@ def test_an_open_gate_accepts_a_worse_child_and_still_reports_it() -> None:
     [(0, 0, "stop"), (0, 1, "roll back"), (1, 1, "stop"), (1, 2, "roll back")],
 )
 def test_rejections_beyond_patience_stop_the_run(rejected_before: int, patience: int, action: str) -> None:
-    verdict = decide(*pair(0, 0, 50), rejected_in_a_row=rejected_before, patience=patience)
+    verdict = with_patience(decide(*pair(0, 0, 50)), rejected_before, patience)
     assert verdict.action == action
     assert ("patience" in verdict.reason) == (action == "stop")
 

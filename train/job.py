@@ -25,6 +25,7 @@ from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_sett
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
 from crescent.model_folder import find_model, read_tensor_header
 from crescent.packaged_model import PACKAGED, packaged_model
+from crescent.processes import die_with_parent
 from crescent.records import Pair, digest, read_lines
 
 LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "trainer")
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -P -m train", description="Train one round's child.")
     parser.add_argument("job", type=Path, help="YAML file of crescent.config.TrainJob; the loop writes one")
     path = parser.parse_args(arguments).job
+    die_with_parent()  # ranks that torch's launcher started are in sessions of their own, out of our guard's sight
     return run_to_exit_code(lambda: attempt(read_job(path, TrainJob)))
 
 

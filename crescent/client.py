@@ -1,0 +1,118 @@
+"""Ask a served model, over OpenAI's protocol and any number of replicas."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from crescent.errors import BadConfig, TryAgain
+from crescent.records import Completion, Request
+
+REST_S = 30.0
+
+
+class EngineDied(TryAgain):
+    """The engine does not answer any more. What it answered before is in the journal."""
+
+
+class Engine(Protocol):
+    """Where text comes from."""
+
+    async def complete(self, request: Request) -> Completion: ...
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A served checkpoint."""
+
+    urls: tuple[str, ...]
+    """Replicas, `http://host:port/v1` each."""
+    model: str
+    """Name to ask for."""
+    key: str
+
+
+class Client:
+    """Asks one served checkpoint, over as many replicas as there are, at most `concurrency` requests at once."""
+
+    def __init__(self, urls: Sequence[str], model: str, api_key: str, concurrency: int, timeout_s: float) -> None:
+        from openai import AsyncOpenAI
+
+        self.model = model
+        self._replicas = [AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls]
+        self._outstanding = [0] * len(self._replicas)
+        self._resting_until = [0.0] * len(self._replicas)
+        """A replica that left a request unanswered is passed over for a while: a dead one looks free all the time."""
+        self._free = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for replica in self._replicas:
+            await replica.close()
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask for one completion; transient failures are retried with the same seed.
+
+        A request the engine refuses as such (too long, say) comes back with `finish_reason="error"`. When a replica
+        does not answer, the next one is asked.
+
+        Raises:
+            EngineDied: no replica answered, after all retries.
+            BadConfig: the endpoint does not know our key or our model.
+        """
+        from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError
+
+        async with self._free:
+            for index in self._by_preference():
+                self._outstanding[index] += 1
+                try:
+                    reply = await self._replicas[index].chat.completions.create(
+                        model=self.model,
+                        messages=[{"role": "user", "content": request.prompt}],
+                        temperature=request.temperature,
+                        max_tokens=request.max_tokens,
+                        seed=request.seed,
+                        stop=list(request.stop) or None,
+                    )
+                    break
+                except BadRequestError as error:
+                    return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
+                except (AuthenticationError, PermissionDeniedError) as error:
+                    raise BadConfig(f"{self._url(index)}: {error.message}; set CRESCENT_API_KEY to its key") from error
+                except NotFoundError as error:
+                    raise BadConfig(f"{self._url(index)}: it does not serve {self.model}: {error.message}") from error
+                except APIError as error:
+                    self._resting_until[index] = time.monotonic() + REST_S
+                    cause: APIError = error
+                finally:
+                    self._outstanding[index] -= 1
+            else:
+                raise EngineDied(f"{', '.join(map(self._url, range(len(self._replicas))))}: {cause.message}") from cause
+        choice, usage = reply.choices[0], reply.usage
+        return Completion(
+            text=_valid_unicode(choice.message.content or ""),
+            finish_reason=choice.finish_reason,
+            tokens=usage.completion_tokens if usage else 0,
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+        )
+
+    def _by_preference(self) -> list[int]:
+        """Replicas that answer first, and of those the one with the least to do."""
+        now = time.monotonic()
+        return sorted(
+            range(len(self._replicas)), key=lambda its: (self._resting_until[its] > now, self._outstanding[its])
+        )
+
+    def _url(self, index: int) -> str:
+        return str(self._replicas[index].base_url)
+
+
+def _valid_unicode(text: str) -> str:
+    """Lone surrogates cannot be written to UTF-8: they become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

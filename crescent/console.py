@@ -1,0 +1,189 @@
+"""How a run looks to a person: nothing, plain lines or a live picture, and its outcome at the end."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crescent.config import Config, Console, Wandb
+from crescent.records import Round
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class View(Protocol):
+    """How the run looks to a person."""
+
+    def started(self, stage: str, resumed: bool) -> None: ...
+    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
+    def round_done(self, finished: Round) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_console(kind: Console) -> View:
+    if kind is Console.quiet:
+        return QuietView()
+    if kind is Console.auto and sys.stdout.isatty():
+        return LiveView()
+    return PlainView()
+
+
+class QuietView:
+    """Says nothing."""
+
+    def started(self, stage: str, resumed: bool) -> None: ...
+    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None: ...
+    def round_done(self, finished: Round) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class PlainView:
+    """Lines with a time of day, for logs: a stage's progress at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._news = False
+        """Whether anything was done since the last round: a run that was finished before has nothing to tell."""
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self._last, self._news = time.monotonic(), True
+        self.say(f"{stage}: {'continues' if resumed else 'starts'}")
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
+            self._last = time.monotonic()
+            self.say(f"{stage}: {done}/{total}{'  ' + note if note else ''}")
+
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
+        if fresh:
+            self.say(f"{stage}: done in {seconds:.0f} s")
+
+    def round_done(self, finished: Round) -> None:
+        if self._news:
+            self.say(f"round {finished.number}: {finished.verdict.action}: {finished.verdict.reason}")
+        self._news = False
+
+    def say(self, line: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+    def close(self) -> None: ...
+
+
+class LiveView:
+    """The rounds so far in a table, the running stage as a bar below it."""
+
+    def __init__(self) -> None:
+        self._console = RichConsole()
+        self._rounds: list[Round] = []
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._live = Live(self._picture(), console=self._console, refresh_per_second=4)
+        self._live.start()
+
+    def _picture(self) -> Group:
+        return Group(*([rounds_table(self._rounds)] if self._rounds else []), self._bars)
+
+    def started(self, stage: str, resumed: bool) -> None:
+        self._drop_bar()
+        self._task = self._bars.add_task(stage, total=None, note="continues" if resumed else "")
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, total=total or None, note=note)
+
+    def finished(self, stage: str, seconds: float, fresh: bool) -> None:
+        self._drop_bar()
+        if fresh:
+            self.say(f"[green]✓[/green] {stage} in {seconds:.0f} s")
+
+    def round_done(self, finished: Round) -> None:
+        self._rounds.append(finished)
+        self._live.update(self._picture())
+
+    def say(self, line: str) -> None:
+        self._live.console.print(line)
+
+    def close(self) -> None:
+        self._drop_bar()
+        self._live.update(self._bars)
+        self._live.stop()
+
+    def _drop_bar(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+def rounds_table(rounds: list[Round]) -> Table:
+    """The rounds of a run, one row each."""
+    table = Table(title="rounds", title_justify="left")
+    for column in ("round", "questions", "agreement", "pairs", "benchmark", "parent", "child", "difference", "p"):
+        table.add_column(column, justify="left" if column == "benchmark" else "right")
+    table.add_column("verdict")
+    for its in rounds:
+        verdict = its.verdict
+        for row, score in enumerate(its.child.scores):
+            before = next((old for old in its.parent.scores if old.benchmark == score.benchmark), None)
+            first = row == 0
+            table.add_row(
+                str(its.number) if first else "",
+                f"{its.votes.metrics['questions']:.0f}" if first else "",
+                f"{its.votes.metrics['agreement']:.2f}" if first else "",
+                f"{its.pairs.metrics['pairs']:.0f}" if first else "",
+                score.benchmark + ("" if score.decides else " (test)"),
+                f"{before.accuracy:.1%}" if before else "",
+                f"{score.accuracy:.1%} [{score.low:.1%}, {score.high:.1%}]",
+                f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
+                if first
+                else "",
+                ("<0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}") if first else "",
+                verdict.action if first else "",
+            )
+    return table
+
+
+def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
+    """The rounds, where everything lies, and what to run next."""
+    console = RichConsole(width=None if sys.stdout.isatty() else 150)
+    console.print(rounds_table(rounds))
+    best = next((its.child for its in reversed(rounds) if its.verdict.action == "accept"), rounds[0].parent)
+    for its in rounds:
+        console.print(f"round {its.number}: [bold]{its.verdict.action}[/bold]: {its.verdict.reason}", highlight=False)
+    where = best.checkpoint.weights or best.checkpoint.adapter
+    kind = "the base itself: no child was better" if best.checkpoint.round == 0 else f"round {best.checkpoint.round}"
+    console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", highlight=False)
+    for name, path in (
+        ("questions, votes", "round-*/synthesis"),
+        ("training pairs", "round-*/pairs"),
+        ("answers, scores", "*/eval"),
+        ("metrics", "metrics.jsonl"),
+        ("logs", "logs"),
+    ):
+        console.print(f"{name:<16} {root / path}", highlight=False)
+    if cfg.tracking.wandb is Wandb.offline:
+        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
+    if rounds[-1].verdict.action == "stop":
+        advice = (
+            "look into the votes and answers above; try other settings under a new run.name, or raise verdict.patience"
+        )
+    else:
+        advice = f"the same command with run.rounds={len(rounds) + 1} goes on; add mode=plan to see what that costs"
+    console.print(f"\nnext: {advice}", highlight=False)
