@@ -181,9 +181,7 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
     if cfg.tracking.wandb is Wandb.offline:
         console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
     if rounds[-1].verdict.action == "stop":
-        advice = (
-            "look into the votes and answers above; try other settings under a new run.name, or raise verdict.patience"
-        )
+        advice = "look into the votes and answers above, then raise verdict.patience, or try a new run.name"
     else:
         advice = f"the same command with run.rounds={len(rounds) + 1} goes on; add mode=plan to see what that costs"
     console.print(f"\nnext: {advice}", highlight=False)

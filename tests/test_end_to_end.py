@@ -6,12 +6,18 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from crescent.config import Child, Dtype, LoraConfig, ModelConfig, ServingConfig, TrainConfig
 from crescent.once import verified_manifest
-from crescent.records import Pair, Response, Vote, read_lines
+from crescent.packaged_model import packaged_model
+from crescent.records import Checkpoint, Pair, Proof, Response, Vote, read_lines
+from crescent.serving import Server
+from launch.local import LocalLaunch
 
 TINY = (
     "bait.questions=30",
@@ -34,19 +40,33 @@ def crescent(root: Path, failpoint: str = "") -> "subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
-@pytest.mark.real
-@pytest.mark.timeout(1500)
-def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_rounds_child(tmp_path: Path) -> None:
-    killed = crescent(tmp_path, failpoint="journal.append:45=kill9")
+@dataclass(frozen=True)
+class TwoRounds:
+    folder: Path
+    ended: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> TwoRounds:
+    """A run that was killed in the middle of its first synthesis, and then run to its end."""
+    root = tmp_path_factory.mktemp("runs")
+    killed = crescent(root, failpoint="journal.append:45=kill9")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    folder = tmp_path / "quickstart"
+    folder = root / "quickstart"
     journal = folder / "round-1" / "synthesis.partial" / "journal.jsonl"
     assert journal.read_bytes().count(b"\n") == 45
+    return TwoRounds(folder, crescent(root))
 
-    ended = crescent(tmp_path)
+
+@pytest.mark.real
+@pytest.mark.timeout(1500)
+def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_rounds_child(
+    two_rounds: TwoRounds,
+) -> None:
+    folder, ended = two_rounds.folder, two_rounds.ended
     assert ended.returncode == 0, ended.stderr
     assert "round-1/synthesis: continues" in ended.stdout
-    for part in ("best checkpoint", "wandb sync", "round 2"):
+    for part in ("the engine answers after", "best checkpoint", "wandb sync", "round 2"):
         assert part in ended.stdout
 
     # The server that wrote round 2 gave the trained child's log-probabilities, which are not the base's.
@@ -82,6 +102,32 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     assert not re.search(r"WARNING|INFO \d", ended.stdout + ended.stderr)
     assert list((folder / "wandb").glob("offline-run-*/run-*.wandb"))
 
-    again = crescent(tmp_path)
+    again = crescent(folder.parent)
     assert again.returncode == 0
     assert "starts" not in again.stdout
+    assert again.stdout in ended.stdout, "the same table"
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_rounds: TwoRounds, tmp_path: Path) -> None:
+    """The GPU's default way, here on a CPU."""
+    trained = two_rounds.folder / "round-1" / "train"
+    serving = ServingConfig(
+        child=Child.adapter, concurrency=8, cpu_cache_gib=1, eager=True, arguments=["--no-enable-chunked-prefill"]
+    )
+    model = ModelConfig(dtype=Dtype.float32, context=512)
+    train = TrainConfig(lora=LoraConfig(rank=16, alpha=32))
+    server = Server(serving, model, train, LocalLaunch(grace_s=20), "t", tmp_path / "server.log")
+    base = Checkpoint("t-base", 0, "base", weights=str(packaged_model()))
+    proof = msgspec.json.decode((trained / "proof.json").read_bytes(), type=Proof)
+    server.base = base
+    try:
+        server.serve(base)
+        server.serve(Checkpoint("t-r01", 1, "child", adapter=str(trained / "adapter"), proof=proof))
+        server.serve(base)
+    finally:
+        server.stop()
+    proofs = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
+    assert [its["checkpoint"] for its in proofs] == ["t-r01", "t-base"]
+    assert all(its["from_own"] < 0.001 and its["from_other"] > 0.01 for its in proofs)
