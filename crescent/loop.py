@@ -35,7 +35,7 @@ def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: St
     child = stages.train(number, pairs, parent.checkpoint)
     scored = stages.evaluate(child)
     verdict = stages.judge(scored, parent, past)
-    return stages.close(Round(number, votes, pairs, parent, scored, verdict))
+    return stages.announce(Round(number, votes, pairs, parent, scored, verdict))
 
 
 def main() -> None:

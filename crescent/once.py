@@ -24,6 +24,8 @@ from crescent.records import Done, digest
 MANIFEST = "manifest.json"
 KEY = "key.json"
 REDO = "redo.json"
+SCRATCH = "scratch"
+"""Folder inside a stage's, for what an interrupted attempt needs to go on: dropped when the stage is done."""
 Metrics = Mapping[str, float]
 Work = Callable[[Path], Metrics]
 
@@ -87,20 +89,22 @@ class Once:
         self._begin()
         if self._redoing:
             self._note_redone(stage)
-        resumed = self._open_partial(partial, made_from)
-        self.observer.started(stage, resumed)
-        began = time.monotonic()
-        metrics = dict(work(partial))
-        seconds = round(time.monotonic() - began, 3)
-        failpoint("once.manifest")
-        (partial / KEY).unlink()
-        manifest = seal(partial, {"made_from": made_from, "metrics": metrics, "seconds": seconds})
+        manifest = verified_manifest(partial)
+        if manifest is None or manifest["made_from"] != made_from:
+            resumed = self._open_partial(partial, made_from)
+            self.observer.started(stage, resumed)
+            began = time.monotonic()
+            metrics = dict(work(partial))
+            seconds = round(time.monotonic() - began, 3)
+            failpoint("once.manifest")
+            manifest = seal(partial, {"made_from": made_from, "metrics": metrics, "seconds": seconds})
         failpoint("once.rename")
         os.rename(partial, final)
         sync(final.parent)
         failpoint("once.committed")
-        self.observer.finished(stage, metrics, seconds, fresh=True)
-        return Done(final, manifest["digest"], metrics, seconds)
+        shutil.rmtree(final / SCRATCH, ignore_errors=True)
+        self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=True)
+        return Done(final, manifest["digest"], manifest["metrics"], manifest["seconds"])
 
     def finish(self) -> None:
         """The run came to its end: asked for again, `redo` means a new redoing and not the rest of this one."""
@@ -140,14 +144,13 @@ class Once:
         """Make the partial folder, or keep the one an interrupted run left if it was for the same stage."""
         key = json.dumps(made_from, sort_keys=True)
         if partial.exists():
-            left = partial / KEY
+            left = partial / SCRATCH / KEY
             if left.exists() and left.read_text() == key:
                 return True
-            if (partial / MANIFEST).exists() or any(partial.iterdir()):
-                self._set_aside(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        (partial / KEY).write_text(key)
-        sync(partial / KEY)
+            self._set_aside(partial)
+        (partial / SCRATCH).mkdir(parents=True)
+        (partial / SCRATCH / KEY).write_text(key)
+        sync(partial / SCRATCH / KEY)
         return False
 
     def _set_aside(self, folder: Path) -> None:
@@ -202,7 +205,9 @@ def tree_digest(root: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    """What the stage made; its scratch is no part of it."""
+    found = (path for path in folder.rglob("*") if path.is_file() and folder / SCRATCH not in path.parents)
+    yield from sorted(path for path in found if path != folder / MANIFEST)
 
 
 def _sha256(path: Path) -> str:

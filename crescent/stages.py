@@ -39,7 +39,7 @@ from crescent.errors import BadConfig, TryAgain
 from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
-from crescent.once import Once, StageObserver
+from crescent.once import SCRATCH, Once, StageObserver
 from crescent.packaged_model import PACKAGED, packaged_folder
 from crescent.pairs import select
 from crescent.processes import pass_on, run_child
@@ -106,7 +106,6 @@ class Stages:
             write_lines(folder / "votes.jsonl", found.votes)
             write_lines(folder / "rejected.jsonl", found.rejected)
             np.save(folder / "vectors.npy", found.vectors)
-            (folder / "journal.jsonl").unlink()
             return found.metrics
 
         return self.once(stage, work, stage_settings(cfg, "synthesis"), inputs)
@@ -224,7 +223,7 @@ class Stages:
         found = read_lines(done.folder / "verdict.json", Verdict)[0]
         return verdict.with_patience(found, rejected_before, cfg.verdict.patience)
 
-    def close(self, finished: Round) -> Round:
+    def announce(self, finished: Round) -> Round:
         """Tell the observer that a round is over."""
         self.observer.round_done(finished)
         return finished
@@ -247,7 +246,7 @@ class Stages:
                 return await synthesise(engine, embed, grader, reads, memory, watch, ahead=max(many, BLOCK))
 
         with (
-            Journal(folder / "journal.jsonl") as journal,
+            Journal(folder / SCRATCH / "journal.jsonl") as journal,
             open_embedder(self.cfg.diversify) as embed,
             Grader(self.cfg.consensus.grading_timeout_s) as grader,
         ):

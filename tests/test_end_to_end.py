@@ -53,7 +53,7 @@ def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> TwoRounds:
     killed = crescent(root, failpoint="journal.append:45=kill9")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = root / "quickstart"
-    journal = folder / "round-1" / "synthesis.partial" / "journal.jsonl"
+    journal = folder / "round-1" / "synthesis.partial" / "scratch" / "journal.jsonl"
     assert journal.read_bytes().count(b"\n") == 45
     return TwoRounds(folder, crescent(root))
 

@@ -155,7 +155,7 @@ def test_a_disturbed_run_ends_like_an_undisturbed_one(
 def test_an_interrupted_synthesis_asks_for_nothing_twice(data: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, data, "eval.benchmarks.sums_dev.items=10")
     run(failpoint="journal.append:40=kill9")
-    journal = run.folder / "round-1" / "synthesis.partial" / "journal.jsonl"
+    journal = run.folder / "round-1" / "synthesis.partial" / "scratch" / "journal.jsonl"
     kept = journal.read_bytes()
     assert kept.count(b"\n") == 40
     run(failpoint="journal.append:41=kill9")

@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from crescent.errors import SettingsChanged
 from crescent.failpoint import failpoint
-from crescent.once import MANIFEST, Once, seal, tree_digest, verified_manifest
+from crescent.once import MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
 
 PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
 
@@ -46,11 +46,16 @@ def pipeline(root: Path, listener: Listener, first: int = 2, redo: str | None = 
 
 
 def killed(root: Path, wanted: str) -> None:
-    """Run the pipeline in a process that dies at a failpoint."""
+    killed_at(wanted, lambda: pipeline(root, Listener()))
+
+
+def killed_at(wanted: str, run: Callable[[], object]) -> None:
+    """Run in a process that dies at a failpoint."""
     pid = os.fork()
     if pid == 0:
+        failpoint.__globals__["_passed"].clear()
         os.environ["CRESCENT_FAILPOINT"] = f"{wanted}=kill9"
-        pipeline(root, Listener())
+        run()
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status)
@@ -194,3 +199,21 @@ def test_nothing_is_written_before_there_is_work(tmp_path: Path) -> None:
     with pytest.raises(SettingsChanged):
         run(3)
     assert calls == [1]
+
+
+def test_scratch_is_kept_until_the_stage_is_done_and_is_no_part_of_it(tmp_path: Path) -> None:
+    def work(folder: Path) -> Mapping[str, float]:
+        (folder / SCRATCH).mkdir(exist_ok=True)
+        with (folder / SCRATCH / "journal.jsonl").open("a") as journal:
+            journal.write("one line more\n")
+        (folder / "result.txt").write_text("same")
+        return {}
+
+    reference = Once(tmp_path / "undisturbed", Listener())("a", work, {}, {}).digest
+    for place in ("once.manifest", "once.rename"):
+        killed_at(place, lambda: Once(tmp_path / "disturbed", Listener())("a", work, {}, {}))
+        assert (tmp_path / "disturbed" / "a.partial" / SCRATCH / "journal.jsonl").exists()
+    listener = Listener()
+    assert Once(tmp_path / "disturbed", listener)("a", work, {}, {}).digest == reference
+    assert listener.heard == [("a", "made")], "a whole result that only lacked its name is not made again"
+    assert sorted(path.name for path in (tmp_path / "disturbed" / "a").iterdir()) == [MANIFEST, "result.txt"]
