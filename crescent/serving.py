@@ -183,11 +183,16 @@ class Server:
             options["revision"] = self.model.revision
         if self.serving.child is Child.adapter:
             options["max-lora-rank"] = max(8, 1 << (self.train.lora.rank - 1).bit_length())
+        if runs_on_cpu():
+            # A prompt prefilled in chunks crashes the CPU build when its request has a seed ("CPU Generator does not use
+            # offset", 0.32). Without chunks a batch must hold the longest prompt; a larger one only costs memory.
+            options["max-num-batched-tokens"] = max(2048, self.model.context)
         command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
         for option, value in options.items():
             command += [f"--{option}", str(value)]
         command += ["--enable-lora"] if self.serving.child is Child.adapter else []
         command += ["--enforce-eager"] if self.serving.eager else []
+        command += ["--no-enable-chunked-prefill"] if runs_on_cpu() else []
         return [*command, "--disable-uvicorn-access-log", *self.serving.arguments]
 
     def _environment(self) -> dict[str, str]:

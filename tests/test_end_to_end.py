@@ -113,9 +113,7 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
 def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_rounds: TwoRounds, tmp_path: Path) -> None:
     """The GPU's default way, here on a CPU."""
     trained = two_rounds.folder / "round-1" / "train"
-    serving = ServingConfig(
-        child=Child.adapter, concurrency=8, cpu_cache_gib=1, eager=True, arguments=["--no-enable-chunked-prefill"]
-    )
+    serving = ServingConfig(child=Child.adapter, concurrency=8, cpu_cache_gib=1, eager=True)
     model = ModelConfig(dtype=Dtype.float32, context=512)
     train = TrainConfig(lora=LoraConfig(rank=16, alpha=32))
     server = Server(serving, model, train, LocalLaunch(grace_s=20), "t", tmp_path / "server.log")
