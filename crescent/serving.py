@@ -184,8 +184,8 @@ class Server:
         if self.serving.child is Child.adapter:
             options["max-lora-rank"] = max(8, 1 << (self.train.lora.rank - 1).bit_length())
         if runs_on_cpu():
-            # A prompt prefilled in chunks crashes the CPU build when its request has a seed ("CPU Generator does not use
-            # offset", 0.32). Without chunks a batch must hold the longest prompt; a larger one only costs memory.
+            # A prompt prefilled in chunks crashes the CPU build (0.32) when its request has a seed: "CPU Generator does
+            # not use offset". Without chunks a batch must hold the longest prompt; a larger one only costs memory.
             options["max-num-batched-tokens"] = max(2048, self.model.context)
         command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
         for option, value in options.items():
