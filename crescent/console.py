@@ -83,7 +83,8 @@ class LiveView:
     """The rounds so far in a table, the running stage as a bar below it."""
 
     def __init__(self) -> None:
-        self._console = RichConsole()
+        # Lines are text: brackets in a path or an error are no markup.
+        self._console = RichConsole(markup=False, highlight=False)
         self._rounds: list[Round] = []
         self._bars = Progress(
             SpinnerColumn(),
@@ -112,7 +113,7 @@ class LiveView:
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
         self._drop_bar()
         if fresh:
-            self.say(f"[green]✓[/green] {stage} in {seconds:.0f} s")
+            self.say(f"✓ {stage} in {seconds:.0f} s")
 
     def round_done(self, finished: Round) -> None:
         self._rounds.append(finished)
@@ -162,14 +163,14 @@ def rounds_table(rounds: list[Round]) -> Table:
 
 def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
     """The rounds, where everything lies, and what to run next."""
-    console = RichConsole(width=None if sys.stdout.isatty() else 150)
+    console = RichConsole(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False)
     console.print(rounds_table(rounds))
     best = next((its.child for its in reversed(rounds) if its.verdict.action == "accept"), rounds[0].parent)
     for its in rounds:
-        console.print(f"round {its.number}: [bold]{its.verdict.action}[/bold]: {its.verdict.reason}", highlight=False)
+        console.print(f"round {its.number}: {its.verdict.action}: {its.verdict.reason}", soft_wrap=True)
     where = best.checkpoint.weights or best.checkpoint.adapter
     kind = "the base itself: no child was better" if best.checkpoint.round == 0 else f"round {best.checkpoint.round}"
-    console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", highlight=False)
+    console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", soft_wrap=True)
     for name, path in (
         ("questions, votes", "round-*/synthesis"),
         ("training pairs", "round-*/pairs"),
@@ -177,11 +178,11 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
         ("metrics", "metrics.jsonl"),
         ("logs", "logs"),
     ):
-        console.print(f"{name:<16} {root / path}", highlight=False)
+        console.print(f"{name:<16} {root / path}", soft_wrap=True)
     if cfg.tracking.wandb is Wandb.offline:
-        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", highlight=False)
+        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", soft_wrap=True)
     if rounds[-1].verdict.action == "stop":
         advice = "look into the votes and answers above, then raise verdict.patience, or try a new run.name"
     else:
         advice = f"the same command with run.rounds={len(rounds) + 1} goes on; add mode=plan to see what that costs"
-    console.print(f"\nnext: {advice}", highlight=False)
+    console.print(f"\nnext: {advice}", soft_wrap=True)

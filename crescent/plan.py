@@ -41,7 +41,7 @@ class Expected:
 
 def show_plan(cfg: Config) -> None:
     """Print the plan."""
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False, markup=False)
     root = Path(cfg.run.root) / cfg.run.name
     console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
     console.print(stages_table(cfg, root))
@@ -49,9 +49,9 @@ def show_plan(cfg: Config) -> None:
     try:
         check_machine(cfg)
     except CrescentError as error:
-        console.print(f"[red]cannot run here[/red]: {error}")
+        console.print(f"cannot run here: {error}")
     for line in [*verdict_lines(cfg), *machine_lines(cfg, root)]:
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def check_machine(cfg: Config) -> None:

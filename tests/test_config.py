@@ -123,6 +123,11 @@ def test_plan_starts_nothing_and_says_what_it_costs(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_brackets_in_a_name_are_text_and_no_markup(tmp_path: Path) -> None:
+    planned = crescent("+experiment=smoke", "mode=plan", "run.root='some [bold] folder'", cwd=tmp_path)
+    assert "some [bold] folder/smoke (new)" in planned.stdout
+
+
 def test_a_sweep_names_its_runs_by_what_varies() -> None:
     overrides = ["+experiment=smoke", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
     assert re.fullmatch(r"smoke-samples-4-seed-2-[0-9a-f]{6}", sweep_name("smoke", overrides))
