@@ -121,7 +121,7 @@ def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verd
     if verdict.action == "accept" or in_a_row <= patience:
         return verdict
     return replace(
-        verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row: patience={patience}"
+        verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row, patience is {patience}"
     )
 
 
