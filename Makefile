@@ -12,7 +12,7 @@ install: .venv/installed
 # torch's CPU build is looked for where pip is configured to look, then in PyTorch's own wheel index.
 .venv/installed: requirements-cpu.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "crescent needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 ...")'
-	@echo 'Setting up .venv with pinned packages: 2 to 10 minutes, about 3 GB.'
+	@echo 'Setting up .venv with pinned packages: 2 to 10 minutes, 3.4 GB.'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps '$(TORCH)' 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'
