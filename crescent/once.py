@@ -22,6 +22,8 @@ from crescent.model_folder import sync
 from crescent.records import Done, digest
 
 MANIFEST = "manifest.json"
+STAGED = "manifest.json.new"
+LARGE = 16 << 20
 KEY = "key.json"
 REDO = "redo.json"
 SCRATCH = "scratch"
@@ -166,12 +168,14 @@ class Once:
 
 def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Sync every file, then write `manifest.json`: file to size and sha256, their digest, and `about`."""
-    files = {}
+    files, modified = {}, {}
     for path in _files(folder):
         sync(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-    manifest = {"digest": digest(files), "files": files, **about}
-    staged = folder / f"{MANIFEST}.new"
+        name, status = path.relative_to(folder).as_posix(), path.stat()
+        files[name] = {"bytes": status.st_size, "sha256": _sha256(path)}
+        modified[name] = status.st_mtime_ns
+    manifest = {"digest": digest(files), "files": files, "modified": modified, **about}
+    staged = folder / STAGED
     staged.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
     sync(staged)
     staged.rename(folder / MANIFEST)
@@ -183,15 +187,27 @@ def verified_manifest(folder: Path) -> dict[str, Any] | None:
     """The folder's manifest, or `None` unless it is whole and every file in it is as it says."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        files = {
-            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in _files(folder)
-        }
-        holds = manifest["files"] == files and manifest["digest"] == digest(files)
+        names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+        untouched = all(_is_as_sealed(path, name, manifest) for name, path in names.items())
+        holds = (
+            names.keys() == manifest["files"].keys() and manifest["digest"] == digest(manifest["files"]) and untouched
+        )
         complete = {"made_from", "metrics", "seconds"} <= manifest.keys()
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if holds and complete else None
+
+
+def _is_as_sealed(path: Path, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a file has the size and content it was sealed with.
+
+    A large one that has kept its time of change is not read again: an unchanged run shall be found finished at once.
+    """
+    sealed, status = manifest["files"][name], path.stat()
+    if status.st_size != sealed["bytes"]:
+        return False
+    kept = status.st_mtime_ns == manifest["modified"].get(name)
+    return (kept and status.st_size >= LARGE) or _sha256(path) == sealed["sha256"]
 
 
 def tree_digest(root: Path) -> str:
@@ -207,7 +223,7 @@ def tree_digest(root: Path) -> str:
 def _files(folder: Path) -> Iterator[Path]:
     """What the stage made; its scratch is no part of it."""
     found = (path for path in folder.rglob("*") if path.is_file() and folder / SCRATCH not in path.parents)
-    yield from sorted(path for path in found if path != folder / MANIFEST)
+    yield from sorted(path for path in found if path not in (folder / MANIFEST, folder / STAGED))
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from crescent.errors import SettingsChanged
 from crescent.failpoint import failpoint
-from crescent.once import MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
+from crescent.once import LARGE, MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
 
 PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
 
@@ -135,6 +135,29 @@ def test_a_damaged_stage_is_set_aside_and_made_again(damage: object, tmp_path: P
     assert pipeline(tmp_path, listener) == reference
     assert listener.heard[:3] == [("a/one", "started"), ("a/one", "made"), ("a/two", "found")]
     assert (tmp_path / "set-aside" / "a-one-1").exists()
+
+
+def test_large_weights_are_checked_when_they_were_touched_and_not_read_when_they_were_not(tmp_path: Path) -> None:
+    def work(folder: Path) -> Mapping[str, float]:
+        (folder / "weights").write_bytes(bytes(LARGE))
+        return {}
+
+    folder = Once(tmp_path, Listener())("a", work, {}, {}).folder
+    sealed = (folder / "weights").stat()
+    assert verified_manifest(folder) is not None
+    os.utime(folder / "weights", ns=(0, 0))
+    assert verified_manifest(folder) is not None, "copied without its times, it is read"
+    flip(folder / "weights")
+    assert verified_manifest(folder) is None
+    os.utime(folder / "weights", ns=(sealed.st_atime_ns, sealed.st_mtime_ns))
+    assert verified_manifest(folder) is not None, "the price: damage that leaves size and time is not seen"
+
+
+def test_a_half_written_manifest_is_no_part_of_the_result(tmp_path: Path) -> None:
+    reference = pipeline(tmp_path / "undisturbed", Listener())
+    killed(tmp_path / "disturbed", "once.manifest:1")
+    (tmp_path / "disturbed" / "a" / "one.partial" / "manifest.json.new").write_text("{")
+    assert pipeline(tmp_path / "disturbed", Listener()) == reference
 
 
 def test_a_partial_folder_of_other_settings_is_not_continued(tmp_path: Path) -> None:
