@@ -99,6 +99,10 @@ class AnswerStyle(Choice):
     """After `####`, in `\\boxed{}`, after `answer:`/`answer is`, else the last number."""
     math = "math"
     """The same marks, else the last formula; compared symbolically."""
+    choice = "choice"
+    """The letter of an option."""
+    code = "code"
+    """A Python program, known by what it returns for inputs the model wrote itself."""
 
 
 @dataclass
@@ -109,10 +113,26 @@ class TaskConfig:
     answer_prompt: str = "{question}"
     """How a question is put to the model, in voting and in evaluation alike. `{question}` stands for it."""
     answer_style: AnswerStyle = AnswerStyle.math
-    """How the final answer is found in a response."""
+    """How the final answer is found in a response, and what counts as the same answer: one file in crescent/tasks."""
+    inputs_prompt: str | None = None
+    """For `answer_style=code`: asks for example inputs of `{question}`, on which all answers are run and compared."""
+    inputs: int = 8
+    """For `answer_style=code`: inputs used at most."""
+    program_timeout_s: float = 5.0
+    """For `answer_style=code`: CPU seconds a program may take, for all inputs together."""
+    program_memory_mib: int = 512
+    """For `answer_style=code`: address space of a program, in MiB."""
 
     def __post_init__(self) -> None:
         require_fields(self.answer_prompt, "task.answer_prompt", "question")
+        if self.inputs_prompt is not None:
+            require_fields(self.inputs_prompt, "task.inputs_prompt", "question")
+        has_inputs = (self.inputs_prompt is not None) == (self.answer_style is AnswerStyle.code)
+        rule = "programs, and only programs, are compared on inputs the model writes"
+        require(has_inputs, "task.inputs_prompt", repr(self.inputs_prompt), rule, "see conf/task/code.yaml")
+        require(self.inputs >= 1, "task.inputs", self.inputs, "must be at least 1")
+        require(self.program_timeout_s > 0, "task.program_timeout_s", self.program_timeout_s, "must be positive")
+        require(self.program_memory_mib >= 64, "task.program_memory_mib", self.program_memory_mib, "64 MiB at least")
 
 
 @dataclass
@@ -120,7 +140,21 @@ class BaitConfig:
     """Paper step I: the bait prompt makes the model invent questions. No seed data."""
 
     prompts: dict[str, str] = field(default_factory=lambda: {"paper": "Can you create some math word problems for me?"})
-    """Bait prompts by name, used in turn."""
+    """Bait prompts by name. `{topic}` and `{difficulty}` stand for what the model itself lists: a pool of baits, one
+    for each combination."""
+    topics: int = 0
+    """Topics the model lists for `{topic}`; asked once a run."""
+    topics_prompt: str = "List {count} different topics of mathematics. One per line, no explanations."
+    """Makes the model list topics; `{count}` stands for their number."""
+    difficulties: int = 0
+    """Levels of difficulty the model lists for `{difficulty}`; asked once a run."""
+    difficulties_prompt: str = (
+        "List {count} levels of difficulty of mathematics problems, from easy to hard. One per line, no explanations."
+    )
+    """Makes the model list levels; `{count}` stands for their number."""
+    explore: float = 0.2
+    """Share of a round's questions, in [0, 1], spread evenly over all baits; the rest follows what earlier rounds kept
+    of each bait's questions. 1 keeps all baits equal."""
     questions: int = 20_000
     """Candidate questions asked for per round, before self-deduplication."""
     temperature: float = 1.0
@@ -136,6 +170,16 @@ class BaitConfig:
         require(bool(self.prompts), "bait.prompts", "{}", "at least one bait prompt")
         for name, prompt in self.prompts.items():
             require(bool(prompt.strip()), f"bait.prompts.{name}", repr(prompt), "is empty")
+            for kind, count in (("topic", self.topics), ("difficulty", self.difficulties)):
+                plural = {"topic": "topics", "difficulty": "difficulties"}[kind]
+                listed = count > 0 or "{" + kind + "}" not in prompt
+                rule = f"contains {{{kind}}}, and the model is asked to list none"
+                require(listed, f"bait.prompts.{name}", repr(prompt), rule, f"set bait.{plural}, e.g. bait.{plural}=8")
+        require(0 <= self.topics <= 1000, "bait.topics", self.topics, "must lie in [0, 1000]")
+        require(0 <= self.difficulties <= 100, "bait.difficulties", self.difficulties, "must lie in [0, 100]")
+        require_fields(self.topics_prompt, "bait.topics_prompt", "count")
+        require_fields(self.difficulties_prompt, "bait.difficulties_prompt", "count")
+        require(0 <= self.explore <= 1, "bait.explore", self.explore, "a share in [0, 1]", "0.2 is usual")
         require(self.questions >= 1, "bait.questions", self.questions, "at least one question a round")
         way_out = "at 0 every question would be the same one"
         require(0 < self.temperature <= 2, "bait.temperature", self.temperature, "must lie in (0, 2]", way_out)
@@ -150,8 +194,20 @@ class Embedder(Choice):
 
     minilm = "minilm"
     """all-MiniLM-L6-v2, 384 dimensions: the paper's."""
+    self = "self"
+    """The base model's own hidden states: no outside model at all."""
     lexical = "lexical"
-    """Hashed character trigrams, 1,024 dimensions: no model, no download, sees wording only."""
+    """MinHash of character trigrams: no model, no download, sees wording only."""
+
+
+class Recheck(Choice):
+    """What happens to a near-duplicate."""
+
+    always = "always"
+    """Rewritten, compared again like any other question, at most `max_rewrites` times, then dropped."""
+    never = "never"
+    """As in the authors' released code: candidates come in batches of `batch`; a near-duplicate inside its batch is
+    dropped; one of an earlier batch is rewritten once, and the rewrite is accepted unchecked."""
 
 
 @dataclass
@@ -165,17 +221,33 @@ class DiversifyConfig:
     """Cosine in (0, 1] from which two questions are near-duplicates, inside the round and against all earlier ones."""
     max_rewrites: int = 3
     """Rewrites before a near-duplicate is dropped; 0 drops at once."""
+    recheck: Recheck = Recheck.always
+    history_threshold: float | None = None
+    """For `recheck=never`: the cosine against earlier batches and rounds; `threshold` when null."""
+    batch: int = 100
+    """For `recheck=never`: candidates that are compared with each other before they meet the earlier ones."""
+    runs: list[str] = field(default_factory=list)
+    """Folders of other runs whose questions count as earlier ones, too."""
     rewrite_prompt: str = (
-        "This following generated math question: {question} is very similar to this question: {neighbour}. "
+        "This following generated question: {question} is very similar to this question: {neighbour}. "
         "Please modify it to make it different. Please provide only the problem, no any other words."
     )
     """After the authors' released code; `{question}` is the near-duplicate, `{neighbour}` the earlier question."""
     temperature: float = 1.0
     """Sampling temperature of rewrites, in (0, 2]."""
+    device: str = "cpu"
+    """Where `embedder=minilm` and `embedder=self` compute: `cpu`, or `cuda` where the engine leaves room."""
 
     def __post_init__(self) -> None:
         require(0 < self.threshold <= 1, "diversify.threshold", self.threshold, "a cosine in (0, 1]", "0.85 is usual")
         require(self.max_rewrites >= 0, "diversify.max_rewrites", self.max_rewrites, "must not be negative")
+        history = self.history_threshold
+        released = self.recheck is Recheck.never
+        require(history is None or 0 < history <= 1, "diversify.history_threshold", history, "a cosine in (0, 1]")
+        way_out = "ours has one threshold for all; see diversify.recheck"
+        only_released = released or history is None
+        require(only_released, "diversify.history_threshold", history, "needs diversify.recheck=never", way_out)
+        require(self.batch >= 1, "diversify.batch", self.batch, "must be at least 1")
         require(0 < self.temperature <= 2, "diversify.temperature", self.temperature, "must lie in (0, 2]")
         require_fields(self.rewrite_prompt, "diversify.rewrite_prompt", "question", "neighbour")
 
@@ -191,7 +263,9 @@ class ConsensusConfig:
     max_tokens: int = 1024
     """Longest answer. One that is cut here has no final answer: silence, which counts as dissent."""
     min_agreement: float = 0.5
-    """Share of the K samples the winner needs, in [0, 1]; ties are always dropped."""
+    """Share of the K samples the winner needs, in [0, 1]."""
+    keep_ties: bool = False
+    """Let the earliest of equally frequent answers win, as in the authors' released code, instead of dropping ties."""
     adaptive: bool = True
     """Ask ⌊K/2⌋+1 samples first and more only while they could change the outcome. The kept set is identical."""
     grading_timeout_s: float = 5.0
@@ -205,13 +279,27 @@ class ConsensusConfig:
         cut = self.min_agreement
         require(0 <= cut <= 1, "consensus.min_agreement", cut, "a share of the samples in [0, 1]", "0.5 is usual")
         require(self.grading_timeout_s > 0, "consensus.grading_timeout_s", self.grading_timeout_s, "must be positive")
+        way_out = "set consensus.adaptive=false"
+        settled = not (self.keep_ties and self.adaptive)
+        require(settled, "consensus.keep_ties", self.keep_ties, "adaptive voting does not ask ties to the end", way_out)
 
 
 class DataPolicy(Choice):
     accumulate = "accumulate"
     """Train on the pairs of all rounds so far: bounds collapse (arXiv 2404.01413)."""
+    window = "window"
+    """Train on the pairs of the last `pairs.window` rounds."""
     replace = "replace"
     """Train on this round's pairs only."""
+
+
+class Winner(Choice):
+    """Which of the responses that carry the majority are trained on."""
+
+    median = "median"
+    """Those of median length: the shortest would teach ever shorter answers, round after round."""
+    diverse = "diverse"
+    """The one of median length, then each time the one least like those chosen."""
 
 
 class TrainPrompt(Choice):
@@ -222,10 +310,63 @@ class TrainPrompt(Choice):
 
 
 @dataclass
+class DecontaminationConfig:
+    """Questions too near to a benchmark's are set aside, whichever split the benchmark is."""
+
+    ngram: int = 13
+    """Words in a row that a question may not share with a benchmark question (13 after GPT-3, arXiv 2005.14165,
+    appendix C); a shorter question may not be equal to one. 0 turns this off."""
+    masked: bool = True
+    """The same with all numbers masked: finds a benchmark problem with other numbers. Only from `ngram` words on: short
+    templates such as "What is 2 + 3?" would all be equal."""
+    similarity: float | None = 0.9
+    """Cosine in (0, 1], by `diversify.embedder`, from which a question counts as a benchmark question; null: off."""
+
+    def __post_init__(self) -> None:
+        where, cosine = "pairs.decontamination", self.similarity
+        require(self.ngram >= 0, f"{where}.ngram", self.ngram, "must not be negative", "13 is usual, 0 is off")
+        require(cosine is None or 0 < cosine <= 1, f"{where}.similarity", cosine, "a cosine in (0, 1], or null for off")
+
+
+@dataclass
+class ReplayConfig:
+    """General instructions that the base writes and answers itself, mixed in so that a child forgets less."""
+
+    share: float = 0.0
+    """Share of the training pairs, in [0, 0.5]; 0.05 to 0.1 is usual. 0 writes none."""
+    prompt: str = (
+        "Write one request that a person might send to a helpful assistant. It may be about anything but mathematics. "
+        "Write only the request itself."
+    )
+    """Bait prompt for instructions."""
+    temperature: float = 1.0
+    max_tokens: int = 512
+    """Longest instruction, and longest answer to one."""
+
+    def __post_init__(self) -> None:
+        where = "pairs.replay"
+        require(0 <= self.share <= 0.5, f"{where}.share", self.share, "a share in [0, 0.5]", "0.05 to 0.1 is usual")
+        require(bool(self.prompt.strip()), f"{where}.prompt", repr(self.prompt), "is empty")
+        require(0 < self.temperature <= 2, f"{where}.temperature", self.temperature, "must lie in (0, 2]")
+        require(self.max_tokens >= 8, f"{where}.max_tokens", self.max_tokens, "must be at least 8")
+
+
+@dataclass
 class PairsConfig:
     """Which voted answers are trained on."""
 
     policy: DataPolicy = DataPolicy.accumulate
+    window: int = 3
+    """For `policy=window`: rounds, this one included."""
+    decay: float = 0.7
+    """Share of a round's pairs, in (0, 1], that stays with each round that follows; always the same ones. 1: all."""
+    max_unanimous: float = 0.4
+    """Largest share of this round's pairs, in [0, 1], whose first ⌊K/2⌋+1 answers all agree: too easy to teach much."""
+    winner: Winner = Winner.median
+    responses: int = 1
+    """Different winning responses trained on per question, at most."""
+    decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     prompt: TrainPrompt = TrainPrompt.answer
     """The user's message of a training pair."""
     minimum: int = 16
@@ -233,6 +374,11 @@ class PairsConfig:
 
     def __post_init__(self) -> None:
         require(self.minimum >= 1, "pairs.minimum", self.minimum, "training needs at least one pair")
+        require(self.window >= 1, "pairs.window", self.window, "must be at least 1, this round")
+        require(0 < self.decay <= 1, "pairs.decay", self.decay, "a share in (0, 1]", "0.7 is usual, 1 keeps all")
+        easy = self.max_unanimous
+        require(0 <= easy <= 1, "pairs.max_unanimous", easy, "a share in [0, 1]", "0.4 is usual, 1 is no cap")
+        require(self.responses >= 1, "pairs.responses", self.responses, "must be at least 1")
 
 
 @dataclass
@@ -314,6 +460,12 @@ class Source(Choice):
     svamp = "svamp"
     mawps = "mawps"
     """`family` names the part: addsub, multiarith, singleop, singleeq."""
+    arc_challenge = "arc_challenge"
+    """Multiple choice, for `task=multiple_choice`."""
+    mmlu = "mmlu"
+    """Multiple choice; `family` names a subject, e.g. `college_physics`; all subjects when null."""
+    mbpp = "mbpp"
+    """Python functions with tests, for `task=code`."""
 
 
 class Split(Choice):
@@ -363,8 +515,12 @@ class EvalConfig:
     max_tokens: int = 1024
     data: str | None = None
     """Folder with local copies of the benchmarks; by default the environment variable CRESCENT_DATA, else the hub."""
+    reliability: int = 0
+    """Items of each dev benchmark that the base answers K times before the first round, to show how far agreement can
+    be trusted as a label (`crescent reliability RUN`); 0: none. Decides nothing."""
 
     def __post_init__(self) -> None:
+        require(self.reliability >= 0, "eval.reliability", self.reliability, "must not be negative", "e.g. 200")
         require(0 <= self.temperature <= 2, "eval.temperature", self.temperature, "must lie in [0, 2]")
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
 

@@ -4,13 +4,14 @@ Source: majority voting over sampled answers is self-consistency (arXiv 2203.111
 to choose the training target. Asking adaptively is ours; it never changes which questions are kept or who wins.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
-from crescent.answers import extract_final
 from crescent.bait import CHAT_TOKEN
-from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
+from crescent.config import ConsensusConfig, TaskConfig
 from crescent.records import Answer, Completion, Question, Request, Vote, request_seed
+from crescent.tasks import Task
 
 SILENCE = -1
 
@@ -31,7 +32,9 @@ def answer_request(question: Question, sample: int, task: TaskConfig, cfg: Conse
     )
 
 
-def read_answer(question: Question, sample: int, seed: int, completion: Completion, style: AnswerStyle) -> Answer:
+def read_answer(
+    question: Question, sample: int, seed: int, completion: Completion, task: Task, inputs: Sequence[str] = ()
+) -> Answer:
     """An answer that was cut off, or refused, has no final answer, whatever number stands in it.
 
     Nor has one that spells out a token of a chat template: trained on, it would become a turn of its own.
@@ -42,19 +45,54 @@ def read_answer(question: Question, sample: int, seed: int, completion: Completi
         sample=sample,
         seed=seed,
         text=completion.text,
-        final=extract_final(completion.text, style) if whole else None,
+        final=task.read(completion.text, inputs) if whole else None,
         finish_reason=completion.finish_reason,
         tokens=completion.tokens,
     )
 
 
-def vote(question: Question, answers: Sequence[Answer], classes: Sequence[int]) -> Vote:
-    """Count the classes. Silence never wins, and a tie has no winner."""
+def vote(
+    question: Question,
+    answers: Sequence[Answer],
+    classes: Sequence[int],
+    keep_ties: bool = False,
+    inputs: tuple[str, ...] = (),
+) -> Vote:
+    """Count the classes. Silence never wins, and a tie has no winner, or with `keep_ties` the earliest one."""
     leader, votes, runner_up = standings(classes)
     winner = None
-    if leader is not None and votes > runner_up:
+    if leader is not None and (votes > runner_up or keep_ties):
         winner = next(a.final for a, its in zip(answers, classes, strict=True) if its == leader)
-    return Vote(question, tuple(answers), tuple(classes), winner, votes, of=len(answers))
+    return Vote(question, tuple(answers), tuple(classes), winner, votes, len(answers), inputs)
+
+
+def margin(decided: Vote) -> float:
+    """Votes of the winner minus those of the runner-up, as a share of the samples asked, in [0, 1]."""
+    _, leads, follows = standings(decided.classes)
+    return (leads - follows) / decided.of if decided.of else 0.0
+
+
+def entropy(decided: Vote) -> float:
+    """Shannon entropy of the classes in bits; 0 when all samples agree. Each silent sample is a class of its own."""
+    counts = Counter(its for its in decided.classes if its != SILENCE)
+    shares = [count / decided.of for count in counts.values()]
+    shares += [1 / decided.of] * decided.classes.count(SILENCE)
+    return -sum(share * math.log2(share) for share in shares) + 0.0
+
+
+def is_unanimous(decided: Vote, samples: int) -> bool:
+    """Whether the first ⌊K/2⌋+1 answers agree; `samples` is K.
+
+    Those are the answers that adaptive voting asks of every question: whether a question is too easy must not depend on
+    whether it was asked adaptively.
+    """
+    first = decided.classes[: samples // 2 + 1]
+    return first[0] != SILENCE and len(set(first)) == 1
+
+
+def is_kept(decided: Vote, cfg: ConsensusConfig) -> bool:
+    """Whether the vote has a winner that makes the agreement cut."""
+    return decided.winner is not None and decided.agreement >= cfg.min_agreement
 
 
 def standings(classes: Sequence[int]) -> tuple[int | None, int, int]:

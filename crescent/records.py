@@ -46,6 +46,33 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Bait:
+    """One prompt that makes the model invent a question."""
+
+    name: str
+    """`llama3`; of a pool `llama3/<topic>/<difficulty>`."""
+    prompt: str
+
+
+@dataclass(frozen=True)
+class BaitCount:
+    """What came of one bait's questions in one round."""
+
+    bait: Bait
+    asked: int = 0
+    usable: int = 0
+    """Completions with a question in them."""
+    accepted: int = 0
+    """Accepted by self-deduplication, rewritten or not."""
+    agreed: int = 0
+    """With a winner that makes the agreement cut."""
+    unanimous: int = 0
+    """Of those, the ones whose first ⌊K/2⌋+1 answers all agree."""
+    agreement: float = 0.0
+    """Mean over the accepted, in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class Question:
     id: str
     text: str
@@ -63,6 +90,20 @@ class Question:
     """Id of the nearest earlier question, `None` for the very first."""
     similarity: float | None = None
     """Cosine to `neighbour`, in [-1, 1]."""
+
+
+Outcome = Literal["accepted", "rewritten", "near-duplicate", "unusable"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A question as invented or rewritten, and what became of it."""
+
+    question: Question
+    outcome: Outcome
+    """`rewritten`: too near, so the model was asked to change it; the result is a candidate of its own."""
+    why: str = ""
+    """Of an unusable one, whose text is the raw completion (its beginning): what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +132,8 @@ class Vote:
     """Samples in the largest class."""
     of: int
     """Samples asked: K, or fewer when more could not have changed the outcome."""
+    inputs: tuple[str, ...] = ()
+    """Of a program's vote: the inputs all answers were run on, written by the model."""
 
     @property
     def agreement(self) -> float:
@@ -114,6 +157,22 @@ class Pair:
     completion: str
     final: str
     agreement: float
+    source: Literal["vote", "replay"] = "vote"
+    """`replay`: a general instruction, written and answered by the base."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A voted question that is too near to a benchmark's, and is not trained on."""
+
+    question: Question
+    benchmark: str
+    item: str
+    """Id of the benchmark item."""
+    item_question: str
+    rule: Literal["ngram", "masked", "similarity"]
+    evidence: str
+    """The shared words, or the cosine."""
 
 
 @dataclass(frozen=True)

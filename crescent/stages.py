@@ -36,7 +36,6 @@ from crescent.config import (
 )
 from crescent.diversify import Memory, open_embedder
 from crescent.errors import BadConfig, TryAgain
-from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
 from crescent.once import SCRATCH, Once, StageObserver
@@ -60,6 +59,7 @@ from crescent.records import (
 )
 from crescent.serving import Server
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.tasks import open_task
 from launch import Launch
 
 
@@ -243,12 +243,12 @@ class Stages:
             timeout_s, many = cfg.request_timeout_s, cfg.concurrency
             async with Client(endpoint.urls, endpoint.model, endpoint.key, many, timeout_s) as client:
                 engine = Journaled(client, journal)
-                return await synthesise(engine, embed, grader, reads, memory, watch, ahead=max(many, BLOCK))
+                return await synthesise(engine, embed, task, reads, memory, watch, ahead=max(many, BLOCK))
 
         with (
             Journal(folder / SCRATCH / "journal.jsonl") as journal,
             open_embedder(self.cfg.diversify) as embed,
-            Grader(self.cfg.consensus.grading_timeout_s) as grader,
+            open_task(self.cfg.task, self.cfg.consensus.grading_timeout_s) as task,
         ):
             try:
                 return asyncio.run(stream())

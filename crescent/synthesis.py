@@ -16,8 +16,8 @@ from crescent.client import Engine
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
 from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
 from crescent.diversify import Embed, Memory, Vectors, decide, rewrite_request
-from crescent.grading import Grader
 from crescent.records import Answer, Completion, Question, Request, Vote, digest
+from crescent.tasks import Task
 
 BLOCK = 32
 """Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
@@ -72,14 +72,14 @@ Watch = Callable[[Progress], None]
 
 
 async def synthesise(
-    engine: Engine, embed: Embed, grader: Grader, cfg: SynthesisConfig, memory: Memory, watch: Watch, ahead: int = 256
+    engine: Engine, embed: Embed, task: Task, cfg: SynthesisConfig, memory: Memory, watch: Watch, ahead: int = 256
 ) -> Synthesis:
     """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too.
 
     At most `ahead` questions are under way at once, so that answers do not wait until the last question is written.
     """
     known = len(memory)
-    stream = _Stream(engine, embed, grader, cfg, memory, watch, ahead)
+    stream = _Stream(engine, embed, task, cfg, memory, watch, ahead)
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
     votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
@@ -92,7 +92,7 @@ class _Stream:
         self,
         engine: Engine,
         embed: Embed,
-        grader: Grader,
+        task: Task,
         cfg: SynthesisConfig,
         memory: Memory,
         watch: Watch,
@@ -100,7 +100,7 @@ class _Stream:
     ) -> None:
         self.engine = engine
         self.embed = embed
-        self.grader = grader
+        self.task = task
         self.cfg = cfg
         self.memory = memory
         self.watch = watch
@@ -184,7 +184,7 @@ class _Stream:
             samples = range(len(answers), len(answers) + more)
             answers += await asyncio.gather(*(self.answer(question, sample) for sample in samples))
             finals = [answer.final for answer in answers]
-            classes = await asyncio.to_thread(self.grader.classes, finals)
+            classes = await asyncio.to_thread(self.task.classes, finals)
         decided = vote(question, answers, classes)
         self.progress.voted += 1
         self.progress.agreement += decided.agreement
@@ -196,7 +196,7 @@ class _Stream:
         request = answer_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
         completion = await self.complete(request)
         self.answers_cut += completion.finish_reason == "length"
-        return read_answer(question, sample, request.seed, completion, self.cfg.task.answer_style)
+        return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task)
 
     def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
         answers = sum(len(its.answers) for its in votes)
@@ -217,7 +217,7 @@ class _Stream:
             # Adaptive asking stops at ⌊K/2⌋+1 equal answers: all K might have agreed less often.
             "unanimous_so_far": len(unanimous),
             "tokens": self.progress.tokens,
-            "graded_undecided": self.grader.undecided,
+            "graded_undecided": self.task.undecided,
         }
 
 

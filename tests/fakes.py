@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from crescent.answers import extract_final, extract_marked
 from crescent.client import EngineDied
+from crescent.config import AnswerStyle
 from crescent.diversify import Vectors
 from crescent.records import Answer, Completion, Question, Request
 
@@ -68,9 +70,21 @@ def by_first_number(texts: Sequence[str]) -> Vectors:
 
 
 class BySpelling:
-    """A grader for which only equal strings are equal."""
+    """A task whose answer is the last number, and for which only equal strings are equal."""
 
     undecided = 0
+
+    def accepts(self, question: str) -> bool:
+        return True
+
+    def read(self, text: str, inputs: Sequence[str] = ()) -> str | None:
+        return extract_final(text, AnswerStyle.number)
+
+    def read_cut(self, text: str) -> str | None:
+        return extract_marked(text, AnswerStyle.number)
+
+    def correct(self, final: str, target: str) -> bool:
+        return final == target
 
     def classes(self, finals: Sequence[str | None]) -> tuple[int, ...]:
         seen: list[str | None] = list(dict.fromkeys(final for final in finals if final is not None))

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from itertools import product
 
 import pytest
-from fakes import answers, cut, question, stop
+from fakes import BySpelling, answers, cut, question, stop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
-from crescent.consensus import answer_request, read_answer, samples_to_ask, vote
+from crescent.consensus import answer_request, entropy, is_unanimous, margin, read_answer, samples_to_ask, vote
 from crescent.records import Completion, Vote
+from crescent.tasks.math import MathTask
 
 SILENT = -1
 ASKED = question("What is 1 + 1?")
@@ -137,7 +138,7 @@ def test_agreement_is_the_winners_share_of_all_asked(labels: list[int]) -> None:
 
 
 def read(completion: Completion) -> str | None:
-    return read_answer(ASKED, 0, 0, completion, AnswerStyle.math).final
+    return read_answer(ASKED, 0, 0, completion, MathTask(AnswerStyle.math, 5.0)).final
 
 
 @pytest.mark.parametrize("text", ["#### no answer", "The answer is: no answer", "I cannot tell.", "", "  \n"])
@@ -155,7 +156,7 @@ def test_an_answer_that_spells_out_a_chat_token_is_silent() -> None:
 
 
 def test_a_refused_request_is_silent() -> None:
-    its = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), AnswerStyle.number)
+    its = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), BySpelling())
     assert (its.final, its.finish_reason, its.sample, its.seed, its.question) == (None, "error", 3, 7, ASKED.id)
 
 
@@ -176,3 +177,26 @@ def test_each_sample_has_a_seed_of_its_own() -> None:
     ]
     assert len({request.seed for request in asked}) == len(asked)
     assert len({request.key for request in asked}) == len(asked) / 2  # two runs, two journals
+
+
+def test_with_keep_ties_the_earliest_of_equals_wins() -> None:
+    finals = answers(ASKED, "5", "7", "9")
+    assert vote(ASKED, finals, [0, 1, 2]).winner is None
+    assert vote(ASKED, finals, [0, 1, 2], keep_ties=True).winner == "5"
+    assert vote(ASKED, answers(ASKED, None, None), [SILENT, SILENT], keep_ties=True).winner is None
+
+
+def test_margin_and_entropy_tell_close_votes_from_clear_ones() -> None:
+    assert margin(voted([0, 0, 0, 0])) == 1.0
+    assert margin(voted([0, 0, 1, SILENT])) == 0.25
+    assert margin(voted([SILENT] * 4)) == 0.0
+    assert entropy(voted([0, 0, 0, 0])) == 0.0
+    assert entropy(voted([0, 0, 1, 1])) == 1.0
+    assert entropy(voted([SILENT] * 4)) == 2.0  # nobody agrees with a silent sample, not even another one
+
+
+@given(LABELS, CUTS)
+def test_a_question_is_as_unanimous_asked_adaptively_as_asked_in_full(labels: list[int], cut: float) -> None:
+    cfg = ConsensusConfig(samples=len(labels), min_agreement=cut)
+    asked = ask_adaptively(labels, cfg)[-1]
+    assert is_unanimous(voted(labels[:asked]), len(labels)) == is_unanimous(voted(labels), len(labels))

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from crescent.bait import bait_request, read_question
 from crescent.client import Engine, EngineDied
-from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
+from crescent.config import AnswerStyle, BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
 from crescent.consensus import answer_request, read_answer
 from crescent.diversify import Embed, Memory, Vectors, rewrite_request
-from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Question, Request
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.tasks.math import MathTask
 
 
 def config(
@@ -103,7 +103,7 @@ class Slow:
     def finals(self, its: Question) -> list[str | None]:
         task, cfg = self.cfg.task, self.cfg.consensus
         requests = [answer_request(its, sample, task, cfg, self.cfg.seed) for sample in range(cfg.samples)]
-        return [read_answer(its, 0, 0, say_sums(request), task.answer_style).final for request in requests]
+        return [read_answer(its, 0, 0, say_sums(request), BySpelling()).final for request in requests]
 
 
 def kept_winner(finals: Sequence[str | None], cut: float) -> str | None:
@@ -357,7 +357,7 @@ def test_with_the_real_grader_different_spellings_agree() -> None:
         kind, _, sample = request.key.rpartition("/")
         return stop(spellings[int(sample)] if kind.startswith("answer") else "What is 1 + 1?")
 
-    with Grader(timeout_s=5) as grader:
+    with MathTask(AnswerStyle.math, 5.0) as grader:
         found = run(ShufflingEngine(say), config(questions=1), grader=grader)
     assert (found.votes[0].winner, found.votes[0].votes, found.votes[0].of) == ("0.5", 3, 4)
     assert found.metrics["graded_undecided"] == 0
