@@ -525,6 +525,29 @@ class EvalConfig:
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
 
 
+STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
+    Source.arc_challenge: (AnswerStyle.choice,),
+    Source.mmlu: (AnswerStyle.choice,),
+    Source.mbpp: (AnswerStyle.code,),
+}
+"""The answer styles that can read a source's reference answers."""
+
+
+def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
+    """Raise `BadConfig` when the task cannot read a benchmark's reference answers, or cannot vote on its items."""
+    style = task.answer_style
+    others = ", ".join(source.value for source, styles in STYLES.items() if style in styles)
+    for name, benchmark in evaluation.benchmarks.items():
+        fitting = STYLES[benchmark.source]
+        rule = f"its answers cannot be read with task.answer_style={style.value}"
+        tasks = {AnswerStyle.choice: "task=multiple_choice", AnswerStyle.code: "task=code"}.get(fitting[0], "task=math")
+        way_out = f"use {tasks}, or one of {others} as source"
+        require(style in fitting, f"eval.benchmarks.{name}.source", benchmark.source.value, rule, way_out)
+    votes = style is not AnswerStyle.code or evaluation.reliability == 0
+    rule = "programs are compared on inputs, and benchmark items have none (task.answer_style=code)"
+    require(votes, "eval.reliability", evaluation.reliability, rule, "set eval.reliability=0")
+
+
 class Gate(Choice):
     """What a child has to show to replace its parent."""
 
@@ -686,6 +709,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
         longest = max(self.bait.max_tokens, self.consensus.max_tokens, self.eval.max_tokens)
         way_out = f"raise it or lower max_tokens (now up to {longest})"
         require(
@@ -734,6 +758,32 @@ class EvalJob:
     request_timeout_s: float = 600.0
     seed: int = 0
     grading_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
+
+
+@dataclass
+class ReliabilityJob:
+    """Everything `python -m eval --reliability job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+
+    eval: EvalConfig
+    """`reliability` says how many items of each dev benchmark are asked; the others are not."""
+    task: TaskConfig
+    consensus: ConsensusConfig
+    """How often each item is asked, and how hot; never adaptively."""
+    urls: list[str]
+    model: str
+    output: str
+    concurrency: int = 64
+    request_timeout_s: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
+        require(self.eval.reliability >= 1, "eval.reliability", self.eval.reliability, "no items to ask", "e.g. 200")
+        dev = any(benchmark.split is Split.dev for benchmark in self.eval.benchmarks.values())
+        require(dev, "eval.reliability", self.eval.reliability, "needs a dev benchmark", "set split=dev on one")
 
 
 def read_job(path: Path, kind: type[C]) -> C:

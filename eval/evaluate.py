@@ -16,13 +16,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.answers import extract_final, extract_marked
 from crescent.client import Client, Engine
-from crescent.config import AnswerStyle, EvalConfig, EvalJob, Split, TaskConfig, read_job
+from crescent.config import EvalConfig, EvalJob, Split, read_job
 from crescent.errors import run_to_exit_code
-from crescent.grading import Grader
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
+from crescent.tasks import Task, open_task
 from crescent.verdict import wilson
 from eval.benchmarks import Benchmark, read
 
@@ -31,26 +30,25 @@ async def evaluate(
     engine: Engine,
     items: Sequence[Item],
     config: EvalConfig,
-    task: TaskConfig,
-    same: Callable[[str, str], bool],
+    answer_prompt: str,
+    task: Task,
     seed: int,
     report: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Response], list[Score]]:
     """One response per item in the order of `items`, one score per benchmark in the order of `config`.
 
     Args:
-        same: Whether two final answers are equal; called from threads.
+        answer_prompt: How an item is asked whose benchmark has no prompt of its own (`task.answer_prompt`).
         report: Told the number of finished items after each one.
     """
     done = 0
 
     async def answer(item: Item) -> Response:
         nonlocal done
-        request = ask(item, config, task, seed)
+        request = ask(item, config, answer_prompt, seed)
         completion = await engine.complete(request)
-        final = read_final(completion, task.answer_style)
-        # A symbolic comparison can take seconds: in a thread it does not keep the other answers waiting.
-        correct = final is not None and await asyncio.to_thread(same, final, item.target)
+        # A symbolic comparison, or a program, can take seconds: in a thread it does not keep other answers waiting.
+        final, correct = await asyncio.to_thread(grade, completion, item.target, task)
         done += 1
         report(done)
         return Response(
@@ -76,9 +74,9 @@ async def evaluate(
     return responses, [score(name, responses, config) for name in config.benchmarks]
 
 
-def ask(item: Item, config: EvalConfig, task: TaskConfig, seed: int) -> Request:
+def ask(item: Item, config: EvalConfig, answer_prompt: str, seed: int) -> Request:
     """The request for one item: `benchmark.prompt`, or the task's own, around the question."""
-    template = config.benchmarks[item.benchmark].prompt or task.answer_prompt
+    template = config.benchmarks[item.benchmark].prompt or answer_prompt
     return Request(
         key=f"eval/{item.benchmark}/{item.id}",
         # Only the template is a format string (checked when it was configured); braces in the question stay braces.
@@ -89,7 +87,13 @@ def ask(item: Item, config: EvalConfig, task: TaskConfig, seed: int) -> Request:
     )
 
 
-def read_final(completion: Completion, style: AnswerStyle) -> str | None:
+def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
+    """The final answer, and whether it is the reference answer."""
+    final = read_final(completion, task)
+    return final, final is not None and task.correct(final, target)
+
+
+def read_final(completion: Completion, task: Task) -> str | None:
     """The final answer, `None` for unparsed.
 
     A response cut at `max_tokens` counts only with an explicitly marked final answer (models may ramble on after it):
@@ -99,10 +103,10 @@ def read_final(completion: Completion, style: AnswerStyle) -> str | None:
         case "error":
             return None
         case "length":
-            finished = re.sub(r"\S+$", "", completion.text)
-            return extract_marked(finished, style)
+            # The lookbehind keeps the search linear: it starts where a word starts, not at each of its letters.
+            return task.read_cut(re.sub(r"(?<!\S)\S++\Z", "", completion.text))
         case _:
-            return extract_final(completion.text, style)
+            return task.read(completion.text)
 
 
 def score(benchmark: str, responses: Sequence[Response], config: EvalConfig) -> Score:
@@ -150,10 +154,10 @@ async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) ->
     items = [item for found in benchmarks.values() for item in found.items]
     report = progress(path.with_name("progress.jsonl"), len(items))
     key = os.environ.get("CRESCENT_API_KEY", "none")
-    with Journal(path) as journal, Grader(job.grading_timeout_s) as grader:
+    with Journal(path) as journal, open_task(job.task, job.grading_timeout_s) as task:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
             engine = Journaled(client, journal)
-            return await evaluate(engine, items, job.eval, job.task, grader.same, job.seed, report)
+            return await evaluate(engine, items, job.eval, job.task.answer_prompt, task, job.seed, report)
 
 
 def progress(path: Path, total: int) -> Callable[[int], None]:

@@ -14,9 +14,23 @@ from typing import Any
 
 import pytest
 
-from crescent.config import AnswerStyle, BenchmarkConfig, EvalConfig, EvalJob, Source, Split, TaskConfig, write_job
+from crescent.config import (
+    AnswerStyle,
+    BenchmarkConfig,
+    Config,
+    EvalConfig,
+    EvalJob,
+    Source,
+    Split,
+    TaskConfig,
+    VerdictConfig,
+    write_job,
+)
+from crescent.errors import BadConfig
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
+from crescent.tasks import open_task
+from crescent.tasks.math import MathTask
 from eval.evaluate import evaluate, progress, read_final
 
 SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})
@@ -49,7 +63,8 @@ class Adder:
 
 
 def evaluated(engine: Any, items: list[Item], config: EvalConfig = SUMS) -> tuple[list[Response], list[Score]]:
-    return asyncio.run(evaluate(engine, items, config, TASK, lambda a, b: a == b, seed=7))
+    with MathTask(AnswerStyle.number, 5.0) as task:
+        return asyncio.run(evaluate(engine, items, config, TASK.answer_prompt, task, seed=7))
 
 
 def test_every_item_is_asked_once_greedily_with_a_seed_of_its_own() -> None:
@@ -93,17 +108,32 @@ def test_unparsed_responses_are_wrong_and_counted_apart() -> None:
         ("#### Step 1: add 3 and 4 to get 7", None),
         ("It is $x = 7$ and then", None),
         ("", None),
+        ("#### 12\n", "12"),
+        ("x" * 200_000 + " #### 7 and", "7"),
     ],
 )
-@pytest.mark.parametrize("style", list(AnswerStyle))
+@pytest.mark.parametrize("style", [AnswerStyle.number, AnswerStyle.math])
 def test_a_response_that_was_cut_counts_only_with_a_finished_marked_answer(
     text: str, final: str | None, style: AnswerStyle
 ) -> None:
-    assert read_final(Completion(text, "length", 9), style) == final
+    with open_task(TaskConfig(answer_style=style), 5.0) as task:
+        assert read_final(Completion(text, "length", 9), task) == final
 
 
 def test_a_refused_request_is_unparsed_whatever_its_message_says() -> None:
-    assert read_final(Completion("maximum context is 4096", "error", 0), AnswerStyle.number) is None
+    with open_task(TASK, 5.0) as task:
+        assert read_final(Completion("maximum context is 4096", "error", 0), task) is None
+        assert read_final(Completion("maximum context is 4096", "stop", 0), task) == "4096"
+
+
+def test_answers_are_compared_as_the_task_compares_them() -> None:
+    class Formal:
+        async def complete(self, request: Request) -> Completion:
+            return Completion(r"\boxed{\frac{2}{4}}", "stop", 5)
+
+    items = [Item("a", "dev", "Half?", "0.5"), Item("b", "dev", "A third?", "1/3")]
+    responses, _ = evaluated(Formal(), items)
+    assert [response.correct for response in responses] == [True, False]
 
 
 def test_braces_in_a_question_stay_braces_and_those_of_the_template_are_escapes() -> None:
@@ -260,3 +290,43 @@ def test_the_door_shows_errors_without_a_traceback(tmp_path: Path, endpoint: End
     assert "gsm8k/train.jsonl" in offline.stderr
     assert "Traceback" not in missing.stderr + offline.stderr
     assert endpoint.requests == 0
+
+
+def configured(source: Source, style: AnswerStyle, reliability: int = 0) -> Config:
+    inputs = "Inputs of {question}?" if style is AnswerStyle.code else None
+    benchmarks = {"mine": BenchmarkConfig(source=source, family="f", items=3)}
+    return Config(
+        eval=EvalConfig(benchmarks=benchmarks, reliability=reliability),
+        task=TaskConfig(answer_style=style, inputs_prompt=inputs),
+        verdict=VerdictConfig(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "style", "way_out"),
+    [
+        (Source.arc_challenge, AnswerStyle.number, "use task=multiple_choice, or one of reasoning_gym, gsm8k"),
+        (Source.mmlu, AnswerStyle.code, "use task=multiple_choice, or one of mbpp"),
+        (Source.mbpp, AnswerStyle.math, "use task=code, or one of reasoning_gym"),
+        (Source.gsm8k, AnswerStyle.choice, "use task=math, or one of arc_challenge, mmlu as source"),
+    ],
+)
+def test_a_benchmark_the_task_cannot_read_is_refused_with_both_keys_and_the_way_out(
+    source: Source, style: AnswerStyle, way_out: str
+) -> None:
+    with pytest.raises(BadConfig) as refused:
+        configured(source, style)
+    assert f"eval.benchmarks.mine.source={source.value}" in str(refused.value)
+    assert f"task.answer_style={style.value}" in str(refused.value)
+    assert way_out in str(refused.value)
+    task = TaskConfig(answer_style=style, inputs_prompt="{question}" if style is AnswerStyle.code else None)
+    with pytest.raises(BadConfig, match=r"eval\.benchmarks\.mine\.source"):
+        EvalJob(EvalConfig({"mine": BenchmarkConfig(source=source)}), task, urls=[], model="m", output="out")
+
+
+def test_every_source_has_a_task_that_reads_it() -> None:
+    readable = {AnswerStyle.choice: ("arc_challenge", "mmlu"), AnswerStyle.code: ("mbpp",)}
+    words = ("reasoning_gym", "gsm8k", "asdiv", "svamp", "mawps")
+    for style in AnswerStyle:
+        for source in readable.get(style, words):
+            configured(Source[source], style)
