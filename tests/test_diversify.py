@@ -1,26 +1,31 @@
 """Self-deduplication: in blocks as one by one, on any machine and in any process."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import question
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.config import BaitConfig, DiversifyConfig, Embedder
-from crescent.diversify import Decision, Memory, Vectors, decide, lexical_vectors, open_embedder, rewrite_request
-from crescent.errors import Missing
+from crescent.config import BaitConfig, DiversifyConfig, Recheck
+from crescent.diversify import (
+    ROWS,
+    Decision,
+    Memory,
+    Neighbour,
+    Vectors,
+    accept_unchecked,
+    decide,
+    decide_released,
+    rewrite_request,
+)
+from crescent.embedders import lexical_vectors
 from crescent.records import Question
 
-ROOT = Path(__file__).parents[1]
 # Unit vectors whose cosines are -1, -0.5, 0, 0.5 or 1, exactly: every comparison is full of ties.
 TIES = [*np.eye(4), *-np.eye(4), *(np.array(signs) / 2 for signs in product((-1, 1), repeat=4))]
 
@@ -33,28 +38,54 @@ def as_vectors(rows: Sequence[Any]) -> Vectors:
     return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
 
 
-def in_blocks(vectors: Vectors, ends: Sequence[int], threshold: float) -> list[Decision]:
-    memory, candidates = Memory(), questions(len(vectors))
+def random_vectors(seed: int, number: int, dimensions: int) -> Vectors:
+    """Of length one, on a grid so coarse that their products have no rounding in whatever order they are summed."""
+    drawn = np.random.default_rng(seed).normal(size=(number, dimensions))
+    return as_vectors(np.round(drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * 1024) / 1024)
+
+
+def in_blocks(
+    vectors: Vectors,
+    ends: Sequence[int],
+    threshold: float,
+    rule: Callable[..., list[Decision]] = decide,
+    memory: Memory | None = None,
+    **settings: Any,
+) -> list[Decision]:
+    memory, candidates = memory or Memory(), questions(len(vectors))
+    cfg = DiversifyConfig(threshold=threshold, **{"max_rewrites": 0, **settings})
     bounds = sorted({0, *(end % len(vectors) for end in ends), len(vectors)})
     decisions = []
     for start, end in pairwise(bounds):
-        decisions += decide(candidates[start:end], vectors[start:end], memory, threshold)
+        decisions += rule(candidates[start:end], vectors[start:end], memory, cfg)
     return decisions
 
 
-def one_by_one(vectors: Vectors, threshold: float) -> list[tuple[bool, int | None, float | None]]:
-    """The rule, slowly: accepted, index of the nearest earlier accepted one (the earliest of several), cosine."""
+def cosine(one: Vectors, other: Vectors) -> float:
+    return round(sum(a * b for a, b in zip(one.tolist(), other.tolist(), strict=True)), 6)
+
+
+Plain = tuple[str, str | None, float | None]
+"""Action, id of the nearest earlier accepted one (the earliest of several), cosine."""
+
+
+def plain(decisions: Sequence[Decision]) -> list[Plain]:
+    return [(its.action, its.neighbour.id if its.neighbour else None, its.similarity) for its in decisions]
+
+
+def one_by_one(vectors: Vectors, threshold: float) -> list[Plain]:
+    """The rule, slowly: each pair in a loop of its own."""
     accepted: list[int] = []
-    decisions: list[tuple[bool, int | None, float | None]] = []
-    for row, vector in enumerate(vectors.astype(float).tolist()):
-        nearest, largest = None, -2.0
+    decisions: list[Plain] = []
+    for row, vector in enumerate(vectors):
+        nearest, largest = None, None
         for other in accepted:
-            cosine = sum(a * b for a, b in zip(vector, vectors[other].astype(float).tolist(), strict=True))
-            if cosine > largest:
-                nearest, largest = other, cosine
-        keep = nearest is None or largest < threshold - 1e-6
+            similarity = cosine(vector, vectors[other])
+            if largest is None or similarity > largest:
+                nearest, largest = other, similarity
+        keep = largest is None or largest < threshold
         accepted += [row] if keep else []
-        decisions.append((keep, nearest, None if nearest is None else largest))
+        decisions.append(("accept" if keep else "drop", None if nearest is None else f"q1-{nearest}", largest))
     return decisions
 
 
@@ -65,11 +96,7 @@ def one_by_one(vectors: Vectors, threshold: float) -> list[tuple[bool, int | Non
 )
 def test_blocks_decide_as_one_by_one_would_ties_included(rows: list[Any], ends: list[int], threshold: float) -> None:
     vectors = as_vectors(rows)
-    found = [
-        (its.accepted, its.neighbour.index if its.neighbour else None, its.similarity)
-        for its in in_blocks(vectors, ends, threshold)
-    ]
-    assert found == one_by_one(vectors, threshold)
+    assert plain(in_blocks(vectors, ends, threshold)) == one_by_one(vectors, threshold)
 
 
 @settings(max_examples=50)
@@ -77,45 +104,81 @@ def test_blocks_decide_as_one_by_one_would_ties_included(rows: list[Any], ends: 
 def test_blocks_decide_as_one_by_one_would_on_random_vectors(
     seed: int, dimensions: int, ends: list[int], threshold: float
 ) -> None:
-    drawn = np.random.default_rng(seed).normal(size=(80, dimensions))
-    vectors = as_vectors(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
-    assume((np.abs(vectors @ vectors.T - threshold) > 1e-5).all())  # what rounding decides, nobody can predict
-    found = in_blocks(vectors, ends, threshold)
-    expected = one_by_one(vectors, threshold)
-    assert [its.accepted for its in found] == [accepted for accepted, _, _ in expected]
-    assert [its.similarity for its in found[1:]] == pytest.approx([cosine for _, _, cosine in expected[1:]], abs=1e-5)
+    vectors = random_vectors(seed, 80, dimensions)
+    assert plain(in_blocks(vectors, ends, threshold)) == one_by_one(vectors, threshold)
+
+
+def word_problems(seed: int, number: int) -> list[str]:
+    """Of four plots and few names and numbers, so that many are near to each other and some are the same."""
+    rng = np.random.default_rng(seed)
+    plots = (
+        "{a} has {n} {thing} and buys {m} more. How many {thing} does {a} have now?",
+        "A box holds {n} {thing}. {a} fills {m} boxes and gives one to {b}. How many {thing} are left for {a}?",
+        "{a} and {b} share {n} {thing} equally. {b} loses {m} of hers. How many does each of them have in the end?",
+        "A train with {n} {thing} leaves at {m} o'clock. {a} and {b} wait. When does it arrive if it takes {m} hours?",
+    )
+    names, things = ("Mia", "Omar", "Lena", "Tomás"), ("apples", "marbles", "stickers")
+
+    def one() -> str:
+        first, second = rng.choice(names, size=2, replace=False)
+        n, m = rng.integers(2, 30, size=2)
+        return str(rng.choice(plots)).format(a=first, b=second, n=n, m=m, thing=rng.choice(things))
+
+    return [one() for _ in range(number)]
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.8, 0.97])
+def test_blocks_decide_as_one_by_one_would_on_word_problems(threshold: float) -> None:
+    vectors = lexical_vectors(word_problems(0, 250))
+    found = plain(in_blocks(vectors, range(0, 250, 32), threshold))
+    assert found == one_by_one(vectors, threshold)
+    assert {action for action, _, _ in found} == {"accept", "drop"}
 
 
 @pytest.mark.parametrize("block", [2, 7, 32, 400])
 def test_the_neighbour_does_not_depend_on_how_sums_are_rounded(block: int) -> None:
     """Sums are often equally far from several others, and a matrix product rounds by the size of its block."""
     rng = np.random.default_rng(0)
-    texts = [f"What is {a} + {b}?" for a, b in rng.integers(0, 40, size=(400, 2))]
-    vectors = lexical_vectors(texts)
-    alone, blocks = (in_blocks(vectors, range(0, 400, size), 0.95) for size in (1, block))
-    assert [its.neighbour for its in alone] == [its.neighbour for its in blocks]
-    assert [its.accepted for its in alone] == [its.accepted for its in blocks]
+    vectors = lexical_vectors([f"What is {a} + {b}?" for a, b in rng.integers(0, 40, size=(400, 2))])
+    assert in_blocks(vectors, range(0, 400, block), 0.95) == in_blocks(vectors, range(400), 0.95)
+
+
+def test_the_earliest_of_equally_near_questions_is_the_neighbour_across_pieces_of_memory() -> None:
+    memory = Memory()
+    # The last one is nearer by less than the decimals that count.
+    near = {7: 0.8, ROWS + 3: 0.8, 2 * ROWS + 5: 0.8000002}
+    for place in range(2 * ROWS + 10):
+        memory.add(Neighbour(str(place), ""), as_vectors([[near.get(place, 0.1), 0]])[0])
+    places, largest = memory.nearest(as_vectors([[1, 0], [0, 1]]))
+    assert places.tolist() == [7, 0]
+    assert largest.tolist() == [0.8, 0.0]
 
 
 def test_two_questions_at_the_threshold_are_near_duplicates() -> None:
     vectors = as_vectors([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]])
-    assert [its.accepted for its in in_blocks(vectors, [], 0.5)] == [True, False]
-    assert [its.accepted for its in in_blocks(vectors, [], 0.51)] == [True, True]
+    assert [its.action for its in in_blocks(vectors, [], 0.5)] == ["accept", "drop"]
+    assert [its.action for its in in_blocks(vectors, [], 0.51)] == ["accept", "accept"]
+
+
+def test_a_near_duplicate_is_rewritten_as_long_as_it_may_be() -> None:
+    vectors = as_vectors([[1, 0]] * 4)
+    tried = [replace(its, rewrites=its.index) for its in questions(4)]
+    decisions = decide(tried, vectors, Memory(), DiversifyConfig(max_rewrites=2))
+    assert [its.action for its in decisions] == ["accept", "rewrite", "drop", "drop"]
 
 
 def test_the_first_question_has_no_neighbour() -> None:
     first, second = in_blocks(as_vectors([[1, 0], [0, 1]]), [], 0.9)
-    assert first == Decision(accepted=True, neighbour=None, similarity=None)
-    assert second.neighbour == questions(1)[0]
-    assert second.similarity == 0
+    assert first == Decision("accept", neighbour=None, similarity=None)
+    assert second == Decision("accept", Neighbour("q1-0", "question 0"), 0.0)
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=12))
 def test_at_threshold_one_exact_repeats_are_dropped(texts: list[str]) -> None:
     vectors = lexical_vectors([*texts, *texts])
     decisions = in_blocks(vectors, [len(texts)], 1.0)
-    assert decisions[0].accepted
-    assert not any(its.accepted for its in decisions[len(texts) :])
+    assert decisions[0].action == "accept"
+    assert {its.action for its in decisions[len(texts) :]} == {"drop"}
 
 
 def test_questions_of_earlier_rounds_count() -> None:
@@ -123,56 +186,104 @@ def test_questions_of_earlier_rounds_count() -> None:
     earlier = question("old", 5, round_number=1)
     memory.add(earlier, as_vectors([[0, 1, 0]])[0])
     new = [question("repeat", 0, 2), question("new", 1, 2)]
-    repeat, fresh = decide(new, as_vectors([[0, 1, 0], [1, 0, 0]]), memory, 0.9)
-    assert repeat == Decision(accepted=False, neighbour=earlier, similarity=1.0)
-    assert fresh.accepted
-    assert memory.questions == [earlier, new[1]]
+    repeat, fresh = decide(new, as_vectors([[0, 1, 0], [1, 0, 0]]), memory, DiversifyConfig())
+    assert repeat == Decision("rewrite", Neighbour(earlier.id, "old"), 1.0)
+    assert fresh.action == "accept"
+    assert [memory.neighbour(place) for place in range(len(memory))] == [
+        Neighbour(earlier.id, "old"),
+        Neighbour(new[1].id, "new"),
+    ]
 
 
-def test_memory_grows_and_forgets_nothing() -> None:
+@given(st.lists(st.tuples(st.text(), st.text(st.characters(codec=None), max_size=300)), max_size=5))
+def test_memory_gives_back_what_it_was_given(kept: list[tuple[str, str]]) -> None:
     memory = Memory()
-    vectors = as_vectors(np.random.default_rng(0).normal(size=(1100, 3)))
+    for its in kept:
+        memory.add(Neighbour(*its), as_vectors([[1, 0]])[0])
+    assert [memory.neighbour(place) for place in range(len(memory))] == [Neighbour(*its) for its in kept]
+
+
+def test_memory_grows_without_moving_what_is_there() -> None:
+    memory = Memory()
+    vectors = random_vectors(0, 2 * ROWS + 100, 3)
     for index, vector in enumerate(vectors):
-        memory.add(question(f"{index}", index), vector)
+        memory.add(Neighbour(str(index), ""), vector)
+        if index == 0:
+            first = memory.vectors([0]).copy()
         assert len(memory) == index + 1
-    assert np.array_equal(memory.vectors, vectors)
-    assert [its.index for its in memory.questions] == list(range(1100))
+    assert np.array_equal(memory.vectors([0]), first)
+    order = np.random.default_rng(1).permutation(len(vectors))
+    assert np.array_equal(memory.vectors(order), vectors[order])
+    assert memory.vectors([]).shape[0] == 0
+    asked = vectors[order[:50]]
+    places, largest = memory.nearest(asked)
+    assert [cosine(*pair) for pair in zip(memory.vectors(places), asked, strict=True)] == largest.tolist()
 
 
 def test_no_candidates_need_no_decisions() -> None:
-    assert decide([], np.zeros((0, 3), np.float32), Memory(), 0.9) == []
+    memory, nothing = Memory(), np.zeros((0, 0), np.float32)
+    memory.add(question("1 + 1"), as_vectors([[1, 0]])[0])
+    for rule in (decide, decide_released):
+        assert rule([], nothing, memory, DiversifyConfig()) == []
+        assert rule([], nothing, Memory(), DiversifyConfig()) == []
+    assert accept_unchecked([], nothing, memory) == []
 
 
-@given(st.lists(st.text(max_size=80), min_size=1, max_size=8))
-def test_lexical_vectors_have_length_one_and_stand_alone(texts: list[str]) -> None:
-    vectors = lexical_vectors(texts)
-    assert vectors.dtype == np.float32
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
-    for text, vector in zip(texts, vectors, strict=True):
-        assert np.array_equal(vector, lexical_vectors([text])[0])
+def released_one_by_one(vectors: Vectors, memory: Vectors, threshold: float, limit: float) -> list[str]:
+    kept: list[Vectors] = []
+    actions = []
+    for vector in vectors:
+        if any(cosine(vector, other) >= threshold for other in kept):
+            actions.append("drop")
+            continue
+        kept.append(vector)
+        actions.append("rewrite" if any(cosine(vector, other) > limit for other in memory) else "accept")
+    return actions
 
 
-def test_lexical_vectors_are_the_same_in_every_process() -> None:
-    text = "Wie viele Äpfel hat 花子 bei 3/4?"
-    code = f"from crescent.diversify import *; print(lexical_vectors([{text!r}]).tobytes().hex())"
-    for seed in ("1", "2"):
-        run = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True
-        )
-        assert run.stdout.decode().strip() == lexical_vectors([text]).tobytes().hex()
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(0, 30), st.floats(0.2, 0.99), st.floats(0.2, 0.99))
+def test_the_released_rule_has_one_threshold_in_the_batch_and_one_against_the_history(
+    seed: int, batch: int, earlier: int, threshold: float, limit: float
+) -> None:
+    vectors = random_vectors(seed, batch + earlier, 4)
+    memory = Memory()
+    for index in range(earlier):
+        memory.add(Neighbour(f"old-{index}", ""), vectors[index])
+    cfg = DiversifyConfig(threshold=threshold, history_threshold=limit, recheck=Recheck.never)
+    decisions = decide_released(questions(batch), vectors[earlier:], memory, cfg)
+    actions = [its.action for its in decisions]
+    assert actions == released_one_by_one(vectors[earlier:], vectors[:earlier], threshold, limit)
+    accepted = [f"q1-{index}" for index, action in enumerate(actions) if action == "accept"]
+    assert [memory.neighbour(place).id for place in range(earlier, len(memory))] == accepted
 
 
-def test_lexical_vectors_see_wording() -> None:
-    base, near, far = lexical_vectors(
-        ["Ann has 3 apples and buys 4 more.", "ann has 3 apples  and buys 5 more.", "Find the roots of x^2 - 5x + 6."]
-    )
-    assert base @ near > 0.9
-    assert base @ far < 0.3
+def test_the_released_rule_says_which_question_is_near() -> None:
+    memory, old = Memory(), Neighbour("old", "1 + 1")
+    memory.add(old, as_vectors([[1, 0, 0]])[0])
+    near, far, repeat = as_vectors([[0.9, np.sqrt(0.19), 0], [0.6, 0, 0.8], [0.6, 0, 0.8]])
+    cfg = DiversifyConfig(threshold=0.85, history_threshold=0.875, recheck=Recheck.never)
+    asked = questions(3)
+    assert decide_released(asked, np.stack([near, far, repeat]), memory, cfg) == [
+        Decision("rewrite", old, 0.9),
+        Decision("accept", old, 0.6),
+        Decision("drop", Neighbour(asked[1].id, asked[1].text), 1.0),
+    ]
 
 
-def test_the_lexical_embedder_is_opened_by_name() -> None:
-    with open_embedder(DiversifyConfig(embedder=Embedder.lexical)) as embed:
-        assert np.array_equal(embed(["1 + 1"]), lexical_vectors(["1 + 1"]))
+def test_a_batch_that_waits_for_its_rewrite_still_drops_what_repeats_it() -> None:
+    memory = Memory()
+    memory.add(Neighbour("old", ""), as_vectors([[1, 0]])[0])
+    cfg = DiversifyConfig(recheck=Recheck.never)
+    decisions = decide_released(questions(2), as_vectors([[1, 0], [1, 0]]), memory, cfg)
+    assert [its.action for its in decisions] == ["rewrite", "drop"]
+    assert len(memory) == 1
+
+
+def test_an_unchecked_rewrite_enters_memory_even_when_it_repeats_its_neighbour() -> None:
+    memory, vector = Memory(), as_vectors([[1, 0]])
+    memory.add(Neighbour("old", "1 + 1"), vector[0])
+    assert accept_unchecked(questions(1), vector, memory) == [Decision("accept", Neighbour("old", "1 + 1"), 1.0)]
+    assert memory.neighbour(1) == Neighbour("q1-0", "question 0")
 
 
 def test_a_template_field_inside_a_question_stays_text() -> None:
@@ -190,44 +301,3 @@ def test_each_rewrite_is_a_request_of_its_own() -> None:
     assert len({request.seed for request in asked}) == len(asked)
     assert len({request.key for request in asked}) == len(tries)
     assert {(request.max_tokens, request.stop) for request in asked} == {(64, ("=",))}  # as long as a first question
-
-
-MINILM = """
-import json, sys
-from crescent.config import DiversifyConfig
-from crescent.diversify import open_embedder
-with open_embedder(DiversifyConfig()) as embed:
-    vectors = embed(json.load(sys.stdin))
-loaded = [name for name in ("torch", "transformers") if name in sys.modules]
-print(json.dumps({"vectors": vectors.tolist(), "loaded": loaded}))
-"""
-
-
-@pytest.mark.real
-def test_minilm_sees_meaning_from_another_process() -> None:
-    texts = [
-        "Tom has 3 apples and buys 4 more. How many apples does he have now?",
-        "Tom owns three apples. He buys four additional apples. How many apples has he got?",
-        "What is the area of a circle whose radius is 5 centimetres?",
-    ]
-    run = subprocess.run(
-        [sys.executable, "-c", MINILM], cwd=ROOT, input=json.dumps(texts).encode(), capture_output=True
-    )
-    assert run.returncode == 0, run.stderr.decode()
-    found = json.loads(run.stdout)
-    assert found["loaded"] == []
-    vectors = np.array(found["vectors"])
-    assert vectors.shape == (3, 384)
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    assert vectors[0] @ vectors[1] > 0.85
-    assert vectors[0] @ vectors[2] < 0.4
-
-
-@pytest.mark.real
-def test_a_missing_embedding_model_is_named_with_the_way_out(tmp_path: Path) -> None:
-    nowhere = str(tmp_path / "nowhere")
-    with (
-        open_embedder(DiversifyConfig(path=nowhere)) as embed,
-        pytest.raises(Missing, match=r"nowhere.*diversify\.path.*lexical"),
-    ):
-        embed(["1 + 1"])
