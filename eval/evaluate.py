@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
 from crescent.tasks import Task, open_task
 from crescent.verdict import wilson
-from eval.benchmarks import Benchmark, read
+from eval.benchmarks import Benchmark, read, usable
 
 
 async def evaluate(
@@ -160,6 +161,30 @@ async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) ->
             return await evaluate(engine, items, job.eval, job.task.answer_prompt, task, job.seed, report)
 
 
+def list_items(job: EvalJob) -> list[Item]:
+    """Every usable item of every benchmark's split, chosen or not: what training data must not contain.
+
+    Of a generated family only the chosen ones, for its others are endless. Nothing is asked of any engine.
+
+    Raises:
+        Missing, BadConfig, DataSaysNo: as `eval.benchmarks.load`.
+    """
+    return [item for name, config in job.eval.benchmarks.items() for item in usable(name, config, job.eval.data).items]
+
+
+def write_items(job: EvalJob, console: Console) -> None:
+    """Write them to `<output>/items.jsonl` and say how many there are of each benchmark."""
+    items = list_items(job)
+    output = Path(job.output)
+    output.mkdir(parents=True, exist_ok=True)
+    write_lines(output / "items.jsonl.part", items)
+    (output / "items.jsonl.part").replace(output / "items.jsonl")
+    table = Table("benchmark", "items")
+    for name, count in Counter(item.benchmark for item in items).items():
+        table.add_row(name, str(count))
+    console.print(table)
+
+
 def progress(path: Path, total: int) -> Callable[[int], None]:
     """A function that appends `{"done": n, "total": m}` to `path`: at most once a second, and for the last item."""
     written = -1.0
@@ -195,8 +220,12 @@ def main(arguments: Sequence[str]) -> int:
     """The door: returns the exit code, with the reason on stderr when it is not 0."""
     parser = argparse.ArgumentParser(prog="python -P -m eval", description="Evaluate a served checkpoint.")
     parser.add_argument("job", type=Path, help="YAML file of crescent.config.EvalJob; the loop writes one")
-    job = parser.parse_args(arguments).job
-    return run_to_exit_code(lambda: show(run(read_job(job, EvalJob)), Console()))
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--items", action="store_true", help="only list all benchmark items, without asking anything")
+    given = parser.parse_args(arguments)
+    if given.items:
+        return run_to_exit_code(lambda: write_items(read_job(given.job, EvalJob), Console()))
+    return run_to_exit_code(lambda: show(run(read_job(given.job, EvalJob)), Console()))
 
 
 def _pretty(value: object) -> bytes:

@@ -14,7 +14,9 @@ import pytest
 from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Item
-from eval.benchmarks import half, load, read, word_problems
+from crescent.tasks.multiple_choice import MultipleChoice
+from eval.benchmarks import half, load, multiple_choice, read, usable, word_problems
+from eval.benchmarks.multiple_choice import SUBJECTS, arc_file_row, arc_hub_row, mmlu_file_row, mmlu_hub_row
 from eval.benchmarks.word_problems import asdiv_row, gsm8k_row, lila_row, mawps_row, number, rows, svamp_row
 
 
@@ -183,7 +185,8 @@ import sys
 from crescent.config import BenchmarkConfig, Source
 from crescent.errors import Missing
 from eval.benchmarks import load
-for source, family in [("gsm8k", None), ("asdiv", None), ("svamp", None), ("mawps", "singleop")]:
+sets = [("gsm8k", None), ("asdiv", None), ("svamp", None), ("mawps", "singleop")]
+for source, family in [*sets, ("arc_challenge", None), ("mmlu", None)]:
     for data in (sys.argv[1], None):
         try:
             load("mine", BenchmarkConfig(Source[source], family=family), data)
@@ -193,9 +196,10 @@ for source, family in [("gsm8k", None), ("asdiv", None), ("svamp", None), ("mawp
     environment = {key: value for key, value in os.environ.items() if key != "CRESCENT_DATA"} | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-P", "-c", code, str(tmp_path)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(said) == 8
-    places = ("gsm8k/train.jsonl", "asdiv/ASDiv.xml", "svamp/SVAMP.json", "mawps/singleop.jsonl")
-    hubs = ("openai/gsm8k", "EleutherAI/asdiv", "ChilleD/SVAMP", "allenai/lila")
+    assert len(said) == 12
+    places = ["gsm8k/train.jsonl", "asdiv/ASDiv.xml", "svamp/SVAMP.json", "mawps/singleop.jsonl"]
+    places += ["arc_challenge/arc_challenge.jsonl", "mmlu/test/abstract_algebra_test.csv"]
+    hubs = ("openai/gsm8k", "EleutherAI/asdiv", "ChilleD/SVAMP", "allenai/lila", "allenai/ai2_arc", "cais/mmlu")
     for place, hub, in_folder, without_folder in zip(places, hubs, said[::2], said[1::2], strict=True):
         assert f"put the file at {tmp_path / place}" in in_folder
         assert f"put the file at $CRESCENT_DATA/{place}" in without_folder
@@ -303,6 +307,94 @@ def test_the_published_files_have_the_published_sizes() -> None:
     assert sum(counted(source=Source.svamp)) == 1000
     sizes = {family: sum(counted(source=Source.mawps, family=family)) for family in word_problems.LILA}
     assert sizes == {"addsub": 395, "multiarith": 580, "singleop": 531, "singleeq": 508}
+    assert sum(counted(source=Source.arc_challenge)) == 1172
+    # Of 1,531 and 14,042; 28 of the test set's stand in the validation set, too.
+    assert counted(source=Source.mmlu) == (1500, 13933)
+    assert counted(source=Source.mmlu, family="college_physics") == (5, 91)
+
+
+@pytest.mark.skipif("CRESCENT_DATA" not in os.environ, reason="CRESCENT_DATA names no folder with benchmark data")
+@pytest.mark.parametrize("source", [Source.arc_challenge, Source.mmlu])
+def test_the_published_questions_are_questions_of_the_task(source: Source) -> None:
+    task = MultipleChoice()
+    dev, test = both_splits(os.environ["CRESCENT_DATA"], source=source)
+    accepted = [task.accepts(item.question) for item in dev + test]
+    assert sum(accepted) / len(accepted) > 0.999
+    assert {item.target for item in dev + test} == set("ABCD")
+
+
+ARC = {
+    "query": "Question: Which is a metal?",
+    "choices": ["wood", " iron\n", "glass"],
+    "gold": 1,
+}
+METAL = "Which is a metal?\nA. wood\nB. iron\nC. glass"
+
+
+def test_options_stand_one_a_line_and_the_reference_is_a_letter() -> None:
+    hub = {"question": "Which is a metal?", "choices": {"text": ["wood", "iron", "glass"], "label": ["1", "2", "3"]}}
+    assert arc_file_row(ARC) == arc_hub_row({**hub, "answerKey": "2"}) == (METAL, "B")
+    assert mmlu_file_row(["Which is a metal?", "wood", "iron", "glass", "air", "D"]) == (METAL + "\nD. air", "D")
+    assert mmlu_hub_row({"question": "Which is a metal?", "choices": ["wood", "iron", "glass"], "answer": 0})[1] == "A"
+
+
+def test_a_question_with_two_right_letters_has_no_reference() -> None:
+    assert arc_file_row({**ARC, "choices": ["iron", "iron", "glass"]})[1] is None
+    assert arc_file_row({**ARC, "choices": ["glass", "iron", "glass"]})[1] == "B"
+
+
+def write_mmlu(folder: Path, split: str, stems: dict[str, list[str]]) -> None:
+    """One file a subject, as all 57 have to be there; subjects without stems are empty."""
+    (folder / "mmlu" / split).mkdir(parents=True)
+    for subject in SUBJECTS:
+        lines = [f'"{stem}, say",yes,no,"a, b",never,C' for stem in stems.get(subject, [])]
+        (folder / "mmlu" / split / f"{subject}_{split}.csv").write_text("\n".join(lines), "utf-8")
+
+
+def test_mmlu_decides_on_val_and_reports_on_test_and_no_question_is_in_both(tmp_path: Path) -> None:
+    write_mmlu(tmp_path, "val", {"anatomy": ["one", "two", "three"], "virology": ["four"]})
+    write_mmlu(tmp_path, "test", {"anatomy": ["five"], "virology": ["six", "Two"]})
+    dev, test = both_splits(tmp_path, source=Source.mmlu)
+    assert [item.question.partition(",")[0] for item in dev] == ["one", "three", "four"]
+    assert [item.question.partition(",")[0] for item in test] == ["five", "six", "Two"]
+    assert (test[0].question, test[0].target) == ("five, say\nA. yes\nB. no\nC. a, b\nD. never", "C")
+    dev, test = both_splits(tmp_path, source=Source.mmlu, family="anatomy")
+    assert [item.question.partition(",")[0] for item in dev + test] == ["one", "three", "five"]
+
+
+def test_an_unknown_subject_lists_close_names() -> None:
+    with pytest.raises(BadConfig, match=r"b\.family=physics: .*did you mean .*college_physics"):
+        load("b", BenchmarkConfig(source=Source.mmlu, family="physics"), None)
+
+
+def test_arc_is_divided_into_two_that_share_nothing(tmp_path: Path) -> None:
+    write_rows(tmp_path / multiple_choice.ARC_FILE, [{**ARC, "query": f"Question: Metal {n}?"} for n in range(40)])
+    dev, test = both_splits(tmp_path, source=Source.arc_challenge)
+    assert len(dev) + len(test) == 40
+    assert dev
+    assert test
+    assert not {item.question for item in dev} & {item.question for item in test}
+
+
+@pytest.mark.parametrize("text", ['{"prompt": "another"}', "<broken", '{"query": "q", "choices": [], "gold": 3}'])
+    "text", ['{"prompt": "another format"}', "<broken", '{"query": "q", "choices": [], "gold": 3}']
+)
+def test_a_file_of_options_in_another_format_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "arc_challenge").mkdir()
+    (tmp_path / multiple_choice.ARC_FILE).write_text(text)
+    with pytest.raises(DataSaysNo, match=r"arc_challenge\.jsonl: not the format"):
+        load("b", BenchmarkConfig(source=Source.arc_challenge), str(tmp_path))
+    write_mmlu(tmp_path, "test", {})
+    (tmp_path / "mmlu" / "test" / "virology_test.csv").write_text("stem,yes,no,maybe,never,E")
+    with pytest.raises(DataSaysNo, match=r"virology_test\.csv: not the format"):
+        load("b", BenchmarkConfig(source=Source.mmlu, split=Split.test), str(tmp_path))
+
+
+def test_all_usable_items_are_those_chosen_and_those_not(folder: Path) -> None:
+    config = BenchmarkConfig(items=5)
+    chosen, every = load("b", config, str(folder)), usable("b", config, str(folder)).items
+    assert len(every) == 20
+    assert set(chosen) < set(every)
 
 
 def half_key(item: Item) -> str:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -236,9 +237,9 @@ def endpoint() -> Iterator[Endpoint]:
     thread.join()
 
 
-def door(job: Path) -> subprocess.CompletedProcess[str]:
+def door(job: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
-    command = [sys.executable, "-P", "-m", "eval", str(job)]
+    command = [sys.executable, "-P", "-m", "eval", *options, str(job)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -276,6 +277,28 @@ def test_the_door_writes_responses_scores_and_counts_and_asks_nothing_the_second
     second = door(tmp_path / "job.yaml")
     assert (second.returncode, second.stdout, endpoint.requests) == (0, first.stdout, 15)
     assert "svamp_dev" in second.stdout
+
+
+def test_the_door_lists_all_items_chosen_or_not_and_asks_nothing(tmp_path: Path, endpoint: Endpoint) -> None:
+    job = svamp_job(tmp_path, endpoint)
+    small = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    sums = BenchmarkConfig(Source.reasoning_gym, items=4, family="chain_sum", options=small)
+    job.eval.benchmarks["sums"] = sums
+    write_job(tmp_path / "job.yaml", job)
+    listed = door(tmp_path / "job.yaml", "--items")
+    assert listed.returncode == 0, listed.stderr
+    items = read_lines(tmp_path / "out" / "items.jsonl", Item)
+    counts = Counter(item.benchmark for item in items)
+    assert counts["sums"] == 4
+    assert counts["svamp_dev"] + counts["svamp_test"] == 40
+    assert counts["svamp_dev"] > 10
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["items.jsonl"]
+    assert endpoint.requests == 0
+    job.eval.benchmarks["gsm8k"] = BenchmarkConfig()
+    write_job(tmp_path / "job.yaml", job)
+    missing = door(tmp_path / "job.yaml", "--items")
+    assert missing.returncode == 69
+    assert "gsm8k/train.jsonl" in missing.stderr
 
 
 def test_the_door_shows_errors_without_a_traceback(tmp_path: Path, endpoint: Endpoint) -> None:

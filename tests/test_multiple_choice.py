@@ -25,6 +25,7 @@ LINES = "Which gas do plants take in?\nA. oxygen\nB. carbon dioxide\nC. helium\n
         "Which is largest?\nA) 1  B) 2\nC) 3  D) 4",
         "Is the sky blue?\n\nA. Yes\n\nB. No\n\nAnswer:",
         "A. Einstein's theory says what?\n(A) x (B) y".replace("A. ", "", 1),
+        "Which hold?\nI. It is hot.\nII. It is cold.\nA. I only\nB. I and II",
         "Pick.\n" + "\n".join(f"{letter}. {letter.lower()}{letter.lower()}" for letter in "ABCDEFGHIJ"),
         "Question with \u2028 and \x00 in it?\nA. a\u0301\nB. \U0001f600",
     ],

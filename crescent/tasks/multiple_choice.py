@@ -7,6 +7,7 @@ or where the response is nothing else, and only when what follows it ends it: "t
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 
 TAIL = 20_000
 """Characters at the end of a response that are looked at: a final answer stands at the end."""
@@ -66,7 +67,8 @@ class MultipleChoice:
         """Whether a stem comes first, then two to ten options lettered from A, and then no answer given away."""
         tail = question[-TAIL:]
         for pattern in (_AT_LINE_START, _IN_LINE):
-            options = [*pattern.finditer(tail)]
+            # "I." before the first option numbers a statement of the stem.
+            options = [*dropwhile(lambda option: option[1] != "A", pattern.finditer(tail))]
             letters = "".join(option[1] for option in options)
             if len(letters) < 2 or not OPTIONS.startswith(letters):
                 continue

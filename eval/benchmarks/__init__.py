@@ -1,24 +1,27 @@
 """Labelled problems, from a folder, from the Hugging Face hub, or generated.
 
-Dev and test never share a question. GSM8K brings its own splits: dev is its train set. Everything else is divided by
-`half`, a hash of the question's own letters, so that the two stay apart whatever the seeds, sizes and options are.
+Dev and test never share a question. GSM8K and MMLU bring their own splits: dev is the train set of the one, the
+validation set of the other. Everything else is divided by `half`, a hash of the question's own letters, so that the two
+stay apart whatever the seeds, sizes and options are.
 """
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Item, digest
-from eval.benchmarks import generated, word_problems
+from eval.benchmarks import generated, multiple_choice, word_problems
 from eval.benchmarks.word_problems import Row
+
+OWN_SPLITS = (Source.gsm8k, Source.mmlu)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The chosen items, and what was passed over to get them."""
+    """Items, and what was passed over to get them."""
 
     items: tuple[Item, ...]
     unusable: int
@@ -43,10 +46,16 @@ def load(name: str, config: BenchmarkConfig, data: str | None) -> list[Item]:
 
 def read(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
     """Like `load`, with the counts of what was left out."""
+    found = usable(name, config, data)
+    return replace(found, items=choose(found.items, config.items, config.seed))
+
+
+def usable(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
+    """All items of the split that `load` could choose; of a generated family those it does choose."""
     if config.source is Source.reasoning_gym:
         found = collect(name, config, generated.draw(name, config), enough=config.items)
     else:
-        found = collect(name, config, word_problems.rows(name, config, data_folder(data)))
+        found = collect(name, config, rows(name, config, data_folder(data)))
     there = len(found.items)
     left_out = f"{found.unusable} rows without a usable answer and {found.duplicates} duplicates are left out"
     what = f"{config.source.value} {config.family or ''}".strip() + f" ({config.split.value})"
@@ -57,12 +66,25 @@ def read(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
         if config.source is Source.reasoning_gym:
             way_out += ", or options that allow more different questions"
         raise BadConfig(f"eval.benchmarks.{name}.items={config.items}: {what} has only {there} unique items; {way_out}")
-    return Benchmark(choose(found.items, config.items, config.seed), found.unusable, found.duplicates)
+    return found
+
+
+def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Row]:
+    """What the files or the hub hold of one set."""
+    match config.source:
+        case Source.arc_challenge | Source.mmlu:
+            return multiple_choice.rows(name, config, folder)
+        case Source.mbpp:
+            from eval.benchmarks import code_problems
+
+            return code_problems.rows(name, config, folder)
+        case _:
+            return word_problems.rows(name, config, folder)
 
 
 def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int | None = None) -> Benchmark:
     """Items made from the rows of this split, first come first kept, until there are `enough`."""
-    divided = config.source is not Source.gsm8k
+    divided = config.source not in OWN_SPLITS
     items: dict[str, Item] = {}
     unusable = duplicates = 0
     for question, target in rows:
