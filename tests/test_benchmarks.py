@@ -377,8 +377,6 @@ def test_arc_is_divided_into_two_that_share_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"prompt": "another"}', "<broken", '{"query": "q", "choices": [], "gold": 3}'])
-    "text", ['{"prompt": "another format"}', "<broken", '{"query": "q", "choices": [], "gold": 3}']
-)
 def test_a_file_of_options_in_another_format_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "arc_challenge").mkdir()
     (tmp_path / multiple_choice.ARC_FILE).write_text(text)
