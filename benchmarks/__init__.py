@@ -1,0 +1,49 @@
+"""What the loop's parts cost and yield, measured. `python -m benchmarks` lists what there is; runs from a checkout."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(name: str, results: dict[str, Any]) -> Path:
+    """Write `benchmarks/results/<name>.json`: the results, and what machine, day, commit and command they are from."""
+    made = {
+        "command": "python -m benchmarks " + " ".join([name, *sys.argv[2:]]),
+        "commit": _commit(),
+        "date": date.today().isoformat(),
+        "machine": machine(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**made, "results": results}, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its cores that we may use, and memory in GiB."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    memory_gib = round(psutil.virtual_memory().total / 2**30, 1)
+    return {"cpu": model or platform.processor(), "cores": cores, "memory_gib": memory_gib}
+
+
+def _commit() -> str:
+    """Of the checkout, with `+` when tracked files differ from it."""
+    ended = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=8", "--exclude=*"],
+        cwd=RESULTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.stdout.strip() or "unknown"

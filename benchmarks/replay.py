@@ -1,0 +1,82 @@
+"""Run the real synthesis over the recordings: `replay(ARITHMETIC)`."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from benchmarks.presets import preset
+from benchmarks.recorded import FOLDER, RecordedEngine, read_recording
+from crescent.client import Engine
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Embedder, TaskConfig
+from crescent.diversify import Memory
+from crescent.embedders import Embed, lexical_vectors
+from crescent.synthesis import Synthesis, SynthesisConfig, synthesise
+from crescent.tasks import open_task
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recording and the settings it was made with."""
+
+    path: Path
+    task: TaskConfig
+    bait: BaitConfig
+    diversify: DiversifyConfig
+    consensus: ConsensusConfig
+
+    def engine(self) -> RecordedEngine:
+        return RecordedEngine(_read(self.path), baits=len(self.bait.prompts))
+
+    def synthesis(self, **changes: object) -> SynthesisConfig:
+        """`changes` replace the settings of one stage, e.g. `consensus=…`."""
+        parts = {"task": self.task, "bait": self.bait, "diversify": self.diversify, "consensus": self.consensus}
+        return SynthesisConfig(**{**parts, **changes}, seed=0, round=1)  # type: ignore[arg-type]
+
+
+_read = cache(read_recording)
+
+NO_REPEATS = DiversifyConfig(embedder=Embedder.lexical, threshold=1.0, max_rewrites=0)
+"""Every question is answered but exact repeats."""
+LLAMA2 = (
+    "Use your creativity, create one unique math word problem. Please provide only the problem, no any other words. "
+    "\n\nProblem: "
+)
+"""The bait prompt of the authors' released code for Llama-2, character for character."""
+
+
+def word_baits() -> dict[str, BaitConfig]:
+    """Bait prompts for word problems, by name in the recording."""
+    llama3 = preset("bait", "llama3", BaitConfig, questions=70, max_tokens=256)
+    return {
+        "llama3": llama3,
+        "llama3-cool": replace(llama3, temperature=0.6),
+        "llama2": replace(llama3, prompts={"llama2": LLAMA2}),
+        "paper": preset("bait", "paper", BaitConfig, questions=70, max_tokens=256),
+    }
+
+
+ARITHMETIC = Recorded(
+    FOLDER / "arithmetic.jsonl.gz",
+    preset("task", "arithmetic", TaskConfig),
+    preset("bait", "arithmetic", BaitConfig, questions=260),
+    DiversifyConfig(embedder=Embedder.lexical, threshold=0.97, max_rewrites=2),
+    preset("consensus", "short", ConsensusConfig, adaptive=False),
+)
+WORDS = Recorded(
+    FOLDER / "words.jsonl.gz",
+    preset("task", "math", TaskConfig),
+    replace(word_baits()["llama3-cool"], questions=50),
+    NO_REPEATS,
+    preset("consensus", "majority", ConsensusConfig, max_tokens=192, adaptive=False),
+)
+
+
+def replay(engine: Engine, cfg: SynthesisConfig, embed: Embed = lexical_vectors) -> Synthesis:
+    """One round's synthesis, nothing known before."""
+    return asyncio.run(first_round(engine, cfg, embed))
+
+
+async def first_round(engine: Engine, cfg: SynthesisConfig, embed: Embed = lexical_vectors) -> Synthesis:
+    with open_task(cfg.task, cfg.consensus.grading_timeout_s) as task:
+        return await synthesise(engine, embed, task, cfg, Memory(), lambda _: None)

@@ -1,0 +1,158 @@
+"""What a real model wrote, through every stage: the recordings under tests/recorded, and no engine."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ShufflingEngine
+
+from benchmarks.recorded import RecordedEngine, Recording, Row, read_recording, write_recording
+from benchmarks.replay import ARITHMETIC, NO_REPEATS, WORDS, Recorded, replay
+from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
+from crescent.consensus import is_kept
+from crescent.embedders import Vectors, lexical_vectors
+from crescent.pairs import select
+from crescent.records import Completion, Request, Vote
+from crescent.synthesis import Synthesis
+from crescent.tasks import open_task
+
+RECORDINGS = pytest.mark.parametrize("recorded", [ARITHMETIC, WORDS], ids=["arithmetic", "words"])
+FEW = PairsConfig(minimum=1)
+
+
+def winners(votes: list[Vote], consensus: ConsensusConfig) -> dict[str, str | None]:
+    """Of the questions that are kept."""
+    return {its.question.text: its.winner for its in votes if is_kept(its, consensus)}
+
+
+def assert_same(one: Synthesis, other: Synthesis) -> None:
+    assert one.votes == other.votes
+    assert one.rejected == other.rejected
+    assert np.array_equal(one.vectors, other.vectors)
+    assert one.metrics == other.metrics
+
+
+@RECORDINGS
+def test_the_recording_holds_what_the_stages_ask(recorded: Recorded) -> None:
+    """Not so after a change of how questions are read: then `python -m benchmarks record` asks what is missing."""
+    engine = recorded.engine()
+    votes = replay(engine, recorded.synthesis()).votes
+    assert len(votes) >= 20
+    assert len(engine.unknown) <= 0.1 * len(engine.recording), engine.unknown[:3]
+
+
+@RECORDINGS
+def test_asking_adaptively_keeps_the_same_questions_with_the_same_winners(recorded: Recorded) -> None:
+    saved = 0.0
+    for samples, cut in ((8, 0.5), (8, 0.0), (8, 0.25), (8, 0.75), (7, 0.5), (5, 0.4), (4, 0.5), (3, 0.5), (2, 0.5)):
+        fixed = replace(recorded.consensus, samples=samples, min_agreement=cut, adaptive=False)
+        all_of_them = replay(recorded.engine(), recorded.synthesis(consensus=fixed))
+        adaptive = replay(recorded.engine(), recorded.synthesis(consensus=replace(fixed, adaptive=True)))
+        assert winners(adaptive.votes, fixed) == winners(all_of_them.votes, fixed), (samples, cut)
+        assert all_of_them.metrics["answers"] == samples * len(all_of_them.votes)
+        saved += all_of_them.metrics["answers"] - adaptive.metrics["answers"]
+    assert saved > 0
+
+
+@RECORDINGS
+def test_a_trained_response_says_what_its_vote_says(recorded: Recorded) -> None:
+    cfg = recorded.synthesis(consensus=replace(recorded.consensus, min_agreement=0.25))
+    votes = replay(recorded.engine(), cfg).votes
+    generous = replace(FEW, responses=8, max_unanimous=1.0)
+    pairs = select(votes, {}, cfg.task, cfg.consensus, generous).new
+    by_id = {its.question.id: its for its in votes}
+    assert {pair.question for pair in pairs} == {its.question.id for its in votes if is_kept(its, cfg.consensus)}
+    with open_task(cfg.task, cfg.consensus.grading_timeout_s) as task:
+        for pair in pairs:
+            decided = by_id[pair.question]
+            assert pair.prompt == cfg.task.answer_prompt.format(question=decided.question.text)
+            assert pair.final == decided.winner
+            assert task.classes([task.read(pair.completion), pair.final]) == (0, 0), pair
+
+
+@RECORDINGS
+def test_the_outcome_does_not_depend_on_who_answers_first(recorded: Recorded) -> None:
+    cfg = recorded.synthesis(consensus=replace(recorded.consensus, adaptive=True))
+    in_order = replay(recorded.engine(), cfg)
+    assert_same(replay(recorded.engine(), cfg), in_order)
+    for order in range(3):
+        shuffled = ShufflingEngine(recorded.engine().say, order, concurrency=16)
+        assert_same(replay(shuffled, cfg), in_order)
+
+
+def one_after_the_other(questions: list[tuple[str, Vectors]], threshold: float) -> list[str]:
+    """The rule in plain words: accepted unless as near as `threshold` to one accepted before."""
+    accepted: list[tuple[str, Vectors]] = []
+    for text, vector in questions:
+        to_earlier = [float(np.dot(vector.astype(float), other.astype(float))) for _, other in accepted]
+        if all(round(cosine, 6) < threshold for cosine in to_earlier):
+            accepted.append((text, vector))
+    return [text for text, _ in accepted]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.97, 1.0])
+@RECORDINGS
+def test_self_deduplication_decides_as_one_comparison_after_the_other(recorded: Recorded, threshold: float) -> None:
+    seen: list[str] = []
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        seen.extend(texts)
+        return lexical_vectors(texts)
+
+    at_once = DiversifyConfig(embedder=Embedder.lexical, threshold=threshold, max_rewrites=0)
+    found = replay(recorded.engine(), recorded.synthesis(diversify=at_once), embed)
+    expected = one_after_the_other([(text, lexical_vectors([text])[0]) for text in seen], threshold)
+    assert [its.question.text for its in found.votes] == expected
+    assert len(found.votes) + len(found.rejected) == len(seen)
+
+
+def test_rewrites_were_asked_for_and_judged_again() -> None:
+    found = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis())
+    once = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis(diversify=NO_REPEATS))
+    originals = {its.question.index for its in once.votes}
+    rewritten = [its.question for its in found.votes if its.question.rewrites]
+    assert rewritten
+    assert all(its.similarity is not None and its.similarity < ARITHMETIC.diversify.threshold for its in rewritten)
+    assert {its.index for its in rewritten} - originals, "of exact repeats"
+
+
+def ask(engine: RecordedEngine, key: str, prompt: str, temperature: float = 1.0) -> Completion:
+    return asyncio.run(engine.complete(Request(key, prompt, temperature, max_tokens=8, seed=12345)))
+
+
+def row(kind: str, prompt: str, sample: int, text: str) -> Row:
+    return Row(kind, prompt, 1.0, 8, (), sample, text, "stop", 1)
+
+
+def test_a_recorded_engine_knows_a_request_by_what_is_asked() -> None:
+    said = [
+        row("question", "bait", 0, "a"),
+        row("question", "bait", 1, "b"),
+        row("answer", "q", 0, "c"),
+        row("rewrite", "r", 1, "d"),
+    ]
+    engine = RecordedEngine(Recording(said), baits=3)
+    assert ask(engine, "question/2", "bait").text == "a"
+    assert ask(engine, "question/3", "bait").text == "b"
+    assert ask(engine, "answer/any id/0", "q").text == "c"
+    assert ask(engine, "rewrite/7/2", "r").text == "d"
+    assert engine.unknown == []
+    for unknown in (
+        ask(engine, "answer/any id/1", "q"),
+        ask(engine, "answer/any id/0", "Q"),
+        ask(engine, "answer/any id/0", "q", temperature=0.5),
+        ask(engine, "rewrite/6/2", "r"),
+    ):
+        assert unknown == Completion("", "error", 0)
+    assert len(engine.unknown) == 4
+
+
+def test_a_recording_is_the_same_file_in_whatever_order_it_was_made(tmp_path: Path) -> None:
+    rows = [row("question", "bait", sample, f"text {sample} \u2028 π") for sample in range(12)]
+    write_recording(tmp_path / "a.jsonl.gz", Recording(rows))
+    write_recording(tmp_path / "b.jsonl.gz", Recording(reversed(rows)))
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert read_recording(tmp_path / "a.jsonl.gz").rows() == rows
