@@ -1,0 +1,123 @@
+"""The console script `crescent`: commands about runs by name, and everything else to the loop.
+
+    crescent +experiment=qwen7b      the loop, with Hydra's overrides and flags
+    crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
+    crescent reliability RUN         how far agreement can be trusted as a label
+
+What a command needs is imported when it runs: `--help` answers at once.
+"""
+
+import difflib
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crescent.errors import BadConfig, Missing, run_to_exit_code
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RUNS = Path("runs")
+"""Where runs lie unless `run.root` says otherwise."""
+
+
+def main() -> None:
+    """Run the command that the first argument names, or else the loop; ends the process with the exit code."""
+    first, *rest = sys.argv[1:] or [""]
+    if first in COMMANDS:
+        sys.exit(run_to_exit_code(lambda: COMMANDS[first](rest)))
+    # An override has a `=`, a deletion begins with `~`, a flag with `-`: a bare word is a misspelt command.
+    if re.fullmatch(r"[a-z]+", first):
+        sys.exit(run_to_exit_code(lambda: refuse(first)))
+    from crescent.loop import main as loop
+
+    loop()
+
+
+def trace_command(arguments: Sequence[str]) -> None:
+    """Where a pair came from, and which checkpoints learned from it."""
+    parser = ArgumentParser(
+        "crescent trace",
+        description="Follow a training pair, or any question, from its bait prompt to the checkpoints that learned "
+        "from it, or to what kept it out of the training data.",
+        epilog="Ids stand in runs/NAME/round-N/pairs/pairs.jsonl and runs/NAME/round-N/synthesis/*.jsonl.",
+    )
+    parser.add_argument("id", help="id of a pair or a question, or its first digits (four at least)")
+    parser.add_argument("--run", type=Path, help="run folder; by default all in runs/, the newest first")
+    parser.add_argument("--full", action="store_true", help="do not shorten texts")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON")
+    given = parser.parse_args(arguments)
+
+    from crescent.finished import find
+    from crescent.show_trace import as_json, show
+    from crescent.trace import trace
+
+    folders, identity = find(run_folders(given.run), given.id)
+    found = trace(folders[0], identity)
+    console = open_console()
+    if given.json:
+        console.out(as_json(found), highlight=False)
+        return
+    show(found, console, given.full)
+    if len(folders) > 1:
+        others = ", ".join(str(its) for its in folders[1:4]) + (", …" if len(folders) > 4 else "")
+        console.print(f"\nalso in {len(folders) - 1} other runs (choose with --run): {others}", soft_wrap=True)
+
+
+def reliability_command(arguments: Sequence[str]) -> None:
+    """How often the majority was right, by agreement."""
+    description = "How often the base's majority was right on labelled dev items, by agreement (eval.reliability=…)."
+    parser = ArgumentParser("crescent reliability", description=description)
+    parser.add_argument("run", type=Path, help="run folder, e.g. runs/NAME")
+    given = parser.parse_args(arguments)
+
+    from crescent.reliability import show_reliability
+
+    (root,) = run_folders(given.run)
+    show_reliability(root, open_console())
+
+
+Command = Callable[[Sequence[str]], None]
+COMMANDS: dict[str, Command] = {"trace": trace_command, "reliability": reliability_command}
+"""By first argument. Each parses the rest itself."""
+
+
+def run_folders(named: Path | None) -> list[Path]:
+    """The run folder that was named, or all of those in `runs/`, the newest first.
+
+    Raises:
+        Missing: it is not there, or is no run folder.
+    """
+    from crescent.finished import is_run, runs_below
+
+    if named is None:
+        if found := runs_below(RUNS):
+            return found
+        raise Missing(f"{RUNS.absolute()} holds no run: name a run folder with --run, or go to where runs/ is")
+    if is_run(named):
+        return [named]
+    there = "is no run folder: nothing has been begun in it" if named.is_dir() else "there is no such folder"
+    near = [its for its in runs_below(RUNS) if its.name == named.name or its.parent == named]
+    near = near or runs_below(named) or runs_below(RUNS)
+    meant = f"; runs: {', '.join(map(str, near[:6]))}{', …' if len(near) > 6 else ''}" if near else ""
+    raise Missing(f"{named}: {there}{meant}")
+
+
+def refuse(word: str) -> None:
+    """Say what a bare word might have meant."""
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+    raise BadConfig(f"{word}: there is no such command, and settings are given as KEY=VALUE; {meant}")
+
+
+def open_console() -> "Console":
+    """Brackets and numbers in what is printed are text; what the terminal's encoding lacks is shown as its number."""
+    from rich.console import Console
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(markup=False, highlight=False, emoji=False)

@@ -1,0 +1,177 @@
+"""The command line, from processes of its own: what is a command, what goes to the loop, and how each one ends."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from crescent.records import Candidate, Pair, Question, Vote, read_lines
+from crescent.trace import Trace, trace
+
+HEAVY = {"torch", "vllm", "hydra", "omegaconf", "scipy", "transformers", "numpy", "wandb", "datasets", "openai"}
+"""What no `--help` may wait for."""
+TOO_HEAVY = HEAVY - {"omegaconf", "numpy"}
+"""What no trace may wait for."""
+
+
+def crescent(*arguments: str, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-P", "-m", "crescent", *arguments]
+    world = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=cwd, env=world)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rounds on the fakes, started as `crescent +experiment=smoke`, in runs/smoke of a folder."""
+    place = tmp_path_factory.mktemp("place")
+    dice = random.Random(0)
+    rows = []
+    for number in range(40):
+        first, second = dice.randrange(10, 90), dice.randrange(10, 90)
+        asked = {"ID": f"sum-{number}", "Body": f"Shelf {number}.", "Question": f"What is {first} + {second}?"}
+        rows.append({**asked, "Answer": float(first + second), "Equation": "", "Type": "Addition"})
+    (place / "svamp").mkdir()
+    (place / "svamp" / "SVAMP.json").write_text(json.dumps(rows))
+    benchmark = ("eval.benchmarks.sums_dev.source=svamp", "eval.benchmarks.sums_dev.items=null")
+    # Near-duplicates, rewrites and ties happen.
+    often = ("~eval.benchmarks.sums_test", "diversify.threshold=0.75", "diversify.max_rewrites=1")
+    ended = crescent("+experiment=smoke", *benchmark, *often, cwd=place, CRESCENT_DATA=str(place))
+    assert ended.returncode == 0, ended.stderr
+    return place
+
+
+def test_every_question_and_pair_of_a_real_run_is_followed_to_where_its_files_say(smoke: Path) -> None:
+    run = smoke / "runs" / "smoke"
+    trained = {
+        number: {its.id: its for its in read_lines(run / f"round-{number}/pairs/pairs.jsonl", Pair)}
+        for number in (1, 2)
+    }
+    fates = set()
+    for number in (1, 2):
+        for vote in read_lines(run / f"round-{number}/synthesis/votes.jsonl", Vote):
+            found = trace(run, vote.question.id)
+            assert found.vote == vote
+            assert (found.fate == "trained on") == any(
+                its.question == vote.question.id for pairs in trained.values() for its in pairs.values()
+            )
+            assert found.steps[-1].question == vote.question
+            assert (found.steps[-1].neighbour is None) == (vote.question.neighbour is None)
+            assert found.bait is not None
+            fates.add(found.fate)
+        for question in read_lines(run / f"round-{number}/synthesis/rejected.jsonl", Question):
+            fates.add(trace(run, question.id).fate)
+        candidates = run / f"round-{number}/synthesis/candidates.jsonl"
+        for candidate in read_lines(candidates, Candidate) if candidates.exists() else []:
+            steps = trace(run, candidate.question.id).steps
+            assert candidate in [Candidate(its.question, its.outcome, its.why) for its in steps]
+    assert {"trained on", "near-duplicate"} <= fates
+    for number, pairs in trained.items():
+        for pair in pairs.values():
+            found = trace(run, pair.id)
+            assert number in [its.round for its in found.trained]
+            assert all(its.checkpoint and its.verdict for its in found.trained)
+            (sample,) = found.chosen
+            assert found.vote is not None
+            assert sample is not None
+            assert found.vote.answers[sample].text == pair.completion
+
+
+def test_a_trace_names_the_checkpoints_as_the_server_knew_them(smoke: Path) -> None:
+    run = smoke / "runs" / "smoke"
+    pair = read_lines(run / "round-2/pairs/new.jsonl", Pair)[0]
+    ended = crescent("trace", pair.id[:10], cwd=smoke)
+    assert ended.returncode == 0, ended.stderr
+    (training,) = trace(run, pair.id).trained
+    assert training.checkpoint is not None
+    assert training.checkpoint in ended.stdout
+    assert training.checkpoint in (run / "logs" / "served.jsonl").read_text()
+    for heading in ("bait prompt", "question", "answers: ", "vote", "filters", "training pairs"):
+        assert f"\n{heading}" in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+
+
+def test_the_json_of_a_trace_is_the_record(smoke: Path) -> None:
+    run = Path("runs/smoke")
+    pair = read_lines(smoke / run / "round-1/pairs/new.jsonl", Pair)[0]
+    ended = crescent("trace", pair.id, "--json", "--run", str(run), cwd=smoke)
+    assert ended.returncode == 0, ended.stderr
+    found = msgspec.json.decode(ended.stdout, type=Trace)
+    assert found.run == str(run)
+    assert found.pairs == (pair,)
+
+
+def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path) -> None:
+    pair = read_lines(smoke / "runs/smoke/round-1/pairs/new.jsonl", Pair)[0]
+    ended = crescent("trace", pair.id, cwd=smoke, PYTHONIOENCODING="ascii")
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("trace", "0123456789abcdef"), 69, "looked in runs/smoke"),
+        (("trace", "xyz"), 2, "16 hex digits"),
+        (("trace", "0123", "--run", "runs/smok"), 69, "runs/smok: there is no such folder; runs: runs/smoke"),
+        (("trace", "0123", "--run", "svamp"), 69, "svamp: is no run folder"),
+        (("trace", "0123", "--run", "runs"), 69, "runs: runs/smoke"),
+        (("trace",), 2, "usage: crescent trace"),
+        (("reliability", "runs/smok"), 69, "runs/smok: there is no such folder"),
+        (("tarce", "0123"), 2, "did you mean trace?"),
+        (("banana",), 2, "the commands are trace"),
+        (("consensus.sample=3",), 2, "consensus.samples"),
+        (("+experiment=smoke", "run.redo=round-1/trian"), 2, "did you mean round-1/train?"),
+    ],
+)
+def test_mistakes_end_with_their_exit_code_and_the_way_out(
+    smoke: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    ended = crescent(*arguments, cwd=smoke)
+    assert ended.returncode == code
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_any_run_a_trace_says_where_it_looked(tmp_path: Path) -> None:
+    ended = crescent("trace", "0123456789abcdef", cwd=tmp_path)
+    assert ended.returncode == 69
+    assert f"{tmp_path}/runs holds no run" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("+experiment=smoke", "--help"), ("--cfg", "job")])
+def test_everything_that_is_no_command_goes_to_the_loop(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ours = crescent(*arguments, cwd=tmp_path)
+    command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ours.returncode, ours.stdout) == (0, theirs.stdout)
+    assert "min_agreement" in ours.stdout
+
+
+def test_a_sweep_goes_to_the_loop(tmp_path: Path) -> None:
+    ended = crescent("-m", "+experiment=smoke", "mode=plan", "run.seed=1,2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("run folder  runs/smoke-seed-") == 2
+
+
+def imported(*arguments: str, cwd: Path) -> set[str]:
+    """Top-level names of all that a command imports."""
+    say = "import atexit, sys; atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))"
+    program = f"{say}; sys.argv[1:] = {list(arguments)}; from crescent.commands import main; main()"
+    command = [sys.executable, "-P", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    assert ended.returncode == 0, ended.stderr
+    return {line.partition(".")[0] for line in ended.stderr.split()}
+
+
+def test_help_and_traces_import_nothing_heavy(smoke: Path) -> None:
+    assert not imported("trace", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
+    assert not imported("reliability", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
+    pair = read_lines(smoke / "runs/smoke/round-1/pairs/new.jsonl", Pair)[0]
+    found = imported("trace", pair.id, cwd=smoke)
+    assert "rich" in found, "or else nothing was looked at"
+    assert not found & TOO_HEAVY
