@@ -4,6 +4,7 @@ Three rules, in this order: words in a row shared with a benchmark question; the
 Source: n-grams of 13 words after GPT-3 (arXiv 2005.14165, appendix C); masking and short questions are ours.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crescent.config import DecontaminationConfig
-from crescent.diversify import Vectors
+from crescent.diversify import Memory, Neighbour
+from crescent.embedders import Vectors
 from crescent.records import Item, Quarantined, Question
 
 Ids = NDArray[np.uint64]
@@ -25,9 +27,7 @@ SHORTEST_PART = 8
 """A benchmark question of fewer words than this is only found as the whole of a question: as a part of a longer one
 ("How many are left?") it says nothing."""
 QUESTIONS_AT_ONCE = 512
-"""Rows of one matrix product: with 20,000 items it takes 40 MB."""
-ROUNDING = 1e-6
-"""A cosine may come out this far below what it is."""
+"""Rows of one matrix product."""
 
 # Possessive quantifiers keep the scan linear in hostile text. A sign or operator counts where an operand follows; other
 # dashes, slashes and stars are punctuation and markdown.
@@ -91,7 +91,10 @@ class Benchmarks:
         """`vectors`: the items' unit vectors, shape (items, dimensions); without them the cosine rule finds nothing."""
         self.items = items
         self.cfg = cfg
-        self.vectors = vectors if cfg.similarity is not None and len(items) else None
+        self._memory = Memory()
+        if cfg.similarity is not None and vectors is not None:
+            for item, vector in zip(items, vectors, strict=True):
+                self._memory.add(Neighbour(item.id, item.question), vector)
         self._ids: dict[str, int] = {}
         self._whole: dict[tuple[str, ...], int] = {}
         """The items shorter than an n-gram, by all their words."""
@@ -137,29 +140,17 @@ class Benchmarks:
         found: dict[str, Quarantined] = {}
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             block = questions[start : start + QUESTIONS_AT_ONCE]
-            near: list[tuple[int, float] | None] = [None] * len(block)
-            if self.vectors is not None and vectors is not None:
-                near = self._nearest(vectors[start : start + QUESTIONS_AT_ONCE])
+            near: list[tuple[int, float]] = [(-1, -math.inf)] * len(block)
+            if vectors is not None:
+                places, cosines = self._memory.nearest(vectors[start : start + QUESTIONS_AT_ONCE])
+                near = list(zip(places.tolist(), cosines.tolist(), strict=True))
             for question, nearest in zip(block, near, strict=True):
-                quarantined = self._find(question, nearest)
+                quarantined = self._find(question, *nearest)
                 if quarantined is not None:
                     found[question.id] = quarantined
         return found
 
-    def _nearest(self, vectors: Vectors) -> list[tuple[int, float] | None]:
-        """Index of the nearest item, with the cosine, where that is near enough."""
-        assert self.vectors is not None
-        assert self.cfg.similarity is not None
-        cosines = vectors @ self.vectors.T
-        least = self.cfg.similarity - ROUNDING
-        # Of equally near ones the first: how a product is rounded depends on its shape.
-        nearest = (cosines >= cosines.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
-        values = cosines[np.arange(len(vectors)), nearest]
-        return [
-            (int(item), float(value)) if value >= least else None for item, value in zip(nearest, values, strict=True)
-        ]
-
-    def _find(self, question: Question, nearest: tuple[int, float] | None) -> Quarantined | None:
+    def _find(self, question: Question, nearest: int, cosine: float) -> Quarantined | None:
         spoken = tokens(question.text) if self.cfg.ngram else []
         if (whole := self._whole.get(tuple(spoken))) is not None:
             return self._quarantined(question, whole, "ngram", " ".join(spoken))
@@ -174,9 +165,8 @@ class Benchmarks:
                 item, at = shared
                 words = without_numbers[at : at + self._masked.n]
                 return self._quarantined(question, item, "masked", " ".join(words))
-        if nearest is not None:
-            item, cosine = nearest
-            return self._quarantined(question, item, "similarity", f"{cosine:.3f}")
+        if self.cfg.similarity is not None and cosine >= self.cfg.similarity:
+            return self._quarantined(question, nearest, "similarity", f"{cosine:.3f}")
         return None
 
     def _quarantined(self, question: Question, index: int, rule: Rule, evidence: str) -> Quarantined:
