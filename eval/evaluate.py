@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crescent.client import Client, Engine
-from crescent.config import EvalConfig, EvalJob, Split, read_job
+from crescent.config import EvalConfig, EvalJob, ReliabilityJob, Split, read_job
 from crescent.errors import run_to_exit_code
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
@@ -219,13 +219,25 @@ def show(scores: Sequence[Score], console: Console) -> None:
 def main(arguments: Sequence[str]) -> int:
     """The door: returns the exit code, with the reason on stderr when it is not 0."""
     parser = argparse.ArgumentParser(prog="python -P -m eval", description="Evaluate a served checkpoint.")
-    parser.add_argument("job", type=Path, help="YAML file of crescent.config.EvalJob; the loop writes one")
+    parser.add_argument(
+        "job", type=Path, help="YAML file of crescent.config.EvalJob (or ReliabilityJob); the loop writes it"
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--items", action="store_true", help="only list all benchmark items, without asking anything")
+    only.add_argument("--reliability", action="store_true", help="instead vote on dev items, to compare with labels")
     given = parser.parse_args(arguments)
+    if given.reliability:
+        return run_to_exit_code(lambda: _measure_reliability(given.job))
     if given.items:
         return run_to_exit_code(lambda: write_items(read_job(given.job, EvalJob), Console()))
     return run_to_exit_code(lambda: show(run(read_job(given.job, EvalJob)), Console()))
+
+
+def _measure_reliability(job: Path) -> None:
+    from crescent.reliability import show_tables
+    from eval import reliability
+
+    show_tables(reliability.run(read_job(job, ReliabilityJob)), Console())
 
 
 def _pretty(value: object) -> bytes:
