@@ -155,31 +155,31 @@ def suggest_cut(reliability: Reliability, target: float) -> float | None:
 def reliability_table(reliability: Reliability) -> Table:
     """One row per agreement, and below it what the model does without any training."""
     table = Table()
-    for column in ("agreement", "votes", "right", "95 % interval", "kept by this cut", "of these right", "95 %"):
+    for column in ("agreement", "votes", "right %", "interval", "kept by this cut %", "of these right %", "interval"):
         table.add_column(column, justify="right")
     for its in reliability.bins:
         table.add_row(
             f"{round(its.agreement * reliability.samples)}/{reliability.samples}",
             str(its.count),
             percent(its.correct / its.count),
-            f"{percent(its.low)} – {percent(its.high)}",
+            interval(its.low, its.high),
             percent(its.kept),
             percent(its.accuracy),
-            f"{percent(its.accuracy_low)} – {percent(its.accuracy_high)}",
+            interval(its.accuracy_low, its.accuracy_high),
         )
     auroc_known = "unknown" if reliability.auroc is None else f"{reliability.auroc:.2f}"
-    passes = ", ".join(f"pass@{k} {percent(share)}" for k, share in reliability.pass_at.items() if k > 1)
+    passes = ", ".join(f"pass@{k} {percent(share)} %" for k, share in reliability.pass_at.items() if k > 1)
     cuts = {target: suggest_cut(reliability, target) for target in TARGETS}
     suggestions = ", ".join(
-        f"{target:.0%}: {'none' if cut is None else f'consensus.min_agreement={cut:g}'}" for target, cut in cuts.items()
+        f"{target:.0%}: {'none' if cut is None else f'min_agreement={cut:g}'}" for target, cut in cuts.items()
     )
     table.caption_justify = "left"
     table.caption = (
         f"{reliability.items} items, {reliability.undecided} without a winner\n"
-        f"one sample {percent(reliability.single)}, maj@{reliability.samples} {percent(reliability.majority)} "
-        f"({percent(reliability.majority_low)} – {percent(reliability.majority_high)}), {passes}\n"
+        f"one sample {percent(reliability.single)} %, maj@{reliability.samples} {percent(reliability.majority)} % "
+        f"({interval(reliability.majority_low, reliability.majority_high)}), {passes}\n"
         f"AUROC of agreement: {auroc_known}\n"
-        f"lowest cut whose labels are right at least (lower end of the interval)  {suggestions}"
+        f"intervals are 95 % Wilson; lowest cut whose interval begins at {suggestions}"
     )
     return table
 
@@ -213,4 +213,9 @@ def read_reliability(path: Path) -> dict[str, Reliability]:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    """Without the sign, which stands in the heading of the column."""
+    return f"{100 * share:.1f}"
+
+
+def interval(low: float, high: float) -> str:
+    return f"{percent(low)} – {percent(high)}"
