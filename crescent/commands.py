@@ -65,7 +65,7 @@ def trace_command(arguments: Sequence[str]) -> None:
     show(found, console, given.full)
     if len(folders) > 1:
         others = ", ".join(str(its) for its in folders[1:4]) + (", …" if len(folders) > 4 else "")
-        console.print(f"\nalso in {len(folders) - 1} other runs (choose with --run): {others}", soft_wrap=True)
+        console.print(f"\nother runs know this id, too (--run): {others}", soft_wrap=True)
 
 
 def reliability_command(arguments: Sequence[str]) -> None:
