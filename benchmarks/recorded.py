@@ -91,7 +91,9 @@ def sample_of(request: Request, baits: int) -> int:
             return int(index) % REWRITES
         case ["answer", _, sample]:
             return int(sample)
-    raise ValueError(f"{request.key}: neither question/…, rewrite/… nor answer/…; teach `sample_of` what it is")
+        case ["topics" | "difficulties", index]:
+            return int(index)
+    raise ValueError(f"{request.key}: no kind of request that is known here; teach `sample_of` what it is")
 
 
 class RecordedEngine:

@@ -38,22 +38,14 @@ _read = cache(read_recording)
 
 NO_REPEATS = DiversifyConfig(embedder=Embedder.lexical, threshold=1.0, max_rewrites=0)
 """Every question is answered but exact repeats."""
-LLAMA2 = (
-    "Use your creativity, create one unique math word problem. Please provide only the problem, no any other words. "
-    "\n\nProblem: "
-)
-"""The bait prompt of the authors' released code for Llama-2, character for character."""
 
 
 def word_baits() -> dict[str, BaitConfig]:
     """Bait prompts for word problems, by name in the recording."""
-    llama3 = preset("bait", "llama3", BaitConfig, questions=70, max_tokens=256)
-    return {
-        "llama3": llama3,
-        "llama3-cool": replace(llama3, temperature=0.6),
-        "llama2": replace(llama3, prompts={"llama2": LLAMA2}),
-        "paper": preset("bait", "paper", BaitConfig, questions=70, max_tokens=256),
+    baits = {
+        name: preset("bait", name, BaitConfig, questions=70, max_tokens=256) for name in ("llama3", "llama2", "paper")
     }
+    return {**baits, "llama3-cool": replace(baits["llama3"], temperature=0.6)}
 
 
 ARITHMETIC = Recorded(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fakes import ShufflingEngine
 
 from benchmarks.recorded import RecordedEngine, Recording, Row, read_recording, write_recording
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, WORDS, Recorded, replay
+from benchmarks.truth import Sum, truth
 from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
 from crescent.consensus import is_kept
 from crescent.embedders import Vectors, lexical_vectors
@@ -30,7 +32,8 @@ def winners(votes: list[Vote], consensus: ConsensusConfig) -> dict[str, str | No
 
 def assert_same(one: Synthesis, other: Synthesis) -> None:
     assert one.votes == other.votes
-    assert one.rejected == other.rejected
+    assert one.candidates == other.candidates
+    assert one.baits == other.baits
     assert np.array_equal(one.vectors, other.vectors)
     assert one.metrics == other.metrics
 
@@ -106,7 +109,7 @@ def test_self_deduplication_decides_as_one_comparison_after_the_other(recorded: 
     found = replay(recorded.engine(), recorded.synthesis(diversify=at_once), embed)
     expected = one_after_the_other([(text, lexical_vectors([text])[0]) for text in seen], threshold)
     assert [its.question.text for its in found.votes] == expected
-    assert len(found.votes) + len(found.rejected) == len(seen)
+    assert found.metrics["near_duplicates"] == len(seen) - len(expected)
 
 
 def test_rewrites_were_asked_for_and_judged_again() -> None:
@@ -156,3 +159,39 @@ def test_a_recording_is_the_same_file_in_whatever_order_it_was_made(tmp_path: Pa
     write_recording(tmp_path / "b.jsonl.gz", Recording(reversed(rows)))
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
     assert read_recording(tmp_path / "a.jsonl.gz").rows() == rows
+
+
+@pytest.mark.parametrize(
+    ("question", "written", "value"),
+    [
+        ("What is 2 + 3?", "2+3", 5),
+        ("1. What is 20 - 35?", "20-35", -15),
+        ('A simple multiplication question is: "12 × 7', "12*7", 84),
+        ("What is 2 plus 3 times 4?", "2+3*4", 14),
+        ("10 - 2 - 3", "10-2-3", 5),
+        ("7 divided by 2", "7/2", Fraction(7, 2)),
+        ("What is the sum of 15 and 19?", "15+19", 34),
+        ("A simple subtraction question is: 2.5 - 1.", "2.5-1", Fraction(3, 2)),
+    ],
+)
+def test_a_plain_sum_has_a_truth(question: str, written: str, value: Fraction) -> None:
+    assert truth(question) == Sum(written, value)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "A simple addition question:",
+        "How many times 2 x 4 equals 8?",
+        "Can you multiply 2 by itself 20 times?",
+        "2 + 3, where the answer is 5.",
+        "If x is 5 and 3 - 5",
+        "(3 x 2) / 2",
+        "What is 2 + 3, and what is 4 + 5?",
+        "8 / 0",
+        "In 2020, a user asked: what is 2 + 4?",
+        "What is half of 2 + 4?",
+    ],
+)
+def test_a_question_with_anything_else_to_it_has_no_known_truth(question: str) -> None:
+    assert truth(question) is None

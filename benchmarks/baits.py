@@ -1,0 +1,94 @@
+"""What each bait prompt yields on a served model: `python -m benchmarks baits` (minutes for each bait on two cores).
+
+Starts the engine once and makes one synthesis per preset of conf/bait, without rewrites and with the same seeds.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import save
+from benchmarks.presets import preset
+from benchmarks.record import served
+from benchmarks.replay import first_round
+from benchmarks.tables import Row, show
+from crescent.client import Client, Endpoint
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Dtype, ModelConfig, TaskConfig
+from crescent.consensus import is_kept
+from crescent.model_folder import find_model
+from crescent.packaged_model import PACKAGED, packaged_model
+from crescent.synthesis import Synthesis, SynthesisConfig
+
+BAITS = ("arithmetic", "paper", "llama2", "llama3", "pool")
+OF_SUMS = {"arithmetic": ("arithmetic", "short", 0.97)}
+"""Task, consensus, and cosine of a bait that is not for word problems."""
+OF_WORDS = ("math", "majority", 0.6)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks baits", description=__doc__)
+    parser.add_argument("--bait", default=",".join(BAITS), help="presets of conf/bait, separated by commas")
+    parser.add_argument("--questions", type=int, default=60, help="bait completions for each preset")
+    parser.add_argument("--max-tokens", type=int, default=256, help="longest question, and longest answer")
+    parser.add_argument("--temperature", type=float, help="of the questions, instead of the preset's")
+    parser.add_argument("--model", default=f"{PACKAGED}smollm2", help="as model.path; served in float32 on this CPU")
+    options = parser.parse_args(arguments)
+    model = preset("model", "smollm2", ModelConfig, path=options.model, dtype=Dtype.float32)
+    packaged = options.model.startswith(PACKAGED)
+    weights = packaged_model(options.model.removeprefix(PACKAGED)) if packaged else find_model(model)
+    rows = []
+    with served(str(weights), model, Path("runs") / "benchmarks" / "server.log") as endpoint:
+        for name in options.bait.split(","):
+            bait = preset("bait", name, BaitConfig, questions=options.questions)
+            bait = replace(bait, max_tokens=min(bait.max_tokens, options.max_tokens))
+            bait = replace(bait, temperature=options.temperature or bait.temperature)
+            cfg = settings(name, bait, options.max_tokens)
+            rows.append({"bait": name, **yielded(asyncio.run(ask(endpoint, cfg)), cfg)})
+            print(rows[-1], flush=True)
+    show(f"{options.model}: {options.questions} questions of each bait, K=8", rows)
+    print(f"saved: {save('baits', {'options': vars(options), 'rows': rows})}")
+
+
+def settings(name: str, bait: BaitConfig, max_tokens: int) -> SynthesisConfig:
+    task, consensus, threshold = OF_SUMS.get(name, OF_WORDS)
+    voting = preset("consensus", consensus, ConsensusConfig)
+    return SynthesisConfig(
+        preset("task", task, TaskConfig),
+        bait,
+        preset("diversify", "lexical", DiversifyConfig, threshold=threshold, max_rewrites=0),
+        replace(voting, max_tokens=min(voting.max_tokens, max_tokens)),
+        seed=0,
+        round=1,
+    )
+
+
+async def ask(endpoint: Endpoint, cfg: SynthesisConfig) -> Synthesis:
+    async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency=32, timeout_s=600) as client:
+        return await first_round(client, cfg)
+
+
+def yielded(found: Synthesis, cfg: SynthesisConfig) -> Row:
+    """Usable: with a question in it; distinct: not near an earlier one; agreement and silence: of adaptive asking."""
+    asked = cfg.bait.questions
+    usable, distinct, kept, unanimous = (
+        sum(getattr(its, name) for its in found.baits) for name in ("usable", "accepted", "agreed", "unanimous")
+    )
+    answers = sum(len(its.answers) for its in found.votes)
+    return {
+        "asked": asked,
+        "usable": usable,
+        "distinct": distinct,
+        "kept": kept,
+        "kept / 100 asked": 100 * kept / asked,
+        "agreement": found.metrics["agreement"],
+        "unanimous": unanimous,
+        "silent answers": sum(its.final is None for vote in found.votes for its in vote.answers) / answers
+        if answers
+        else None,
+        "answers": answers,
+        "tokens": found.metrics["tokens"],
+        "tokens a pair": found.metrics["tokens"] / kept if kept else None,
+        "kept for example": next((its.question.text[:60] for its in found.votes if is_kept(its, cfg.consensus)), ""),
+    }
