@@ -61,7 +61,8 @@ class Memory:
 
     def neighbour(self, place: int) -> Neighbour:
         """The question that was added as number `place`, counted from 0."""
-        return Neighbour(*(part[place].decode("utf-8", "surrogatepass") for part in (self._ids, self._texts)))
+        its_id, text = self._ids[place], self._texts[place]
+        return Neighbour(its_id.decode("utf-8", "surrogatepass"), text.decode("utf-8", "surrogatepass"))
 
     def vectors(self, places: Iterable[int]) -> Vectors:
         """Of the questions at these places, in this order."""
@@ -81,13 +82,14 @@ class Memory:
             known = piece[: len(self) - start]
             # In single precision for all; in double precision only for those that may turn out to be the nearest.
             rough = vectors @ known.T
-            tops = rough.max(axis=1)
-            for row in np.flatnonzero(tops >= largest - SLACK):
-                near = np.flatnonzero(rough[row] >= tops[row] - SLACK)
-                exact = cosines(vectors[row : row + 1], known[near])[0]
-                first = int(exact.argmax())
-                if exact[first] > largest[row]:
-                    places[row], largest[row] = start + near[first], exact[first]
+            floor = np.maximum(rough.max(axis=1), largest) - SLACK
+            rows, columns = np.nonzero(rough >= floor[:, None])
+            exact = _pairwise_cosines(vectors, rows, known, columns)
+            nearer = exact > largest[rows]
+            rows, columns, exact = rows[nearer], columns[nearer], exact[nearer]
+            order = np.lexsort((columns, -exact, rows))
+            rows, first = np.unique(rows[order], return_index=True)
+            places[rows], largest[rows] = start + columns[order][first], exact[order][first]
         return places, largest
 
 
@@ -95,6 +97,18 @@ def cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float64]:
     """Of each unit vector with each other, shape (vectors, others), to `DECIMALS` decimals."""
     products = vectors.astype(np.float64) @ others.astype(np.float64).T
     return np.round(products, DECIMALS) + 0.0  # no -0.0
+
+
+def _pairwise_cosines(
+    vectors: Vectors, rows: NDArray[np.int64], others: Vectors, columns: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Of `vectors[row]` with `others[column]`, pair by pair."""
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), ROWS):  # in pieces: thousands may be equally near
+        some = slice(start, start + ROWS)
+        pairs = vectors[rows[some]].astype(np.float64), others[columns[some]].astype(np.float64)
+        found[some] = np.einsum("nd,nd->n", *pairs)
+    return np.round(found, DECIMALS) + 0.0
 
 
 @dataclass(frozen=True)
@@ -118,15 +132,15 @@ def decide(candidates: Sequence[Question], vectors: Vectors, memory: Memory, cfg
     The outcome is that of comparing one candidate after the other; only the arithmetic is done in blocks.
     """
     known = len(memory)
-    inside = cosines(vectors, vectors)
-    places, largest = memory.nearest(vectors)
+    inside = cosines(vectors, vectors).tolist()
+    places, largest = (its.tolist() for its in memory.nearest(vectors))
     added: list[int] = []
     decisions = []
     for row, candidate in enumerate(candidates):
-        place, similarity = int(places[row]), float(largest[row])
-        if added and inside[row, added].max() > similarity:
-            nearest = int(inside[row, added].argmax())
-            place, similarity = known + nearest, float(inside[row, added[nearest]])
+        place, similarity = places[row], largest[row]
+        for number, other in enumerate(added):
+            if inside[row][other] > similarity:
+                place, similarity = known + number, inside[row][other]
         neighbour = memory.neighbour(place) if place >= 0 else None
         action: Literal["accept", "rewrite", "drop"] = "accept"
         if similarity >= cfg.threshold:
@@ -148,26 +162,25 @@ def decide_released(
     distance of 0.25, which for unit vectors is a cosine of 0.875.
     """
     limit = cfg.threshold if cfg.history_threshold is None else cfg.history_threshold
-    inside = cosines(vectors, vectors)
-    places, largest = memory.nearest(vectors)
-    kept: list[int] = []
+    inside = cosines(vectors, vectors).tolist()
+    places, largest = (its.tolist() for its in memory.nearest(vectors))
+    survivors: list[int] = []
     decisions = []
     for row in range(len(batch)):
-        near = UNCOMPARED
-        if places[row] >= 0:
-            action: Literal["accept", "rewrite"] = "rewrite" if largest[row] > limit else "accept"
-            near = Decision(action, memory.neighbour(int(places[row])), float(largest[row]))
-        if kept:
-            other = kept[int(inside[row, kept].argmax())]
-            similarity = float(inside[row, other])
-            neighbour = Neighbour(batch[other].id, batch[other].text)
-            if similarity >= cfg.threshold:
-                decisions.append(Decision("drop", neighbour, similarity))
-                continue
-            if near.action == "accept" and (near.similarity is None or similarity > near.similarity):
-                near = Decision("accept", neighbour, similarity)
-        kept.append(row)
-        decisions.append(near)
+        beside = max(survivors, key=lambda other: inside[row][other], default=None)
+        similarity = -np.inf if beside is None else inside[row][beside]
+        if beside is not None and similarity >= cfg.threshold:
+            decisions.append(Decision("drop", Neighbour(batch[beside].id, batch[beside].text), similarity))
+            continue
+        survivors.append(row)
+        if largest[row] > limit:
+            decisions.append(Decision("rewrite", memory.neighbour(places[row]), largest[row]))
+        elif beside is not None and similarity > largest[row]:
+            decisions.append(Decision("accept", Neighbour(batch[beside].id, batch[beside].text), similarity))
+        elif places[row] >= 0:
+            decisions.append(Decision("accept", memory.neighbour(places[row]), largest[row]))
+        else:
+            decisions.append(UNCOMPARED)
     for candidate, vector, decision in zip(batch, vectors, decisions, strict=True):
         if decision.action == "accept":
             memory.add(candidate, vector)

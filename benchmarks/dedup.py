@@ -1,0 +1,308 @@
+"""Self-deduplication against other ways to do the same: `python -m benchmarks dedup`.
+
+Questions are put together from word lists, two in ten of them an earlier one with other numbers or another name, and
+embedded once (`lexical`). Each contender then decides all of them in order, at the same threshold, where it can in the
+same blocks; contenders take turns. SemHash decides all at once and searches approximately, so it may keep others.
+
+FAISS and SemHash are measured when they are installed (`pip install faiss-cpu semhash`).
+"""
+
+import argparse
+import importlib
+import importlib.util
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks import save
+from benchmarks.tables import Row, show
+from crescent.config import DiversifyConfig
+from crescent.diversify import Memory, Neighbour, decide
+from crescent.embedders import Vectors, lexical_vectors
+from crescent.records import Question
+from crescent.synthesis import BLOCK
+
+CFG = DiversifyConfig(threshold=0.6, max_rewrites=0)
+SEMHASH = "SemHash"
+
+Kept = list[int]
+Contender = Callable[[list[Question], Vectors], Kept]
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks dedup", description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of questions")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--full", action="store_true", help="run the Python pairs at 10,000 too: half an hour or more")
+    given = parser.parse_args(arguments)
+    sizes = sorted(int(size) for size in given.sizes.split(","))
+
+    texts = questions(sizes[-1])
+    started = time.perf_counter()
+    vectors = np.concatenate([lexical_vectors(texts[at : at + BLOCK]) for at in range(0, len(texts), BLOCK)])
+    embedded_per_s = len(texts) / (time.perf_counter() - started)
+    records = [Question(str(index), text, 1, index, bait="", seed=0) for index, text in enumerate(texts)]
+
+    measured = [
+        its
+        for size in sizes
+        for its in compete(records[:size], vectors[:size], given.repeats, given.full or size <= 1000)
+    ]
+    resident = resident_bytes(sizes[-1])
+    rows = [row(its, ours_of(measured, its.size)) for its in measured]
+    show(f"Self-deduplication of generated questions, {given.repeats} turns each, seconds", rows)
+    ours = [ours_of(measured, size) for size in sizes]
+    growth = [exponent(one, other) for one, other in pairwise(ours)]
+    totals: Row = {
+        "embedded/s": embedded_per_s,
+        "bytes a question": resident,
+        "growth of all, from size to size": growth,
+        "growth of one question": [its - 1 for its in growth],
+        "characters": statistics.mean(map(len, texts)),
+    }
+    show("Ours", [{name: str(np.round(value, 2)) for name, value in totals.items()}])
+    print(f"saved: {save('dedup', {'rows': rows, 'ours': totals})}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    contender: str
+    size: int
+    seconds: list[float]
+    kept: Kept | None
+    """`None` when the time is reckoned from a smaller size."""
+    note: str = ""
+
+
+def compete(records: list[Question], vectors: Vectors, repeats: int, pairs: bool) -> list[Measured]:
+    """Every contender `repeats` times, taking turns; the Python pairs once, where `pairs` says so."""
+    contenders: dict[str, Contender] = {"ours": ours}
+    if importlib.util.find_spec("faiss") is not None:
+        contenders["FAISS flat"] = faiss_flat
+    if importlib.util.find_spec("semhash") is not None:
+        contenders[SEMHASH] = semhash
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    kept: dict[str, Kept] = {}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            taken, kept[name] = timed(contender, records, vectors)
+            seconds[name].append(taken)
+    found = [Measured(name, len(records), seconds[name], kept[name]) for name in contenders]
+    return found + [
+        pairs_measured(name, contender, records, vectors, kept["ours"], pairs)
+        for name, contender in {"pairs, Python": python_pairs, "pairs, np.dot": numpy_pairs}.items()
+    ]
+
+
+def pairs_measured(
+    name: str, contender: Contender, records: list[Question], vectors: Vectors, kept: Kept, full: bool
+) -> Measured:
+    """In full, or reckoned from the seconds per pair among the first 1,000."""
+    size = len(records)
+    if full:
+        taken, found = timed(contender, records, vectors)
+        return Measured(name, size, [taken], found)
+    taken, found = timed(contender, records[:1000], vectors[:1000])
+    share = pairs_compared(kept, size) / pairs_compared(found, 1000)
+    return Measured(name, size, [taken * share], None, "reckoned from 1,000 by the number of pairs")
+
+
+def pairs_compared(kept: Kept, size: int) -> int:
+    """Each question is compared with all that were kept before it."""
+    return sum(size - 1 - index for index in kept)
+
+
+def timed(contender: Contender, records: list[Question], vectors: Vectors) -> tuple[float, Kept]:
+    started = time.perf_counter()
+    kept = contender(records, vectors)
+    return time.perf_counter() - started, kept
+
+
+def ours(records: list[Question], vectors: Vectors) -> Kept:
+    memory, kept = Memory(), []
+    for start in range(0, len(records), BLOCK):
+        block = records[start : start + BLOCK]
+        decisions = decide(block, vectors[start : start + BLOCK], memory, CFG)
+        kept += [its.index for its, decision in zip(block, decisions, strict=True) if decision.action == "accept"]
+    return kept
+
+
+def faiss_flat(records: list[Question], vectors: Vectors) -> Kept:
+    """Exact search in blocks, as ours; the ones of a block are compared with each other here."""
+    faiss: Any = importlib.import_module("faiss")
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    kept: Kept = []
+    for start in range(0, len(records), BLOCK):
+        block = vectors[start : start + BLOCK]
+        nearest = index.search(block, 1)[0][:, 0] if index.ntotal else np.full(len(block), -1.0)
+        inside = block @ block.T
+        added: list[int] = []
+        for row in range(len(block)):
+            largest = max(nearest[row], inside[row, added].max()) if added else nearest[row]
+            if largest < CFG.threshold:
+                added.append(row)
+        index.add(block[added])
+        kept += [start + row for row in added]
+    return kept
+
+
+def semhash(records: list[Question], vectors: Vectors) -> Kept:
+    """Its own index and order, on our vectors."""
+    found: Any = importlib.import_module("semhash")
+    texts = [its.text for its in records]
+    places = {text: place for place, text in reversed(list(enumerate(texts)))}
+
+    class Ours:
+        def encode(self, inputs: Sequence[str], **_: Any) -> Vectors:
+            return vectors[[places[text] for text in inputs]]
+
+    hashed = found.SemHash.from_embeddings(vectors, records=texts, model=Ours())
+    return sorted(places[text] for text in hashed.self_deduplicate(threshold=CFG.threshold).selected)
+
+
+def python_pairs(records: list[Question], vectors: Vectors) -> Kept:
+    """Pair by pair in plain Python."""
+    rows: list[list[float]] = vectors.tolist()
+    kept: Kept = []
+    for index, vector in enumerate(rows):
+        for other in kept:
+            if sum(a * b for a, b in zip(vector, rows[other], strict=True)) >= CFG.threshold:
+                break
+        else:
+            kept.append(index)
+    return kept
+
+
+def numpy_pairs(records: list[Question], vectors: Vectors) -> Kept:
+    """Pair by pair, each product in numpy."""
+    kept: Kept = []
+    for index, vector in enumerate(vectors):
+        for other in kept:
+            if np.dot(vector, vectors[other]) >= CFG.threshold:
+                break
+        else:
+            kept.append(index)
+    return kept
+
+
+def row(its: Measured, ours: Measured) -> Row:
+    low, median, high = min(its.seconds), statistics.median(its.seconds), max(its.seconds)
+    same = None
+    if its.kept is not None and ours.kept is not None:
+        same = 100 * len(set(its.kept) & set(ours.kept)) / len(set(its.kept) | set(ours.kept))
+    return {
+        "questions": its.size,
+        "contender": its.contender,
+        "median": seconds(median),
+        "range": f"[{seconds(low)}, {seconds(high)}]",
+        "÷ ours": median / statistics.median(ours.seconds),
+        "kept": None if its.kept is None else len(its.kept),
+        "same questions, %": same,
+        "note": its.note,
+    }
+
+
+def seconds(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def ours_of(measured: Sequence[Measured], size: int) -> Measured:
+    return next(its for its in measured if its.size == size and its.contender == "ours")
+
+
+def exponent(one: Measured, other: Measured) -> float:
+    """Slope in a log-log plot."""
+    times = statistics.median(other.seconds) / statistics.median(one.seconds)
+    return math.log(times) / math.log(other.size / one.size)
+
+
+def resident_bytes(size: int) -> float:
+    """Of one question in memory: what a fresh process grows by, holding so many, divided by their number."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_resident_bytes, size).result()
+
+
+def _resident_bytes(size: int) -> float:
+    texts = questions(512)
+    memory = Memory()
+    vectors = lexical_vectors(texts)
+    memory.nearest(vectors)
+    before = psutil.Process().memory_info().rss
+    for index in range(size):
+        # A text of its own for each, as questions have.
+        memory.add(Neighbour(f"{index:016x}", texts[index % 512]), vectors[index % 512])
+    return (psutil.Process().memory_info().rss - before) / size
+
+
+WORDS = {
+    kind: words.split("|")
+    for kind, words in {
+        "name": "Ada|Bela|Chen|Dora|Emre|Fay|Goran|Hana|Igor|Jun|Kofi|Lea|Milo|Nia|Olga|Piet|Qing|Rosa|Sven|Tala|Uri",
+        "works": "bakes|buys|builds|carries|collects|delivers|draws|gathers|grows|packs|paints|picks|plants|sells",
+        "things": "apples|baskets|bottles|bricks|candles|carrots|chairs|coins|cups|eggs|flowers|jars|kites|lamps|maps|"
+        "letters|loaves|melons|mugs|notebooks|oranges|pans|pencils|pies|plates|posters|ropes|rugs|scarves|shells|shirts|"
+        "spoons|stamps|stools|tickets|tiles|toys|trays|tulips|wheels",
+        "place": "bakery|bridge|castle|cinema|farm|fountain|garage|harbour|hospital|island|library|market|mill|museum|"
+        "office|park|port|school|stadium|station|temple|theatre|tower|village|workshop|zoo",
+        "time": "each day|every morning|every week|before noon|on Mondays|in an hour|during a shift|every month",
+    }.items()
+}
+NUMBERS = range(2, 90)
+STARTS = (
+    "{name} {works} {n} {things} {time} at the {place}",
+    "near the {place} {name} {works} {n} {things} {time}",
+    "{time} {name} {works} {n} {things}",
+)
+TURNS = (
+    "{n} of them break on the way to the {place}",
+    "{name} loses {n} near the {place} and finds {m} again",
+    "the {place} takes a share of {n} percent",
+    "a friend called {name} adds {n} more at the {place}",
+    "{n} {things} are given to the {place} for free",
+    "half of them, and {n} besides, go to the {place}",
+    "each costs {n} coins at the {place}, but {m} coins in the rain",
+)
+ENDS = (
+    "How many {things} are left after {n} days?",
+    "How much money does {name} have in the end?",
+    "After how many weeks are there {n} {things}?",
+    "What share of the {things} is that, in percent?",
+    "How many more {things} does {name} need to fill {n} boxes?",
+    "By how much does the number of {things} change in {n} months?",
+)
+
+
+def questions(number: int) -> list[str]:
+    """The same ones every time, 120 to 250 characters long."""
+    dice = random.Random(0)
+    made: list[str] = []
+    while len(made) < number:
+        near_duplicate = made and dice.random() < 0.2
+        made.append(_altered(dice.choice(made), dice) if near_duplicate else _invented(dice))
+    return made
+
+
+def _invented(dice: random.Random) -> str:
+    def fill(patterns: Sequence[str]) -> str:
+        n, m = dice.choice(NUMBERS), dice.choice(NUMBERS)
+        return dice.choice(patterns).format(n=n, m=m, **{kind: dice.choice(words) for kind, words in WORDS.items()})
+
+    return f"{fill(STARTS)}, and {fill(STARTS)}. Then {fill(TURNS)}. {fill(ENDS)}"
+
+
+def _altered(text: str, dice: random.Random) -> str:
+    """One word of it changed into another of its kind."""
+    words = text.split(" ")
+    kinds = (*WORDS.values(), [str(number) for number in NUMBERS])
+    place, kind = dice.choice([(place, kind) for place, word in enumerate(words) for kind in kinds if word in kind])
+    return " ".join([*words[:place], dice.choice(kind), *words[place + 1 :]])
