@@ -250,6 +250,38 @@ class Score:
         return self.correct / self.total
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two checkpoints on the same items."""
+
+    benchmark: str
+    """Empty when the items of several benchmarks are pooled."""
+    against: Literal["parent", "base", "best"]
+    difference: float
+    """Accuracy of the child minus the other's, in [-1, 1]; an item asked several times counts once, with its mean."""
+    low: float
+    """Ends of the 95 % paired bootstrap interval of `difference`, over items."""
+    high: float
+    p_value: float
+    """Exact, two-sided: McNemar's test, and where items were asked several times the sign-flip test over items."""
+    p_holm: float
+    """`p_value`, adjusted for looking at several benchmarks (Holm 1979)."""
+    gained: int
+    lost: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A sign of collapse."""
+
+    name: str
+    value: float
+    limit: float
+    sentence: str
+    """For a person, with the numbers."""
+
+
 Action = Literal["accept", "roll back", "stop"]
 
 
@@ -276,6 +308,11 @@ class Verdict:
     items: int
     benchmarks: tuple[str, ...] = field(default_factory=tuple)
     """The benchmarks that decided."""
+    comparisons: tuple[Comparison, ...] = ()
+    """One for each benchmark, also those that are only reported, with each of parent, base and best."""
+    detectable: float = 0.0
+    """The gain that so many items, as many of them differing as did, show four times in five; 0 when none would be."""
+    alarms: tuple[Alarm, ...] = ()
 
 
 @dataclass(frozen=True)

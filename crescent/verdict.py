@@ -1,65 +1,28 @@
-"""Did the child get better? Paired statistics on the same items, and what follows from them.
-
-scipy takes a second to import, so it is imported where it is used: the loop reads this file long before it judges.
-"""
+"""Did the child get better? What follows from its answers, beside those of parent, base and best."""
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from statistics import NormalDist
 
-from crescent.config import Gate, VerdictConfig
-from crescent.errors import DataSaysNo
-from crescent.records import Action, Checkpoint, Response, Verdict
+from crescent.collapse import alarms, readings
+from crescent.comparison import (
+    Against,
+    by_benchmark,
+    compare,
+    compare_benchmarks,
+    detectable_after,
+    differences_by_item,
+    is_correct,
+    is_silent,
+    sign_flip,
+)
+from crescent.comparison import minimum_detectable_gain as minimum_detectable_gain
+from crescent.comparison import wilson as wilson
+from crescent.config import Gate, OnCollapse, VerdictConfig
+from crescent.records import Action, Alarm, Checkpoint, Comparison, Response, Verdict
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two checkpoints on the same items."""
-
-    difference: float
-    """Accuracy of the child minus the parent's, in [-1, 1]."""
-    low: float
-    """Ends of the 95 % paired bootstrap interval of `difference`."""
-    high: float
-    p_value: float
-    """Exact McNemar, two-sided."""
-    gained: int
-    lost: int
-    items: int
-
-
-def compare(child: Sequence[Response], parent: Sequence[Response], resamples: int, seed: int) -> Comparison:
-    """Pair the responses item by item.
-
-    The interval is the percentile bootstrap over items (Efron & Tibshirani 1993, ch. 13). An item's difference is
-    1, 0 or -1, so resampling items is drawing three counts from a multinomial: exact, and quick on any number of items.
-    When no item differs the interval has no width: it says nothing about items that were not asked.
-
-    Raises:
-        DataSaysNo: no items, an item twice, or not the same items on both sides.
-    """
-    import numpy as np
-    from scipy.stats import binomtest
-
-    by_item_child, by_item_parent = _by_item(child), _by_item(parent)
-    unpaired = by_item_child.keys() ^ by_item_parent.keys()
-    if unpaired:
-        example = "/".join(min(unpaired))
-        raise DataSaysNo(
-            f"{len(unpaired)} items were answered by only one of the two checkpoints (e.g. {example}): a paired test "
-            "needs the same items; evaluate both with the same eval settings"
-        )
-    items = len(by_item_child)
-    if items == 0:
-        raise DataSaysNo("no items to compare on: a verdict needs a dev benchmark with at least one item")
-    gained = sum(by_item_child[item] and not by_item_parent[item] for item in by_item_child)
-    lost = sum(by_item_parent[item] and not by_item_child[item] for item in by_item_child)
-    # McNemar 1947: under the null hypothesis a discordant item falls to either side like a fair coin.
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    shares = [gained / items, lost / items, (items - gained - lost) / items]
-    counts = np.random.default_rng(seed).multinomial(items, shares, size=resamples)
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / items, [0.025, 0.975])
-    return Comparison((gained - lost) / items, float(low), float(high), p_value, gained, lost, items)
+UNMEASURED = Comparison("", "parent", 0.0, -1.0, 1.0, 1.0, 1.0, 0, 0, 0)
 
 
 def judge(
@@ -70,34 +33,68 @@ def judge(
     cfg: VerdictConfig,
     deciding: Collection[str],
     seed: int,
+    *,
+    guards: Collection[str] = (),
+    base_responses: Sequence[Response] = (),
+    best_responses: Sequence[Response] = (),
+    rounds: Sequence[Mapping[str, float]] = (),
 ) -> Verdict:
-    """Whether the child replaces its parent, by the responses to the `deciding` benchmarks alone.
+    """Whether the child replaces its parent, by the responses to the `deciding` benchmarks and to the guards.
 
     Args:
         deciding: Names of dev benchmarks. Only `gate=off` gets by without one.
+        guards: Names of dev benchmarks that may not get worse; they never count as a gain.
+        base_responses: To the same items; guards are held against them, or against the parent's when there are none.
+        best_responses: Of the checkpoint with the highest dev accuracy so far.
+        rounds: `crescent.collapse.monitors` of all rounds so far, the child's own one last.
 
     Raises:
-        DataSaysNo: nothing to decide on, or the two were not asked the same items.
+        DataSaysNo: nothing to decide on, or the checkpoints were not asked the same items.
     """
-    child_decides = [response for response in child_responses if response.benchmark in deciding]
-    parent_decides = [response for response in parent_responses if response.benchmark in deciding]
-    if cfg.gate is Gate.off and not child_decides and not parent_decides:
-        result = Comparison(0.0, -1.0, 1.0, 1.0, 0, 0, 0)
+    deciding = set(deciding) - set(guards)
+    others: dict[Against, Sequence[Response]] = {
+        "parent": parent_responses,
+        "base": base_responses,
+        "best": best_responses,
+    }
+    decides = [its for its in child_responses if its.benchmark in deciding]
+    on_dev = {name: [its for its in answers if its.benchmark in deciding] for name, answers in others.items()}
+    unmeasured = cfg.gate is Gate.off and not decides and not on_dev["parent"]
+    result = UNMEASURED if unmeasured else compare(decides, on_dev["parent"], cfg.resamples, seed)
+    best = compare(decides, on_dev["best"], cfg.resamples, seed, against="best") if on_dev["best"] else result
+    comparisons = [
+        comparison
+        for against, answers in others.items()
+        if answers
+        for comparison in compare_benchmarks(child_responses, answers, against, cfg.resamples, seed)
+    ]
+    raised = _alarms(decides, on_dev, best, rounds, cfg)
+    if cfg.gate is Gate.label_free:
+        passed, finding = _label_free(decides, on_dev["parent"], raised, cfg)
     else:
-        result = compare(child_decides, parent_decides, cfg.resamples, seed)
-    speechless = result.items > 0 and all(response.final is None for response in child_decides)
-    passed, finding = _gate(result, cfg)
-    if speechless:
+        passed, finding = _gate(result, cfg)
+    if result.items and all(its.final is None for its in decides):
         passed = cfg.gate is Gate.off
         finding = f"no final answer could be read from any of the child's {result.items} responses ({finding})"
-    action: Action = "accept"
-    reason = f"{_numbers(result, cfg)}: {finding}"
-    if not passed:
-        action = "roll back"
-    benchmarks = tuple(sorted({response.benchmark for response in child_decides}))
+    remarks = [finding]
+    if on_dev["base"] and parent.round > 0:
+        against_base = compare(decides, on_dev["base"], cfg.resamples, seed, against="base")
+        remarks.append(f"against the base {_points(against_base)}")
+    remarks += _worse_somewhere(comparisons, deciding, cfg)
+    if guards:
+        reference: Against = "base" if base_responses else "parent"
+        breach, held = guard(child_responses, others[reference], guards, cfg)
+        remarks.append(f"{breach or held} against the {reference}")
+        passed = passed and (not breach or cfg.gate in (Gate.off, Gate.label_free))
+    remarks += [f"collapse alarm: {alarm.sentence}" for alarm in raised]
+    action: Action = "accept" if passed else "roll back"
+    if raised and cfg.collapse.on_collapse is OnCollapse.stop:
+        action = "stop"
+        remarks.append("stopped, because verdict.collapse.on_collapse=stop")
+    detectable = detectable_after(result, cfg.alpha)
     return Verdict(
         action=action,
-        reason=reason,
+        reason=f"{_numbers(result, cfg)}: {'; '.join(remarks)}",
         child=child.name,
         parent=parent.name,
         difference=result.difference,
@@ -107,7 +104,10 @@ def judge(
         gained=result.gained,
         lost=result.lost,
         items=result.items,
-        benchmarks=benchmarks,
+        benchmarks=tuple(sorted({its.benchmark for its in decides})),
+        comparisons=tuple(comparisons),
+        detectable=detectable if math.isfinite(detectable) else 0.0,
+        alarms=tuple(raised),
     )
 
 
@@ -118,59 +118,60 @@ def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verd
         rejected_before: Children rejected since the last accepted one, this one not counted.
     """
     in_a_row = rejected_before + 1
-    if verdict.action == "accept" or in_a_row <= patience:
+    if verdict.action != "roll back" or in_a_row <= patience:
         return verdict
     return replace(
         verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row, patience is {patience}"
     )
 
 
-def minimum_detectable_gain(items: int, alpha: float, power: float = 0.8, discordance: float = 0.2) -> float:
-    """Smallest accuracy gain, in (0, 1], that the paired test finds with probability `power`; `inf` if none can be.
+def guard(
+    child: Sequence[Response], reference: Sequence[Response], guards: Collection[str], cfg: VerdictConfig
+) -> tuple[str, str]:
+    """What the guard benchmarks lost that is too much, or nothing, and otherwise how they fared.
 
-    The normal approximation of McNemar's power (Connor 1987, Biometrics 43:207-211; after Miettinen 1968), solved for
-    the gain d with n items and discordance u, the share of items only one of the two solves:
+    The standard error is McNemar's, under which an item falls to either side like a fair coin: √(Σ d²) / n, with d an
+    item's difference. One side at 5 % each for the mean and for the worst of several (Bonferroni), so a child that lost
+    nothing is sent back one time in ten at most, and rarely where the limits in points are the larger ones.
 
-        n d² = (z[1 - alpha/2] √u + z[power] √(u - d²))²
-
-    A gain larger than `discordance` needs more discordance than that: then u = d, nothing but gains. On few items the
-    exact test is stricter than the approximation, so the result is never below the gain at which p <= alpha can be
-    reached at all: five items can never give p <= 0.05.
+    Raises:
+        DataSaysNo: a guard has no items, or not the same ones on both sides.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
-    # k gains and no loss have the two-sided p-value 2 / 2^k.
-    fewest = math.ceil(1 - math.log2(alpha))
-    if items < fewest:
-        return math.inf
-    z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
-
-    def excess(gain: float) -> float:
-        share = max(discordance, gain)
-        needed = z_alpha * math.sqrt(share) + z_power * math.sqrt(max(0.0, share - gain * gain))
-        return math.sqrt(items) * gain - needed
-
-    if excess(1.0) < 0:
-        return math.inf
-    return max(float(brentq(excess, 1e-12, 1.0)), fewest / items)
-
-
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of an accuracy (Wilson 1927), in [0, 1]. Of nothing, nothing is known: (0, 1)."""
-    from scipy.stats import binomtest
-
-    if total == 0:
-        return 0.0, 1.0
-    interval = binomtest(correct, total).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    children, others = by_benchmark(child), by_benchmark(reference)
+    drops, errors = {}, {}
+    for name in sorted(guards):
+        differences, scale = differences_by_item(children.get(name, []), others.get(name, []), is_correct)
+        drops[name] = -float(differences.mean()) / scale
+        errors[name] = math.sqrt(float((differences.astype(float) ** 2).sum())) / scale / len(differences)
+    mean_drop = sum(drops.values()) / len(drops)
+    mean_error = math.sqrt(sum(error**2 for error in errors.values())) / len(errors)
+    one, several = (NormalDist().inv_cdf(1 - 0.05 / tests) for tests in (1, len(drops)))
+    allowed = {name: max(cfg.guard_any, several * error) for name, error in errors.items()}
+    on_average = max(cfg.guard_mean, one * mean_error)
+    # Differences of shares come with rounding errors: 3 points are not more than 3 points.
+    breaches = [name for name in drops if drops[name] > allowed[name] + 1e-9]
+    found = [f"{name} lost {100 * drops[name]:.1f} points, allowed {100 * allowed[name]:.1f}" for name in breaches]
+    if mean_drop > on_average + 1e-9:
+        found.append(f"they lost {100 * mean_drop:.1f} points on average, allowed {100 * on_average:.1f}")
+    breach = f"the guards are broken: {', '.join(found)}" if found else ""
+    return breach, f"the guards hold ({-100 * mean_drop:+.1f} points on average, {100 * on_average:.1f} may be lost)"
 
 
-def _by_item(responses: Sequence[Response]) -> dict[tuple[str, str], bool]:
-    by_item = {(response.benchmark, response.item): response.correct for response in responses}
-    if len(by_item) < len(responses):
-        raise DataSaysNo(f"{len(responses) - len(by_item)} items were answered twice: a paired test needs each once")
-    return by_item
+def _alarms(
+    decides: Sequence[Response],
+    on_dev: Mapping[Against, Sequence[Response]],
+    best: Comparison,
+    rounds: Sequence[Mapping[str, float]],
+    cfg: VerdictConfig,
+) -> list[Alarm]:
+    """Of the votes that the child was trained on, and of the form of its own answers."""
+    labelled = None if cfg.gate is Gate.label_free else best
+    found = alarms(rounds[-1], rounds[:-1], labelled, cfg.collapse) if rounds else []
+    reference: Against = "base" if on_dev["base"] else "parent"
+    if decides and on_dev[reference]:
+        now, before = readings(decides), readings(on_dev[reference])
+        found += alarms(now, [before], None, cfg.collapse, of="the dev items", since=f"under the {reference}")
+    return found
 
 
 def _gate(result: Comparison, cfg: VerdictConfig) -> tuple[bool, str]:
@@ -188,12 +189,51 @@ def _gate(result: Comparison, cfg: VerdictConfig) -> tuple[bool, str]:
         case Gate.significant if significant:
             return False, "significantly worse"
         case Gate.significant:
-            return False, "not significant"
+            return False, f"not significant ({_would_show(result, cfg)})"
+    raise AssertionError(cfg.gate)
+
+
+def _label_free(
+    child: Sequence[Response], parent: Sequence[Response], raised: Sequence[Alarm], cfg: VerdictConfig
+) -> tuple[bool, str]:
+    """As `Gate.label_free` says. `correct` and `target` are not looked at."""
+    differences, _ = differences_by_item(child, parent, is_silent)
+    p_value, rise = sign_flip(differences), int(differences.sum())
+    silent, had = (sum(map(is_silent, its)) for its in (child, parent))
+    relation = "<=" if p_value <= cfg.alpha else ">"
+    finding = (
+        f"no label was looked at (verdict.gate=label_free); {silent} of {len(child)} dev answers cannot be read, "
+        f"{had} of the parent's (p = {p_value:.2g} {relation} {cfg.alpha:g})"
+    )
+    if rise > 0 and p_value <= cfg.alpha:
+        return False, f"{finding}: significantly more"
+    return not raised, f"{finding}, and {'a' if raised else 'no'} collapse alarm"
+
+
+def _worse_somewhere(comparisons: Sequence[Comparison], deciding: Collection[str], cfg: VerdictConfig) -> list[str]:
+    """A gain on all items together may hide a loss on some: say so."""
+    worse = [
+        f"{its.benchmark} ({_points(its)}, p = {its.p_holm:.2g} after Holm)"
+        for its in comparisons
+        if its.against == "parent" and its.benchmark in deciding and its.difference < 0 and its.p_holm <= cfg.alpha
+    ]
+    return [f"significantly worse on {', '.join(worse)}"] if worse and len(deciding) > 1 else []
+
+
+def _would_show(result: Comparison, cfg: VerdictConfig) -> str:
+    gain = detectable_after(result, cfg.alpha)
+    if math.isinf(gain):
+        return f"{result.items} items are too few for any gain to be"
+    return f"a gain of {100 * gain:.1f} points would be, four times in five"
+
+
+def _points(result: Comparison) -> str:
+    return f"{100 * result.difference:+.1f} points [{100 * result.low:.1f}, {100 * result.high:.1f}]"
 
 
 def _numbers(result: Comparison, cfg: VerdictConfig) -> str:
     relation = "<=" if result.p_value <= cfg.alpha else ">"
     return (
-        f"{result.gained} of {result.items} items gained, {result.lost} lost: {100 * result.difference:+.1f} points "
-        f"[{100 * result.low:.1f}, {100 * result.high:.1f}], p = {result.p_value:.2g} {relation} {cfg.alpha:g}"
+        f"{result.gained} of {result.items} items gained, {result.lost} lost: {_points(result)}, "
+        f"p = {result.p_value:.2g} {relation} {cfg.alpha:g}"
     )
