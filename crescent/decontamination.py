@@ -98,8 +98,8 @@ class Benchmarks:
         self._ids: dict[str, int] = {}
         self._whole: dict[tuple[str, ...], int] = {}
         """The items shorter than an n-gram, by all their words."""
-        self._ngrams: list[_Ngrams] = []
-        self._masked: _Ngrams | None = None
+        self._ngrams: list[Ngrams] = []
+        self._masked: Ngrams | None = None
         if cfg.ngram:
             spoken = [tokens(item.question) for item in items]
             self._index(spoken)
@@ -118,13 +118,13 @@ class Benchmarks:
             if 0 < len(words) < n:
                 self._whole.setdefault(tuple(words), index)
 
-    def _ngrams_of(self, spoken: Iterable[tuple[int, list[str]]], n: int, wordy: bool = False) -> "_Ngrams":
+    def _ngrams_of(self, spoken: Iterable[tuple[int, list[str]]], n: int, wordy: bool = False) -> "Ngrams":
         long_enough = [(index, words) for index, words in spoken if len(words) >= n]
         for _, words in long_enough:
             for word in words:
                 self._ids.setdefault(word, len(self._ids) + 1)
         is_word = np.array([False, *(word[0].isalpha() for word in self._ids)]) if wordy else None
-        return _Ngrams([(index, self._ids_of(words)) for index, words in long_enough], n, is_word)
+        return Ngrams([(index, self._ids_of(words)) for index, words in long_enough], n, is_word)
 
     def _ids_of(self, words: Sequence[str]) -> Ids:
         """A word that no benchmark has is 0."""
@@ -174,7 +174,7 @@ class Benchmarks:
         return Quarantined(question, item.benchmark, item.id, item.question, rule, evidence)
 
 
-class _Ngrams:
+class Ngrams:
     """The n-grams of many texts: sorted hashes, each with the place of its first occurrence, 20 bytes in all."""
 
     def __init__(self, texts: Sequence[tuple[int, Ids]], n: int, is_word: NDArray[np.bool_] | None = None) -> None:

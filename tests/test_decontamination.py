@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crescent.config import DecontaminationConfig
-from crescent.decontamination import Benchmarks, masked, tokens
+from crescent.decontamination import Benchmarks, Ngrams, hashes, masked, tokens
 from crescent.records import Item, Quarantined
 
 WORDS_ONLY = DecontaminationConfig(similarity=None)
@@ -122,9 +122,11 @@ def test_bare_sums_are_not_alike_because_their_numbers_are_masked() -> None:
 def test_spellings_of_one_number_are_one_token() -> None:
     assert tokens("1,234,567 and .5") == tokens("1234567, and 0.5") == ["1234567", "and", "0.5"]
     assert tokens("1,23") == ["1", "23"]
+    assert tokens("1,2345") == ["1", "2345"]
     assert tokens("−5 ÷ 2") == tokens("-5/2") == ["-", "5", "/", "2"]
     assert tokens("25 %") == tokens("25 percent")
     assert tokens("don’t") == tokens("Don't") == ["dont"]
+    assert tokens("Cafe\u0301s") == tokens("ca\u200bfés") == ["cafes"]
 
 
 def test_latex_commands_are_words_and_operators_count() -> None:
@@ -136,6 +138,24 @@ def test_a_run_of_numbers_is_masked_once() -> None:
     several = tokens("twenty-five of 3, 4 and 2 dozen 5th-graders")
     assert masked(several) == ["#", "of", "#", "and", "#", "th", "graders"]
     assert masked(["someone", "often", "seventeen"]) == ["someone", "often", "#"]
+
+
+def test_the_end_of_one_question_and_the_beginning_of_the_next_are_no_ngram() -> None:
+    first = "Of the nine tall ships that left the bay, seven came home before dark."
+    second = "Each crew then carried its own salt up the hill, so who went first?"
+    assert (
+        rule("They left the bay; seven came home before dark. Each crew then carried its own salt.", first, second)
+        is None
+    )
+
+
+def test_equal_hashes_of_different_words_are_no_match() -> None:
+    base = hashes(np.array([1, 0], dtype=np.uint64), 2)[0]
+    known = Ngrams([(0, np.array([1, 0], dtype=np.uint64))], 2)
+    collides = np.array([0, base], dtype=np.uint64)
+    assert hashes(collides, 2)[0] == base
+    assert known.find(collides) is None
+    assert known.find(np.array([7, 1, 0], dtype=np.uint64)) == (0, 1)
 
 
 def test_the_cosine_finds_what_words_do_not() -> None:
