@@ -139,7 +139,7 @@ class TaskConfig:
 class BaitConfig:
     """Paper step I: the bait prompt makes the model invent questions. No seed data."""
 
-    prompts: dict[str, str] = field(default_factory=lambda: {"paper": "Can you create some math word problems for me?"})
+    prompts: dict[str, str] = field(default_factory=dict)
     """Bait prompts by name. `{topic}` and `{difficulty}` stand for what the model itself lists: a pool of baits, one
     for each combination."""
     topics: int = 0
@@ -167,7 +167,6 @@ class BaitConfig:
     """Shorter candidates are dropped: they are no questions."""
 
     def __post_init__(self) -> None:
-        require(bool(self.prompts), "bait.prompts", "{}", "at least one bait prompt")
         for name, prompt in self.prompts.items():
             require(bool(prompt.strip()), f"bait.prompts.{name}", repr(prompt), "is empty")
             for kind, count in (("topic", self.topics), ("difficulty", self.difficulties)):
@@ -551,6 +550,9 @@ def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
     votes = style is not AnswerStyle.code or evaluation.reliability == 0
     rule = "programs are compared on inputs, and benchmark items have none (task.answer_style=code)"
     require(votes, "eval.reliability", evaluation.reliability, rule, "set eval.reliability=0")
+    dev = any(benchmark.split is Split.dev for benchmark in evaluation.benchmarks.values())
+    known = dev or evaluation.reliability == 0
+    require(known, "eval.reliability", evaluation.reliability, "needs a dev benchmark", "set split=dev on one")
 
 
 class Gate(Choice):
@@ -772,6 +774,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
+        # Not in BaitConfig: Hydra merges dicts, so a default there would be asked beside every other bait.
+        require(bool(self.bait.prompts), "bait.prompts", "{}", "at least one bait prompt", "e.g. bait=llama3")
         longest = max(self.bait.max_tokens, self.consensus.max_tokens, self.eval.max_tokens)
         way_out = f"raise it or lower max_tokens (now up to {longest})"
         require(
@@ -844,8 +848,6 @@ class ReliabilityJob:
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
         require(self.eval.reliability >= 1, "eval.reliability", self.eval.reliability, "no items to ask", "e.g. 200")
-        dev = any(benchmark.split is Split.dev for benchmark in self.eval.benchmarks.values())
-        require(dev, "eval.reliability", self.eval.reliability, "needs a dev benchmark", "set split=dev on one")
 
 
 def read_job(path: Path, kind: type[C]) -> C:

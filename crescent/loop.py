@@ -17,6 +17,7 @@ from crescent.stages import Stages
 def run(rounds: int, stages: Stages) -> list[Round]:
     """Teach the model for so many rounds, or until a verdict says stop."""
     best = stages.evaluate(stages.base())
+    stages.calibrate(best.checkpoint)
     past: list[Round] = []
     for number in range(1, rounds + 1):
         finished = run_round(number, best, past, stages)

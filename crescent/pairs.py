@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Quarantined, Vote, digest
 
 RULES = ("ngram", "masked", "similarity")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def mix(
     return votes + _first_by_hash(general, at_most(cfg.replay.share, len(votes), len(general)))
 
 
-def in_policy(earlier: Sequence[Sequence[Pair]], cfg: PairsConfig) -> Sequence[Sequence[Pair]]:
-    """The earlier rounds that the data policy looks at, oldest first."""
+def in_policy(earlier: Sequence[T], cfg: PairsConfig) -> Sequence[T]:
+    """The earlier rounds that the data policy looks at, oldest first, whatever stands for a round."""
     match cfg.policy:
         case DataPolicy.accumulate:
             return earlier

@@ -14,10 +14,13 @@ from rich.table import Table
 from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Split, Trainer, WhileTraining
 from crescent.diversify import find_minilm
 from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.groundwork import replay_instructions
 from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
 from crescent.serving import check_engine_installed
-from crescent.stages import planned_stages, stage_settings, trainer_command
+from crescent.settings import planned_stages, stage_settings
+from crescent.stages import other_runs, trainer_command
+from crescent.tasks import open_task
 from crescent.verdict import minimum_detectable_gain
 
 GIB = 1 << 30
@@ -50,7 +53,7 @@ def show_plan(cfg: Config) -> None:
         check_machine(cfg)
     except CrescentError as error:
         console.print(f"cannot run here: {error}")
-    for line in [*verdict_lines(cfg), *machine_lines(cfg, root)]:
+    for line in [*once_lines(cfg), *verdict_lines(cfg), *machine_lines(cfg, root)]:
         console.print(line, soft_wrap=True)
 
 
@@ -72,6 +75,9 @@ def check_machine(cfg: Config) -> None:
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm and cfg.diversify.path is None:
         find_minilm()
+    other_runs(cfg)
+    with open_task(cfg.task, cfg.consensus.grading_timeout_s):
+        pass
     stages = [stage for stage, _ in planned_stages(cfg)]
     if cfg.run.redo is not None and cfg.run.redo not in stages:
         near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]
@@ -117,7 +123,9 @@ def expected_requests(cfg: Config) -> list[Expected]:
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     items = [benchmark.items for benchmark in cfg.eval.benchmarks.values()]
     known = sum(count for count in items if count is not None)
+    inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
+        *inputs,
         Expected("questions", asked, asked, cfg.bait.max_tokens),
         Expected("rewrites", 0, asked * cfg.diversify.max_rewrites, cfg.bait.max_tokens),
         Expected("answers", 0, asked * samples, cfg.consensus.max_tokens),
@@ -134,6 +142,21 @@ def expected_requests(cfg: Config) -> list[Expected]:
             cfg.eval.max_tokens,
         ),
     ]
+
+
+def once_lines(cfg: Config) -> list[str]:
+    """What is asked once a run, beside the rounds."""
+    lines = []
+    if cfg.eval.reliability:
+        dev = [its for its in cfg.eval.benchmarks.values() if its.split is Split.dev]
+        lines.append(
+            f"once        eval.reliability: up to {cfg.eval.reliability:,} items of {len(dev)} dev benchmarks, "
+            f"{cfg.consensus.samples} answers each"
+        )
+    if cfg.pairs.replay.share:
+        count = replay_instructions(cfg)
+        lines.append(f"once        pairs.replay: {count:,} general instructions and their answers")
+    return lines
 
 
 def requests_table(cfg: Config) -> Table:

@@ -6,15 +6,27 @@ that depend on order are committed in request order, all originals first, then a
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crescent.bait import bait_name, bait_request, read_question
+from crescent.bait import request_from
+from crescent.bait_pool import choose, open_pool, weights
 from crescent.client import Engine
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
-from crescent.consensus import SILENCE, answer_request, read_answer, samples_to_ask, vote
+from crescent.consensus import (
+    SILENCE,
+    answer_request,
+    entropy,
+    is_kept,
+    is_unanimous,
+    margin,
+    read_answer,
+    samples_to_ask,
+    vote,
+)
 from crescent.diversify import (
     Decision,
     Embed,
@@ -26,11 +38,17 @@ from crescent.diversify import (
     decide_released,
     rewrite_request,
 )
-from crescent.records import Answer, Completion, Question, Request, Vote, digest
+from crescent.extraction import extract_question
+from crescent.records import Answer, Bait, BaitCount, Candidate, Completion, Outcome, Question, Request, Vote, digest
 from crescent.tasks import Task
+from crescent.tasks.code import inputs_request, read_inputs
 
 BLOCK = 32
 """Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
+
+
+RAW = 2000
+"""Characters of an unusable completion that are kept, to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +69,17 @@ class Synthesis:
     """A round's questions and votes, in request order."""
 
     votes: list[Vote]
-    rejected: list[Question]
-    """Near-duplicates that stayed near after all rewrites."""
+    candidates: list[Candidate]
+    """Everything that was invented or rewritten, and what became of it."""
+    baits: list[BaitCount]
+    """What came of each bait's questions."""
     vectors: Vectors
     """Of the voted questions, shape (questions, dimensions)."""
     metrics: dict[str, float]
+
+    def became(self, outcome: Outcome) -> list[Question]:
+        """The candidates with this outcome, in request order."""
+        return [its.question for its in self.candidates if its.outcome == outcome]
 
 
 @dataclass
@@ -82,19 +106,56 @@ Watch = Callable[[Progress], None]
 
 
 async def synthesise(
-    engine: Engine, embed: Embed, task: Task, cfg: SynthesisConfig, memory: Memory, watch: Watch, ahead: int = 256
+    engine: Engine,
+    embed: Embed,
+    task: Task,
+    cfg: SynthesisConfig,
+    memory: Memory,
+    watch: Watch,
+    counts: Sequence[BaitCount] = (),
+    ahead: int = 256,
 ) -> Synthesis:
     """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too.
 
-    At most `ahead` questions are under way at once, so that answers do not wait until the last question is written.
+    Args:
+        counts: What came of the baits in earlier rounds: those baits are used again, in proportion.
+        ahead: Questions under way at once, so that answers do not wait until the last question is written.
     """
     known = len(memory)
-    stream = _Stream(engine, embed, task, cfg, memory, watch, ahead)
+    pool = list({its.bait.name: its.bait for its in counts}.values())
+    pool = pool or await open_pool(engine, cfg.bait, cfg.round, cfg.seed)
+    stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead)
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
     votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
     in_order = known + np.argsort(stream.accepted, kind="stable")
-    return Synthesis(votes, stream.rejected, memory.vectors(in_order), stream.metrics(votes))
+    candidates = sorted(stream.candidates, key=lambda its: (its.question.index, its.question.rewrites))
+    counted = count_baits(pool, candidates, votes, cfg)
+    return Synthesis(votes, candidates, counted, memory.vectors(in_order), stream.metrics(votes))
+
+
+def count_baits(
+    pool: Sequence[Bait], candidates: Sequence[Candidate], votes: Sequence[Vote], cfg: SynthesisConfig
+) -> list[BaitCount]:
+    """What came of each bait's questions, in the order of `pool`."""
+    originals = [its for its in candidates if its.question.rewrites == 0]
+    counts = []
+    for bait in pool:
+        asked = [its for its in originals if its.question.bait == bait.name]
+        voted = [its for its in votes if its.question.bait == bait.name]
+        agreed = [its for its in voted if is_kept(its, cfg.consensus)]
+        counts.append(
+            BaitCount(
+                bait,
+                asked=len(asked),
+                usable=sum(its.outcome != "unusable" for its in asked),
+                accepted=len(voted),
+                agreed=len(agreed),
+                unanimous=sum(is_unanimous(its, cfg.consensus.samples) for its in agreed),
+                agreement=_mean(its.agreement for its in voted),
+            )
+        )
+    return counts
 
 
 class _Stream:
@@ -106,6 +167,8 @@ class _Stream:
         cfg: SynthesisConfig,
         memory: Memory,
         watch: Watch,
+        pool: Sequence[Bait],
+        counts: Sequence[BaitCount],
         ahead: int,
     ) -> None:
         self.engine = engine
@@ -116,12 +179,14 @@ class _Stream:
         self.watch = watch
         self.ahead = asyncio.Semaphore(ahead)
         self.progress = Progress(candidates=cfg.bait.questions)
-        self.rejected: list[Question] = []
+        self.pool = pool
+        self.weights = weights(pool, counts, cfg.bait)
+        self.candidates: list[Candidate] = []
         self.accepted: list[int] = []
         """Index of each accepted question, in the order in which `memory` got them."""
         self.solving: list[asyncio.Task[Vote]] = []
-        self.rewritten = 0
         self.answers_cut = 0
+        self.problems_dropped = 0
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         wave = [tasks.create_task(self.invent(index)) for index in range(self.cfg.bait.questions)]
@@ -138,27 +203,39 @@ class _Stream:
 
     async def invent(self, index: int) -> Question | None:
         cfg = self.cfg
-        request = bait_request(index, cfg.bait, cfg.round, cfg.seed)
+        bait = choose(index, self.pool, self.weights, cfg.round, cfg.seed)
+        request = request_from(bait, index, cfg.bait, cfg.round, cfg.seed)
         async with self.ahead:
-            text = read_question(await self.complete(request), cfg.bait.min_characters)
+            completion = await self.complete(request)
         self.progress.asked += 1
-        self.progress.unusable += text is None
-        self.watch(self.progress)
-        if text is None:
-            return None
-        name = bait_name(index, cfg.bait)
-        identity = digest(cfg.round, index, text)
-        return Question(identity, text, cfg.round, index, bait=name, seed=request.seed)
+        blank = Question("", "", cfg.round, index, bait.name, request.seed)
+        return self.read(blank, completion)
 
     async def rewrite(self, question: Question, neighbour: Neighbour) -> Question | None:
         cfg = self.cfg
         request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait, cfg.round, cfg.seed)
-        text = read_question(await self.complete(request), cfg.bait.min_characters)
-        self.progress.unusable += text is None
-        if text is None:
+        completion = await self.complete(request)
+        rewrites = question.rewrites + 1
+        return self.read(replace(question, seed=request.seed, rewrites=rewrites, parent=question.id), completion)
+
+    def read(self, question: Question, completion: Completion) -> Question | None:
+        """The question with the text found in a completion, `None` for an unusable one."""
+        found = extract_question(completion, self.cfg.bait.min_characters)
+        self.problems_dropped += found.dropped
+        why = found.why
+        if found.text is not None and not self.task.accepts(found.text):
+            why = f"no question for task={self.cfg.task.name}"
+        if found.text is None or why:
+            self.progress.unusable += 1
+            raw = completion.text[:RAW].encode("utf-8", "replace").decode()
+            identity = digest(question.round, question.index, question.rewrites, raw)
+            self.candidates.append(Candidate(replace(question, id=identity, text=raw), "unusable", why))
+            self.watch(self.progress)
             return None
-        identity, attempt = digest(cfg.round, question.index, text), question.rewrites + 1
-        return replace(question, id=identity, text=text, seed=request.seed, rewrites=attempt, parent=question.id)
+        self.watch(self.progress)
+        return replace(
+            question, id=digest(question.round, question.index, question.rewrites, found.text), text=found.text
+        )
 
     async def commit(
         self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup
@@ -196,63 +273,83 @@ class _Stream:
         for question, decision in zip(block, decisions, strict=True):
             nearest = decision.neighbour.id if decision.neighbour else None
             decided = replace(question, neighbour=nearest, similarity=decision.similarity)
+            outcome: Outcome
             match decision.action:
                 case "accept":
+                    outcome = "accepted"
                     self.accepted.append(question.index)
                     self.solving.append(tasks.create_task(self.solve(decided)))
                     self.progress.questions += 1
                 case "rewrite":
                     assert decision.neighbour is not None
                     rewrites.append(tasks.create_task(self.rewrite(question, decision.neighbour)))
-                    self.rewritten += 1
+                    outcome = "rewritten"
                 case "drop":
-                    self.rejected.append(decided)
                     self.progress.rejected += 1
+                    outcome = "near-duplicate"
+            self.candidates.append(Candidate(decided, outcome))
         self.watch(self.progress)
         return rewrites
 
     async def solve(self, question: Question) -> Vote:
         """Ask until the vote is decided."""
+        cfg = self.cfg.consensus
         answers: list[Answer] = []
         classes: Sequence[int] = ()
-        while more := samples_to_ask(classes, self.cfg.consensus):
+        inputs = await self.inputs(question)
+        # Programs that cannot be run on anything cannot agree: such a question gets no answers and no winner.
+        while more := samples_to_ask(classes, cfg) if inputs is not None else 0:
             samples = range(len(answers), len(answers) + more)
-            answers += await asyncio.gather(*(self.answer(question, sample) for sample in samples))
+            answers += await asyncio.gather(*(self.answer(question, sample, inputs or ()) for sample in samples))
             finals = [answer.final for answer in answers]
             classes = await asyncio.to_thread(self.task.classes, finals)
-        decided = vote(question, answers, classes)
+        decided = vote(question, answers, classes, cfg.keep_ties, inputs or ())
         self.progress.voted += 1
         self.progress.agreement += decided.agreement
-        self.progress.agreed += decided.winner is not None and decided.agreement >= self.cfg.consensus.min_agreement
+        self.progress.agreed += is_kept(decided, cfg)
         self.watch(self.progress)
         return decided
 
-    async def answer(self, question: Question, sample: int) -> Answer:
+    async def inputs(self, question: Question) -> tuple[str, ...] | None:
+        """What programs are run on, written by the model; empty where no programs are, `None` when it wrote none."""
+        task = self.cfg.task
+        if task.inputs_prompt is None:
+            return ()
+        request = inputs_request(question, task, self.cfg.consensus, self.cfg.seed)
+        return read_inputs(await self.complete(request), task.inputs) or None
+
+    async def answer(self, question: Question, sample: int, inputs: Sequence[str]) -> Answer:
         request = answer_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
         completion = await self.complete(request)
         self.answers_cut += completion.finish_reason == "length"
-        return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task)
+        return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task, inputs)
 
     def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
         answers = sum(len(its.answers) for its in votes)
         planned = len(votes) * self.cfg.consensus.samples
-        unanimous = [its for its in votes if its.winner is not None and its.votes == its.of]
+        became = Counter(its.outcome for its in self.candidates)
+        reasons = Counter(its.why for its in self.candidates if its.outcome == "unusable")
         return {
             "candidates": self.progress.candidates,
-            "unusable": self.progress.unusable,
-            "rewrites": self.rewritten,
-            "near_duplicates": len(self.rejected),
+            "baits": len(self.pool),
+            "unusable": became["unusable"],
+            **{f"unusable/{why}": count for why, count in sorted(reasons.items())},
+            "problems_dropped": self.problems_dropped,
+            "rewrites": became["rewritten"],
+            "near_duplicates": became["near-duplicate"],
             "questions": len(votes),
+            "without_inputs": sum(not its.answers for its in votes),
             "answers": answers,
             "answers_saved": planned - answers,
             "answers_cut": self.answers_cut,
             "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
             "agreement": _mean(its.agreement for its in votes),
+            "margin": _mean(margin(its) for its in votes),
+            "entropy": _mean(entropy(its) for its in votes),
             "ties": sum(its.winner is None and its.votes > 0 for its in votes),
-            # Adaptive asking stops at ⌊K/2⌋+1 equal answers: all K might have agreed less often.
-            "unanimous_so_far": len(unanimous),
+            "unanimous": sum(is_unanimous(its, self.cfg.consensus.samples) for its in votes),
             "tokens": self.progress.tokens,
-            "graded_undecided": self.task.undecided,
+            "undecided": self.task.undecided,
         }
 
 

@@ -16,15 +16,17 @@ from fakes import BySpelling, Say, ShufflingEngine, by_first_number, cut, questi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.bait import bait_request, read_question
+from crescent.bait import read_question, request_from
 from crescent.client import Engine, EngineDied
 from crescent.config import AnswerStyle, BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
 from crescent.consensus import answer_request, read_answer
 from crescent.diversify import Embed, Memory, Vectors, rewrite_request
 from crescent.journal import Journal, Journaled
-from crescent.records import Completion, Question, Request
+from crescent.records import Bait, Completion, Question, Request
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks.math import MathTask
+
+BAIT = Bait("paper", "Can you create some math word problems for me?")
 
 
 def config(
@@ -32,7 +34,7 @@ def config(
 ) -> SynthesisConfig:
     return SynthesisConfig(
         TaskConfig(),
-        BaitConfig(questions=questions),
+        BaitConfig({BAIT.name: BAIT.prompt}, questions=questions),
         DiversifyConfig(max_rewrites=max_rewrites),
         ConsensusConfig(samples=samples),
         seed,
@@ -60,12 +62,12 @@ def run(
     watch: Callable[[Progress], None] = lambda _: None,
     ahead: int = 256,
 ) -> Synthesis:
-    return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch, ahead))
+    return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch, ahead=ahead))
 
 
 def assert_same(one: Synthesis, other: Synthesis) -> None:
     assert one.votes == other.votes
-    assert one.rejected == other.rejected
+    assert one.candidates == other.candidates
     assert np.array_equal(one.vectors, other.vectors)
     assert one.metrics == other.metrics
 
@@ -83,7 +85,8 @@ class Slow:
         cfg = self.cfg
         wave = []
         for index in range(cfg.bait.questions):
-            text = read_question(say_sums(bait_request(index, cfg.bait, cfg.round, cfg.seed)), cfg.bait.min_characters)
+            request = request_from(BAIT, index, cfg.bait, cfg.round, cfg.seed)
+            text = read_question(say_sums(request), cfg.bait.min_characters)
             if text is not None:
                 wave.append(Question("", text, cfg.round, index, "", 0))
         while wave:
@@ -139,7 +142,8 @@ def test_the_stream_gives_what_one_after_the_other_gives(
 
     by_index = sorted(slow.accepted, key=lambda its: its.index)
     assert [seen(its.question) for its in fast.votes] == [seen(its) for its in by_index]
-    assert [seen(its) for its in fast.rejected] == [seen(its) for its in slow.rejected]
+    dropped = sorted(slow.rejected, key=lambda its: its.index)
+    assert [seen(its) for its in fast.became("near-duplicate")] == [seen(its) for its in dropped]
     for its in fast.votes:
         finals = slow.finals(its.question)
         assert [answer.final for answer in its.answers] == finals[: its.of]
@@ -240,11 +244,11 @@ def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> Non
     engine = ShufflingEngine(inventing(lambda attempt: stop(f"What is 1 + {attempt}?")))
     found = run(engine, config(questions=3, max_rewrites=2))
     assert [its.question.index for its in found.votes] == [0]
-    assert [(its.index, its.text, its.rewrites, its.similarity) for its in found.rejected] == [
+    assert [(its.index, its.text, its.rewrites, its.similarity) for its in found.became("near-duplicate")] == [
         (1, "What is 1 + 2?", 2, 1.0),
         (2, "What is 1 + 2?", 2, 1.0),
     ]
-    assert {its.neighbour for its in found.rejected} == {found.votes[0].question.id}
+    assert {its.neighbour for its in found.became("near-duplicate")} == {found.votes[0].question.id}
     asked = {key for key in engine.answered if key.startswith("rewrite")}
     assert asked == {"rewrite/1/1", "rewrite/1/2", "rewrite/2/1", "rewrite/2/2"}
     assert (found.metrics["rewrites"], found.metrics["near_duplicates"]) == (4, 2)
@@ -257,13 +261,13 @@ def test_a_rewrite_that_is_far_enough_is_kept_with_its_history() -> None:
     assert (second.text, second.rewrites) == ("What is 2 + 9?", 2)
     assert (second.neighbour, second.similarity) == (first.id, 0.0)
     assert second.parent not in (None, first.id, second.id)
-    assert found.rejected == []
+    assert found.became("near-duplicate") == []
 
 
 def test_without_rewrites_a_near_duplicate_is_dropped_at_once() -> None:
     engine = ShufflingEngine(inventing(lambda _: stop("What is 5 + 5?")))
     found = run(engine, config(questions=4, max_rewrites=0))
-    assert (len(found.votes), len(found.rejected)) == (1, 3)
+    assert (len(found.votes), len(found.became("near-duplicate"))) == (1, 3)
     assert not any(key.startswith("rewrite") for key in engine.answered)
 
 
@@ -306,7 +310,7 @@ def test_by_the_released_rule_a_rewrite_is_accepted_unchecked_even_when_it_repea
     assert {its.question.text for its in found.votes} == {"What is 1 + 1?"}
     first, *others = (its.question for its in found.votes)
     assert [(its.neighbour, its.similarity) for its in others] == [(first.id, 1.0)] * 2
-    assert [its.index for its in found.rejected] == [1, 3, 5]
+    assert [its.index for its in found.became("near-duplicate")] == [1, 3, 5]
     assert len(found.vectors) == 3
     assert {key for key in engine.answered if key.startswith("rewrite")} == {"rewrite/2/1", "rewrite/4/1"}
 
@@ -341,9 +345,9 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
     engine = ShufflingEngine(say_sums)
     found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), config(), memory, lambda _: None))  # type: ignore[arg-type]
     assert found.votes == []
-    assert found.rejected != []
+    assert found.became("near-duplicate") != []
     assert known(memory) == [its.id for its in earlier]
-    assert {its.neighbour for its in found.rejected} <= {its.id for its in earlier}
+    assert {its.neighbour for its in found.became("near-duplicate")} <= {its.id for its in earlier}
 
 
 @pytest.mark.parametrize(
@@ -351,7 +355,7 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
 )
 def test_a_round_without_a_usable_question_has_no_votes(nothing: Completion) -> None:
     found = run(ShufflingEngine(lambda _: nothing), config())
-    assert (found.votes, found.rejected, len(found.vectors)) == ([], [], 0)
+    assert (found.votes, found.became("near-duplicate"), len(found.vectors)) == ([], [], 0)
     assert found.metrics["unusable"] == found.metrics["candidates"] == 20
     assert found.metrics["agreement"] == 0
 
@@ -377,7 +381,7 @@ def test_every_candidate_and_every_answer_is_accounted_for(seed: int, max_rewrit
     its, kinds = found.metrics, Counter(key.split("/")[0] for key in engine.answered)
     assert its["candidates"] == its["unusable"] + its["questions"] + its["near_duplicates"] == kinds["question"]
     assert its["questions"] == len(found.votes)
-    assert its["near_duplicates"] == len(found.rejected)
+    assert its["near_duplicates"] == len(found.became("near-duplicate"))
     assert its["rewrites"] == kinds["rewrite"]
     assert its["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
     assert its["answers"] + its["answers_saved"] == len(found.votes) * cfg.consensus.samples
@@ -406,4 +410,4 @@ def test_with_the_real_grader_different_spellings_agree() -> None:
     with MathTask(AnswerStyle.math, 5.0) as grader:
         found = run(ShufflingEngine(say), config(questions=1), grader=grader)
     assert (found.votes[0].winner, found.votes[0].votes, found.votes[0].of) == ("0.5", 3, 4)
-    assert found.metrics["graded_undecided"] == 0
+    assert found.metrics["undecided"] == 0

@@ -1,0 +1,156 @@
+"""What a run does once, for all its rounds: find the base, list the benchmarks, see how far agreement can be trusted,
+and let the base write what a child shall not forget.
+"""
+
+import asyncio
+import hashlib
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crescent.client import Client, Endpoint, EngineDied
+from crescent.config import Config, EngineKind, EvalJob, ReliabilityJob
+from crescent.errors import TryAgain
+from crescent.journal import Journal, Journaled
+from crescent.model_folder import find_model
+from crescent.once import SCRATCH
+from crescent.packaged_model import PACKAGED, packaged_folder
+from crescent.processes import run_child
+from crescent.records import Checkpoint, Done, Item, Pair, digest, read_lines, write_lines
+from crescent.replay import write_instructions
+from crescent.workplace import Workplace, numbers
+
+
+def find_base(place: Workplace) -> Checkpoint:
+    """The model the run starts from, on this machine or on the hub; the server is told."""
+    cfg = place.cfg
+    path = cfg.model.path
+    identity = digest(path)
+    if cfg.serving.engine is EngineKind.vllm:
+        packaged = path.startswith(PACKAGED)
+        folder = convert_packaged(place, path.removeprefix(PACKAGED)) if packaged else find_model(cfg.model)
+        path, identity = str(folder.resolve()), folder_digest(folder)
+    place.server.base = Checkpoint(f"{cfg.run.name}-base", 0, identity, weights=path)
+    return place.server.base
+
+
+def list_benchmarks(place: Workplace) -> Done:
+    """All items of all benchmarks, chosen or not, with their vectors: what no question may be too near to."""
+    stage = "base/benchmarks"
+
+    def work(folder: Path) -> Mapping[str, float]:
+        job = eval_job(place, folder, Endpoint((), "none", "none"))
+        place.run_child(stage, [sys.executable, "-P", "-m", "eval", "--items"], job, folder, {})
+        items = read_lines(folder / "items.jsonl", Item)
+        if place.cfg.pairs.decontamination.similarity is not None:
+            with place.embedder() as embed:
+                np.save(folder / "vectors.npy", embed([item.question for item in items]))
+        return {"items": len(items)}
+
+    return place.do(stage, "benchmarks", work, {})
+
+
+def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
+    """How often the base's majority is right, by agreement, on labelled dev items; `None` when not asked for."""
+    stage = "base/reliability"
+    if not place.cfg.eval.reliability:
+        return None
+
+    def work(folder: Path) -> Mapping[str, float]:
+        place.server.ask(base, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--reliability"))
+        return numbers(folder / "metrics.json")
+
+    return place.do(stage, "reliability", work, {"checkpoint": base.digest})
+
+
+def write_replay(place: Workplace) -> Done | None:
+    """General instructions that the base writes and answers itself; `None` when none are mixed in."""
+    cfg, stage = place.cfg, "base/replay"
+    if not cfg.pairs.replay.share:
+        return None
+    count = replay_instructions(cfg)
+
+    def ask(endpoint: Endpoint, folder: Path) -> list[Pair]:
+        async def stream() -> list[Pair]:
+            serving = cfg.serving
+            many, timeout_s = serving.concurrency, serving.request_timeout_s
+            async with Client(endpoint.urls, endpoint.model, endpoint.key, many, timeout_s) as client:
+                engine = Journaled(client, journal)
+                threshold = cfg.diversify.threshold
+                return await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
+
+        with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
+            return asyncio.run(stream())
+
+    def work(folder: Path) -> Mapping[str, float]:
+        found = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))
+        write_lines(folder / "pairs.jsonl", found)
+        return {"asked": count, "pairs": len(found)}
+
+    return place.do(stage, "replay", work, {"base": place.base_model.digest})
+
+
+def replay_instructions(cfg: Config) -> int:
+    """General instructions asked for: as many as one round could need, were every question kept."""
+    return math.ceil(cfg.pairs.replay.share * cfg.bait.questions * cfg.pairs.responses)
+
+
+def ask_eval(place: Workplace, stage: str, endpoint: Endpoint, folder: Path, *flags: str) -> None:
+    """Run the evaluation's process against a served checkpoint; its engine's death is the engine's."""
+    reliability = "--reliability" in flags
+    job = reliability_job(place, folder, endpoint) if reliability else eval_job(place, folder, endpoint)
+    command = [sys.executable, "-P", "-m", "eval", *flags]
+    try:
+        place.run_child(stage, command, job, folder, {"CRESCENT_API_KEY": endpoint.key})
+    except TryAgain as error:
+        raise EngineDied(str(error)) from error
+
+
+def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
+    """What the evaluation's process needs to know."""
+    cfg = place.cfg
+    return EvalJob(
+        eval=cfg.eval,
+        task=cfg.task,
+        urls=list(endpoint.urls),
+        model=endpoint.model,
+        output=str(folder.resolve()),
+        concurrency=cfg.serving.concurrency,
+        request_timeout_s=cfg.serving.request_timeout_s,
+        seed=cfg.run.seed,
+        grading_timeout_s=cfg.consensus.grading_timeout_s,
+    )
+
+
+def reliability_job(place: Workplace, folder: Path, endpoint: Endpoint) -> ReliabilityJob:
+    """The same, with how answers are sampled and voted on."""
+    return ReliabilityJob(**vars(eval_job(place, folder, endpoint)), consensus=place.cfg.consensus)
+
+
+def convert_packaged(place: Workplace, name: str) -> Path:
+    """The converted model; the conversion needs torch and so runs in a child."""
+    folder = packaged_folder(name)
+    if not folder.is_dir():
+        place.observer.started("base/model", resumed=False)
+        log = place.root / "logs" / "packaged-model.log"
+        run_child(place.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
+    return folder
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a model folder: small files whole, of each large one its size, beginning and end."""
+    edge = 1 << 20
+    parts = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size = path.stat().st_size
+        hashed = hashlib.sha256()
+        with path.open("rb") as file:
+            hashed.update(file.read(edge))
+            if size > edge:
+                file.seek(max(edge, size - edge))
+                hashed.update(file.read(edge))
+        parts.append((path.relative_to(folder).as_posix(), size, hashed.hexdigest()))
+    return digest(parts)

@@ -1,0 +1,69 @@
+"""Which stages a run has, and which settings each one's result depends on."""
+
+from typing import Any
+
+from crescent.config import Child, Config, as_settings
+
+
+def planned_stages(cfg: Config) -> list[tuple[str, str]]:
+    """Names of all stages in order, each with its kind."""
+    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
+    stages = [("base/benchmarks", "benchmarks"), ("base/eval", "eval")]
+    if cfg.eval.reliability:
+        stages.append(("base/reliability", "reliability"))
+    for number in range(1, cfg.run.rounds + 1):
+        stages += [(f"round-{number}/{kind}", kind) for kind in kinds]
+        if number == 1 and cfg.pairs.replay.share:
+            stages.insert(-4, ("base/replay", "replay"))
+    return stages
+
+
+def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
+    """The settings a stage's result depends on. What is not here (`tracking`, `launch`, …) never invalidates it."""
+    seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
+    match stage:
+        case "benchmarks":
+            compared = cfg.pairs.decontamination.similarity is not None
+            return {"eval": {"benchmarks": _evaluation(cfg)["benchmarks"]}, **(_embedder(cfg) if compared else {})}
+        case "synthesis":
+            parts = {name: as_settings(getattr(cfg, name)) for name in ("task", "bait", "diversify", "consensus")}
+            # Where vectors are computed is no setting of the method.
+            del parts["diversify"]["device"]
+            return {"model": model, "seed": seed, **parts}
+        case "replay":
+            replay = {"replay": as_settings(cfg.pairs.replay), "questions": cfg.bait.questions}
+            return {"model": model, "seed": seed, "pairs": replay, **_embedder(cfg)}
+        case "reliability":
+            parts = {"task": as_settings(cfg.task), "consensus": as_settings(cfg.consensus)}
+            items = {"benchmarks": _evaluation(cfg)["benchmarks"], "reliability": cfg.eval.reliability}
+            return {"model": model, "seed": seed, "eval": items, **parts}
+        case "pairs":
+            voting = as_settings(cfg.consensus)
+            cut = {name: voting[name] for name in ("samples", "min_agreement", "keep_ties")}
+            return {"task": as_settings(cfg.task), "consensus": cut, "pairs": as_settings(cfg.pairs)}
+        case "train":
+            train = as_settings(cfg.train)
+            # How the work is laid out on the machine may change between attempts: the batch stays the same.
+            for layout in ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing"):
+                del train[layout]
+            merged = cfg.serving.child is not Child.adapter
+            return {"model": model, "seed": seed, "train": train, "serving": {"merged": merged}}
+        case "eval":
+            return {"model": model, "seed": seed, "task": as_settings(cfg.task), "eval": _evaluation(cfg)}
+        case "verdict":
+            judging = as_settings(cfg.verdict)
+            # Patience says how long the loop goes on, not what a comparison shows: a stopped run may be given more.
+            del judging["patience"]
+            return {"seed": seed, "verdict": judging}
+    raise ValueError(f"no stage {stage!r}")
+
+
+def _evaluation(cfg: Config) -> dict[str, Any]:
+    evaluation: dict[str, Any] = as_settings(cfg.eval)
+    for elsewhere in ("data", "reliability"):
+        del evaluation[elsewhere]
+    return evaluation
+
+
+def _embedder(cfg: Config) -> dict[str, Any]:
+    return {"diversify": {"embedder": cfg.diversify.embedder.value, "path": cfg.diversify.path}}
