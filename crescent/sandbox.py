@@ -78,10 +78,12 @@ class Sandbox:
         self.memory_mib = memory_mib
         self._servers = [ForkServer() for _ in range(workers)]
         self._free: queue.SimpleQueue[ForkServer] = queue.SimpleQueue()
-        self._closed = False
+        self._opened = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> "Sandbox":
         """Raises `Missing` where programs cannot be confined: better before a round than in the middle of it."""
+        self._opened = True
         try:
             for server in self._servers:
                 server.start()
@@ -94,7 +96,7 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         """End everything. A program under way in another thread counts as killed."""
-        self._closed = True
+        self._closed.set()
         for server in self._servers:
             server.kill()
 
@@ -135,16 +137,21 @@ class Sandbox:
         return Outcome(ENDINGS[ending])
 
     def _answer(self, request: bytes, limit_s: float) -> bytes:
+        if not self._opened:
+            raise RuntimeError("this Sandbox is not open: run programs inside its `with` block")
         server = self._free.get()
         try:
             for _ in range(2):
                 answer = server.ask(request, limit_s)
                 if answer is not None:
                     return answer
-                if self._closed:
+                if self._closed.is_set():
                     return KILLED
                 server.kill()  # somebody else ended it, or stopped it
                 server.start()
+                if self._closed.is_set():
+                    server.kill()
+                    return KILLED
         finally:
             self._free.put(server)
         raise TryAgain("the processes that run programs are being killed from outside; is there memory for them?")

@@ -30,7 +30,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
@@ -299,6 +299,9 @@ def canonical(value: Any, inside: tuple[int, ...] = ()) -> str:
     2, 2.0 and True are one value, and so are 0.1 + 0.2 and 0.3: other numbers count to nine significant digits. Sets
     and dictionaries have no order. A list is no tuple, as Python has it. An object without a repr of its own is its
     type and its attributes.
+
+    Raises:
+        TypeError: nothing is known of the value but its address.
     """
     match value:
         case str():
@@ -327,9 +330,14 @@ def canonical(value: Any, inside: tuple[int, ...] = ()) -> str:
         case Iterator():
             return f"iterator({', '.join([canonical(item, inside) for item in islice(value, ITERATED)])})"
     written = ascii(value)
-    if " at 0x" not in written and not is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
+        attributes = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif " at 0x" not in written:
         return written
-    attributes = getattr(value, "__dict__", {}) if not isinstance(value, type) else {}
+    elif callable(value):
+        raise TypeError("functions cannot be compared")
+    else:
+        attributes = vars(value)
     inner = ", ".join([f"{name}={canonical(its, inside)}" for name, its in attributes.items()])
     return ascii(f"{type(value).__name__}({inner})").strip("'\"")
 

@@ -70,6 +70,7 @@ def test_a_program_is_called_once_for_each_input(sandbox: Sandbox) -> None:
             "P(x=0.3)",
         ),
         ("class Node:\n  def __init__(self): self.next = None\ndef solve(): return Node()", "Node(next=None)"),
+        ("def solve(): return lambda: 1", "!TypeError"),
         ("def solve():\n  yield 1\n  yield 2.0", "iterator(1, 2)"),
         ("import sys\nsys.setrecursionlimit(5000)\ndef solve(n=4000): return n and 1 + solve(n - 1)", "4000"),
         (
@@ -331,6 +332,11 @@ def test_long_outputs_are_shortened_and_stay_different(sandbox: Sandbox) -> None
     first, second, again = sandbox.run(program, ["(1,)", "(2,)", "(1,)"]).outputs
     assert max(map(len, (first, second))) <= OUTPUT_CHARACTERS
     assert first == again != second
+
+
+def test_a_sandbox_that_is_not_open_says_so() -> None:
+    with pytest.raises(RuntimeError, match="`with` block"):
+        Sandbox(1.0, 256).run("def solve(): pass", ["()"])
 
 
 def test_many_threads_share_it_and_each_gets_its_own_answer(sandbox: Sandbox) -> None:
