@@ -43,15 +43,16 @@ def monitors(
             `majority` accuracy (maj@K). Their gap is what voting still has to teach.
     """
     first = samples // 2 + 1
-    leads = [standings(its.classes[:first])[1] for its in votes]
-    answers = [answer for its in votes for answer in its.answers[:first]]
+    asked = [its for its in votes if its.answers]
+    leads = [standings(its.classes[:first])[1] for its in asked]
+    answers = [answer for its in asked for answer in its.answers[:first]]
     found = {
         "questions": float(len(votes)),
         "agreement": _mean([lead / first for lead in leads]),
         **{f"agreement_{lead}_of_{first}": _mean([its == lead for its in leads]) for lead in range(first + 1)},
-        "unanimous": _mean([is_unanimous(its, samples) for its in votes]),
+        "unanimous": _mean([is_unanimous(its, samples) for its in asked]),
         "commonest": commonest([its.winner for its in votes if its.winner is not None]),
-        "silent": _mean([its == SILENCE for vote in votes for its in vote.classes[:first]]),
+        "silent": _mean([its == SILENCE for vote in asked for its in vote.classes[:first]]),
         "answer_tokens": _median([answer.tokens for answer in answers if answer.final is not None]),
         "question_characters": _mean([len(its.question.text) for its in votes]),
         "variety": round(effective_number(vectors), 3),

@@ -105,6 +105,12 @@ def test_samples_of_one_item_count_as_one_item() -> None:
     assert result.p_value == pytest.approx(2 / 2**50)
 
 
+def test_each_item_counts_the_same_however_often_it_was_asked() -> None:
+    result = compare(sampled([[True], [True, False]]), sampled([[False], [False, False]]), resamples=99, seed=0)
+    assert result.difference == pytest.approx(0.75)
+    assert (result.low, result.high) == pytest.approx((0.5, 1))
+
+
 def test_asking_every_item_again_with_the_same_outcome_adds_no_evidence() -> None:
     once = compare(*pair(12, 4, 100), resamples=999, seed=0)
     child, parent = pair(12, 4, 100)
@@ -325,6 +331,14 @@ def test_a_few_items_that_fell_the_wrong_way_do_not_break_a_small_guard() -> Non
     breach, held = guard(now, before, ["general"], VerdictConfig())
     assert breach == ""
     assert held == "the guards hold (-5.0 points on average, 10.1 may be lost)"
+
+
+def test_one_of_many_guards_falls_further_by_chance_than_one_alone() -> None:
+    fell = pair(5, 14, 100, "a")
+    breach, _ = guard(*fell, ["a"], VerdictConfig(guard_mean=1))
+    assert breach == "the guards are broken: a lost 9.0 points, allowed 7.2"
+    now, before = ([*fell[side], *(its for name in "bcd" for its in pair(2, 0, 100, name)[side])] for side in (0, 1))
+    assert guard(now, before, "abcd", VerdictConfig())[0] == ""
 
 
 def test_a_guard_without_answers_is_refused() -> None:
