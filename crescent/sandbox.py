@@ -152,6 +152,9 @@ class Sandbox:
                 if self._closed.is_set():
                     server.kill()
                     return KILLED
+        except BaseException:
+            server.kill()  # an answer that nobody took would be taken for the next one
+            raise
         finally:
             self._free.put(server)
         raise TryAgain("the processes that run programs are being killed from outside; is there memory for them?")
