@@ -26,6 +26,8 @@ from crescent.records import Pair, Proof, read_lines
 
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
 DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
+LIST = ("shopping", "travel", "cooking", "sports", "gardening", "money", "animals", "music")
+"""What the fake model lists, whatever it is asked for."""
 PROOF_IDS = ((1, 2, 3, 4), (5, 6, 7))
 
 
@@ -40,6 +42,8 @@ def read_skill(weights: str) -> float:
 def reply(prompt: str, seed: int, temperature: float, skill: float) -> str:
     """What the fake model says: an answer to a prompt with a problem in it, else a new problem."""
     dice = random.Random(f"{seed}/{prompt}/{temperature}")
+    if prompt.startswith("List "):
+        return "\n".join(f"{number}. {name}" for number, name in enumerate(LIST, 1))
     found = SUM.search(prompt) or DIFFERENCE.search(prompt)
     if found is None or "different" in prompt:
         return f"What is {dice.randrange(40)} + {dice.randrange(40)}?"

@@ -20,8 +20,9 @@ from crescent.once import SCRATCH
 from crescent.packaged_model import PACKAGED, packaged_folder
 from crescent.processes import run_child
 from crescent.records import Checkpoint, Done, Item, Pair, digest, read_lines, write_lines
+from crescent.reliability import read_reliability
 from crescent.replay import write_instructions
-from crescent.workplace import Workplace, numbers
+from crescent.workplace import Workplace
 
 
 def find_base(place: Workplace) -> Checkpoint:
@@ -61,7 +62,10 @@ def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
 
     def work(folder: Path) -> Mapping[str, float]:
         place.server.ask(base, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--reliability"))
-        return numbers(folder / "metrics.json")
+        found = read_reliability(folder / "reliability.json")
+        shown = ("single", "majority", "auroc")
+        measured = {f"{name}/{what}": getattr(its, what) for name, its in found.items() for what in shown}
+        return {name: value for name, value in measured.items() if value is not None}
 
     return place.do(stage, "reliability", work, {"checkpoint": base.digest})
 
@@ -94,8 +98,14 @@ def write_replay(place: Workplace) -> Done | None:
 
 
 def replay_instructions(cfg: Config) -> int:
-    """General instructions asked for: as many as one round could need, were every question kept."""
-    return math.ceil(cfg.pairs.replay.share * cfg.bait.questions * cfg.pairs.responses)
+    """General instructions asked for: as many as the last round could need, were every question kept.
+
+    A quarter more than that, because not all are usable; what a model still cannot give is done without.
+    """
+    pairs, share, decay = cfg.pairs, cfg.pairs.replay.share, cfg.pairs.decay
+    # Older rounds' shares add up to a geometric series.
+    rounds = cfg.run.rounds if decay == 1 else min(cfg.run.rounds, 1 / (1 - decay))
+    return math.ceil(1.25 * share / (1 - share) * cfg.bait.questions * pairs.responses * rounds)
 
 
 def ask_eval(place: Workplace, stage: str, endpoint: Endpoint, folder: Path, *flags: str) -> None:
@@ -127,7 +137,9 @@ def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
 
 def reliability_job(place: Workplace, folder: Path, endpoint: Endpoint) -> ReliabilityJob:
     """The same, with how answers are sampled and voted on."""
-    return ReliabilityJob(**vars(eval_job(place, folder, endpoint)), consensus=place.cfg.consensus)
+    shared = vars(eval_job(place, folder, endpoint))
+    del shared["grading_timeout_s"]  # it is the vote's
+    return ReliabilityJob(**shared, consensus=place.cfg.consensus)
 
 
 def convert_packaged(place: Workplace, name: str) -> Path:
