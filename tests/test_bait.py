@@ -1,16 +1,22 @@
-"""A question is taken from a completion whole and unharmed, or not at all.
+"""A bait prompt becomes a request, and a question is taken from its completion whole and unharmed, or not at all.
 
-Most cases are defects of the authors' released question cleaner (see the method's page).
+Most cases are defects of the authors' released question cleaner. What surrounds a question: `test_extraction.py`.
 """
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import cut, stop
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from crescent.bait import bait_name, bait_request, read_question
+from crescent.bait import bait_name, bait_request, read_question, request_from
 from crescent.config import BaitConfig
-from crescent.records import Completion
+from crescent.records import Bait, Completion
+
+PRESETS = Path(__file__).parent.parent / "conf" / "bait"
 
 
 def read(text: str) -> str | None:
@@ -143,18 +149,6 @@ def test_markup_tables_and_templates_are_text(text: str) -> None:
     assert read(text) == text
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    "part", [" ", "#", "*", '"', "\x00", "# ", "problem ", "**problem", "problem:", "math ", "<|", "<|a", "\u200b \n"]
-)
-def test_a_megabyte_is_read_in_a_blink(part: str) -> None:
-    """Before the patterns were possessive, `#` and 8,000 spaces took three seconds, and a megabyte half a day."""
-    many = part * (1_000_000 // len(part))
-    read(many)
-    read(f"# {many} x")
-    read(f"problem{many}x")
-
-
 def test_bait_prompts_take_turns() -> None:
     cfg = BaitConfig(prompts={"b": "Ask B.", "a": "Ask A.", "c": "Ask C."})
     assert [bait_name(index, cfg) for index in range(5)] == ["a", "b", "c", "a", "b"]
@@ -162,8 +156,49 @@ def test_bait_prompts_take_turns() -> None:
 
 
 def test_each_request_has_a_seed_of_its_own_whatever_else_is_asked() -> None:
-    few, many = BaitConfig(questions=10), BaitConfig(questions=10_000)
+    few, many = (BaitConfig({"a": "Ask A."}, questions=number) for number in (10, 10_000))
     assert bait_request(7, few, 1, 0) == bait_request(7, many, 1, 0)
     asked = [bait_request(index, few, number, run) for index in range(10) for number in (1, 2) for run in (0, 1)]
     assert len({request.seed for request in asked}) == len(asked)
     assert all(0 <= request.seed < 2**31 for request in asked)
+
+
+def test_a_request_asks_with_its_bait_and_a_seed_that_no_bait_changes() -> None:
+    cfg = BaitConfig({"a": "Ask A."}, temperature=0.5, max_tokens=99, stop=["="])
+    request = request_from(Bait("b", "Invent a problem."), 7, cfg, round_number=2, run_seed=3)
+    assert (request.key, request.prompt) == ("question/7", "Invent a problem.")
+    assert (request.temperature, request.max_tokens, request.stop) == (0.5, 99, ("=",))
+    assert request.seed == request_from(Bait("c", "Another."), 7, cfg, 2, 3).seed == bait_request(7, cfg, 2, 3).seed
+
+
+def preset(name: str) -> dict[str, Any]:
+    loaded = OmegaConf.to_container(OmegaConf.load(PRESETS / f"{name}.yaml"))
+    assert isinstance(loaded, dict)
+    return {str(key): value for key, value in loaded.items()}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_each_preset_is_valid_and_says_where_it_comes_from(name: str) -> None:
+    assert BaitConfig(**preset(name)).prompts
+    assert (PRESETS / f"{name}.yaml").read_text().startswith("# ")
+
+
+def test_the_two_prompts_of_the_released_code_differ_in_what_they_ask_for() -> None:
+    llama2, llama3 = preset("llama2")["prompts"]["llama2"], preset("llama3")["prompts"]["llama3"]
+    assert llama2 == llama3.replace(", special, diverse, high school level", "")
+    assert "create one unique math word problem. " in llama2
+    assert llama2.endswith("no any other words. \n\nProblem: ")
+
+
+def test_a_list_of_problems_ends_after_the_first() -> None:
+    text = "Sure! Here are two:\n\n1. What is 3 + 4?\n2. What is 5 + 6?"
+    for stopped in preset("paper")["stop"]:
+        text = text.partition(stopped)[0]
+    assert read(text) == "What is 3 + 4?"
+
+
+def test_each_prompt_of_the_pool_has_a_place_for_topic_and_difficulty() -> None:
+    pool = preset("pool")
+    assert all("{topic}" in its and "{difficulty}" in its for its in pool["prompts"].values())
+    assert pool["topics"] == 24
+    assert pool["difficulties"] == 4
