@@ -11,6 +11,7 @@ from fakes import question
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.recorded import FOLDER, read_recording
 from crescent.config import BaitConfig, DiversifyConfig, Recheck
 from crescent.diversify import (
     ROWS,
@@ -131,6 +132,18 @@ def word_problems(seed: int, number: int) -> list[str]:
 def test_blocks_decide_as_one_by_one_would_on_word_problems(threshold: float) -> None:
     vectors = lexical_vectors(word_problems(0, 250))
     found = plain(in_blocks(vectors, range(0, 250, 32), threshold))
+    assert found == one_by_one(vectors, threshold)
+    assert {action for action, _, _ in found} == {"accept", "drop"}
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.97])
+def test_blocks_decide_as_one_by_one_would_on_what_a_real_model_invented(threshold: float) -> None:
+    texts: list[str] = []
+    for recording in ("words", "arithmetic"):
+        rows = read_recording(FOLDER / f"{recording}.jsonl.gz").rows()
+        texts += [row.text for row in rows if row.kind in ("question", "rewrite")][:120]
+    vectors = lexical_vectors(texts)
+    found = plain(in_blocks(vectors, range(0, len(texts), 32), threshold))
     assert found == one_by_one(vectors, threshold)
     assert {action for action, _, _ in found} == {"accept", "drop"}
 
