@@ -46,9 +46,10 @@ def main(arguments: Sequence[str]) -> None:
             bait = replace(bait, temperature=options.temperature or bait.temperature)
             cfg = settings(name, bait, options.max_tokens)
             rows.append({"bait": name, **yielded(asyncio.run(ask(endpoint, cfg)), cfg)})
-            print(rows[-1], flush=True)
+            path = save("baits", {"options": vars(options), "rows": rows})
+            print(f"{name}: {rows[-1]['kept']} of {options.questions} kept", flush=True)
     show(f"{options.model}: {options.questions} questions of each bait, K=8", rows)
-    print(f"saved: {save('baits', {'options': vars(options), 'rows': rows})}")
+    print(f"saved: {path}")
 
 
 def settings(name: str, bait: BaitConfig, max_tokens: int) -> SynthesisConfig:

@@ -50,7 +50,7 @@ def test_the_recording_holds_what_the_stages_ask(recorded: Recorded) -> None:
 @RECORDINGS
 def test_asking_adaptively_keeps_the_same_questions_with_the_same_winners(recorded: Recorded) -> None:
     saved = 0.0
-    for samples, cut in ((8, 0.5), (8, 0.0), (8, 0.25), (8, 0.75), (7, 0.5), (5, 0.4), (4, 0.5), (3, 0.5), (2, 0.5)):
+    for samples, cut in ((8, 0.5), (8, 0.0), (7, 0.75), (5, 0.4), (3, 0.5)):
         fixed = replace(recorded.consensus, samples=samples, min_agreement=cut, adaptive=False)
         all_of_them = replay(recorded.engine(), recorded.synthesis(consensus=fixed))
         adaptive = replay(recorded.engine(), recorded.synthesis(consensus=replace(fixed, adaptive=True)))
@@ -81,7 +81,7 @@ def test_the_outcome_does_not_depend_on_who_answers_first(recorded: Recorded) ->
     cfg = recorded.synthesis(consensus=replace(recorded.consensus, adaptive=True))
     in_order = replay(recorded.engine(), cfg)
     assert_same(replay(recorded.engine(), cfg), in_order)
-    for order in range(3):
+    for order in range(2):
         shuffled = ShufflingEngine(recorded.engine().say, order, concurrency=16)
         assert_same(replay(shuffled, cfg), in_order)
 
