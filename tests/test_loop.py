@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from crescent.once import tree_digest
-from crescent.records import Question, Verdict, Vote, read_lines
+from crescent.records import Candidate, Verdict, Vote, read_lines
 
 CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]
 
@@ -97,6 +97,7 @@ def test_two_rounds_end_with_a_table_and_where_everything_lies(undisturbed: Run)
     for part in ("rounds", "sums_dev", "accept", "best checkpoint", "metrics.jsonl", "next:"):
         assert part in ended.stdout
     assert undisturbed.metrics() == [
+        ("base/benchmarks", 0),
         ("base/eval", 0),
         *[(f"round-{n}/{stage}", n) for n in (1, 2) for stage in ("synthesis", "pairs", "train", "eval", "verdict")],
     ]
@@ -170,7 +171,7 @@ def test_changed_settings_are_refused_and_more_rounds_are_not(undisturbed: Run) 
     assert "run.redo=round-1/synthesis" in refused.stderr
     assert undisturbed("tracking.project=other", "launch.grace_s=1").returncode == 0
     planned = undisturbed("run.rounds=3", "mode=plan")
-    assert planned.stdout.count("same settings, manifest holds") == 11
+    assert planned.stdout.count("same settings, manifest holds") == 12
     assert planned.stdout.count("not made yet") == 5
 
 
@@ -240,8 +241,11 @@ def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
         for vote in read_lines(undisturbed.folder / f"round-{number}/synthesis/votes.jsonl", Vote)
     ]
     assert len(texts) == len(set(texts))
-    rejected = read_lines(undisturbed.folder / "round-2/synthesis/rejected.jsonl", Question)
-    assert all(question.similarity is not None and question.similarity >= 0.94 for question in rejected)
+    candidates = read_lines(undisturbed.folder / "round-2/synthesis/candidates.jsonl", Candidate)
+    too_near = [its.question.similarity for its in candidates if its.outcome in ("rewritten", "near-duplicate")]
+    threshold = float(OmegaConf.load(undisturbed.folder / "config.yaml").diversify.threshold)
+    assert too_near
+    assert all(similarity is not None and similarity >= threshold - 1e-5 for similarity in too_near)
 
 
 def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> None:
