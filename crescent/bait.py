@@ -4,27 +4,12 @@ Source: Crescent (arXiv 2502.13441), section on bait prompting. Where many baits
 is in `crescent/bait_pool.py`; what is read from a completion in `crescent/extraction.py`.
 """
 
-from crescent.chatter import CHAT_TOKEN
 from crescent.config import BaitConfig
 from crescent.extraction import extract_question
 from crescent.records import Bait, Completion, Request, request_seed
 
-__all__ = ["CHAT_TOKEN", "bait_name", "bait_request", "read_question", "request_from"]
 
-
-def bait_name(index: int, cfg: BaitConfig) -> str:
-    """Bait prompts take turns."""
-    names = sorted(cfg.prompts)
-    return names[index % len(names)]
-
-
-def bait_request(index: int, cfg: BaitConfig, round_number: int, run_seed: int) -> Request:
-    """The request behind candidate question `index` of a round."""
-    name = bait_name(index, cfg)
-    return request_from(Bait(name, cfg.prompts[name]), index, cfg, round_number, run_seed)
-
-
-def request_from(bait: Bait, index: int, cfg: BaitConfig, round_number: int, run_seed: int) -> Request:
+def bait_request(bait: Bait, index: int, cfg: BaitConfig, round_number: int, run_seed: int) -> Request:
     """The request behind candidate question `index` of a round. Its seed is the same whatever the bait."""
     return Request(
         key=f"question/{index}",

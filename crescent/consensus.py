@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from crescent.bait import CHAT_TOKEN
+from crescent.chatter import CHAT_TOKEN
 from crescent.config import ConsensusConfig, TaskConfig
 from crescent.records import Answer, Completion, Question, Request, Vote, request_seed
 from crescent.tasks import Task

@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crescent.bait import CHAT_TOKEN, read_question
+from crescent.bait import read_question
+from crescent.chatter import CHAT_TOKEN
 from crescent.client import Engine
 from crescent.config import ReplayConfig
 from crescent.diversify import Memory, Neighbour

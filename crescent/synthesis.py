@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crescent.bait import request_from
+from crescent.bait import bait_request
 from crescent.bait_pool import choose, open_pool, weights
 from crescent.client import Engine
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
@@ -204,7 +204,7 @@ class _Stream:
     async def invent(self, index: int) -> Question | None:
         cfg = self.cfg
         bait = choose(index, self.pool, self.weights, cfg.round, cfg.seed)
-        request = request_from(bait, index, cfg.bait, cfg.round, cfg.seed)
+        request = bait_request(bait, index, cfg.bait, cfg.round, cfg.seed)
         async with self.ahead:
             completion = await self.complete(request)
         self.progress.asked += 1

@@ -16,7 +16,7 @@ from fakes import BySpelling, Say, ShufflingEngine, by_first_number, cut, questi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.bait import read_question, request_from
+from crescent.bait import bait_request, read_question
 from crescent.client import Engine, EngineDied
 from crescent.config import AnswerStyle, BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
 from crescent.consensus import answer_request, read_answer
@@ -85,7 +85,7 @@ class Slow:
         cfg = self.cfg
         wave = []
         for index in range(cfg.bait.questions):
-            request = request_from(BAIT, index, cfg.bait, cfg.round, cfg.seed)
+            request = bait_request(BAIT, index, cfg.bait, cfg.round, cfg.seed)
             text = read_question(say_sums(request), cfg.bait.min_characters)
             if text is not None:
                 wave.append(Question("", text, cfg.round, index, "", 0))
