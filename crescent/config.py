@@ -459,6 +459,10 @@ class Source(Choice):
     svamp = "svamp"
     mawps = "mawps"
     """`family` names the part: addsub, multiarith, singleop, singleeq."""
+    gsm_plus = "gsm_plus"
+    """GSM8K's test questions reworded, so split=test only; `family` names one perturbation, all when null."""
+    math500 = "math500"
+    """Competition problems with formulas as answers, for answer_style=math; `family` names a subject, all when null."""
     arc_challenge = "arc_challenge"
     """Multiple choice, for `task=multiple_choice`."""
     mmlu = "mmlu"
@@ -492,6 +496,9 @@ class BenchmarkConfig:
     such a benchmark never counts as a gain. Needs split=dev: what can end a child decides."""
     prompt: str | None = None
     """How an item is asked, with `{question}`; by default `task.answer_prompt`."""
+    shots: int = 0
+    """Solved problems that stand before each item, as eval/benchmarks/shots.py says; 0 or 5 are usual. With shots no
+    prompt is used: the shots show how to answer."""
 
     def __post_init__(self) -> None:
         where = "eval.benchmarks.<name>"
@@ -507,6 +514,50 @@ class BenchmarkConfig:
             require(self.items is not None, f"{where}.items", self.items, "a generator needs a number of items")
         if self.prompt is not None:
             require_fields(self.prompt, f"{where}.prompt", "question")
+        only_test = self.source is not Source.gsm_plus or self.split is Split.test
+        rule = "GSM-Plus rewords GSM8K's test questions, and test sets are only reported"
+        require(only_test, f"{where}.split", self.split.value, rule, "set split=test")
+        require(self.shots >= 0, f"{where}.shots", self.shots, "must not be negative", "0 or 5 are usual")
+        rule = "shots show how to answer, and a prompt would say it again"
+        require(self.shots == 0 or self.prompt is None, f"{where}.shots", self.shots, rule, f"leave out {where}.prompt")
+        solved = self.source is not Source.mbpp
+        rule = "the reference answer of a program is its tests, which show no solution"
+        require(self.shots == 0 or solved, f"{where}.shots", self.shots, rule, "set shots=0")
+
+
+@dataclass
+class HarnessConfig:
+    """Tasks of EleutherAI's lm-evaluation-harness, asked of the served checkpoint by a process of its own. Only
+    reported."""
+
+    tasks: list[str] = field(default_factory=list)
+    """Names of its tasks, groups or tags, e.g. `[mmlu, arc_challenge, ifeval]`; none when empty."""
+    python: str | None = None
+    """Interpreter of the environment that has `lm-eval[api]`; ours when null. Some tasks need packages that ours must
+    not have."""
+    limit: int | None = None
+    """Items per single task, the first ones; all when null. A group such as `mmlu` has dozens of single tasks."""
+    num_fewshot: int | None = None
+    """Examples before each item; as the task says when null."""
+    apply_chat_template: bool = True
+    """Ask as a chat. False for a base model: text is continued."""
+    include_path: str | None = None
+    """Folder with task descriptions of your own (YAML)."""
+    arguments: list[str] = field(default_factory=list)
+    """Further command-line arguments of `lm_eval`, e.g. `[--system_instruction, "Be brief."]`."""
+
+    def __post_init__(self) -> None:
+        where = "eval.harness"
+        require(self.limit is None or self.limit >= 1, f"{where}.limit", self.limit, "at least one item, or null")
+        shots = self.num_fewshot is None or self.num_fewshot >= 0
+        require(shots, f"{where}.num_fewshot", self.num_fewshot, "must not be negative", "null: as the task says")
+        for name in self.tasks:
+            plain = bool(name) and not name.startswith("-") and "," not in name
+            require(plain, f"{where}.tasks", repr(name), "is no name of a task", "one name per entry")
+        for given in self.arguments:
+            option = given.partition("=")[0]
+            taken = option in ("--tasks", "--model", "--limit", "--num_fewshot", "--output_path", "--use_cache")
+            require(not taken, f"{where}.arguments", option, "is set by the evaluation itself", "use its own field")
 
 
 @dataclass
@@ -516,16 +567,24 @@ class EvalConfig:
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     temperature: float = 0.0
     """0 is greedy decoding."""
+    samples: int = 1
+    """How often each item is asked, with a seed for each time. With several, accuracy is their mean, and maj@k and
+    pass@k stand beside it; needs temperature > 0."""
     max_tokens: int = 1024
     data: str | None = None
     """Folder with local copies of the benchmarks; by default the environment variable CRESCENT_DATA, else the hub."""
     reliability: int = 0
     """Items of each dev benchmark that the base answers K times before the first round, to show how far agreement can
     be trusted as a label (`crescent reliability RUN`); 0: none. Decides nothing."""
+    harness: HarnessConfig = field(default_factory=HarnessConfig)
 
     def __post_init__(self) -> None:
         require(self.reliability >= 0, "eval.reliability", self.reliability, "must not be negative", "e.g. 200")
         require(0 <= self.temperature <= 2, "eval.temperature", self.temperature, "must lie in [0, 2]")
+        require(self.samples >= 1, "eval.samples", self.samples, "each item is asked at least once")
+        differ = self.samples == 1 or self.temperature > 0
+        way_out = "set eval.temperature=0.6, or eval.samples=1"
+        require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", way_out)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
 
 
@@ -533,6 +592,7 @@ STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
     Source.arc_challenge: (AnswerStyle.choice,),
     Source.mmlu: (AnswerStyle.choice,),
     Source.mbpp: (AnswerStyle.code,),
+    Source.math500: (AnswerStyle.math,),
 }
 """The answer styles that can read a source's reference answers."""
 
@@ -781,7 +841,8 @@ class Config:
         require(
             self.model.context > longest, "model.context", self.model.context, "must hold prompt and answer", way_out
         )
-        deciding = [name for name, benchmark in self.eval.benchmarks.items() if benchmark.split is Split.dev]
+        benchmarks = self.eval.benchmarks.items()
+        deciding = [name for name, its in benchmarks if its.split is Split.dev and not its.guard]
         way_out = "set split=dev on one benchmark, or verdict.gate=off"
         judged = bool(deciding) or self.verdict.gate is Gate.off
         require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)

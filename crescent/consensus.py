@@ -87,7 +87,7 @@ def is_unanimous(decided: Vote, samples: int) -> bool:
     whether it was asked adaptively.
     """
     first = decided.classes[: samples // 2 + 1]
-    return first[0] != SILENCE and len(set(first)) == 1
+    return len(set(first)) == 1 and first[0] != SILENCE
 
 
 def is_kept(decided: Vote, cfg: ConsensusConfig) -> bool:

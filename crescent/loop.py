@@ -35,7 +35,7 @@ def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: St
     pairs = stages.select(number, votes, past)
     child = stages.train(number, pairs, parent.checkpoint)
     scored = stages.evaluate(child)
-    verdict = stages.judge(scored, parent, past)
+    verdict = stages.judge(scored, parent, votes, past)
     return stages.announce(Round(number, votes, pairs, parent, scored, verdict))
 
 

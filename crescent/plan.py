@@ -171,8 +171,9 @@ def requests_table(cfg: Config) -> Table:
 
 def verdict_lines(cfg: Config) -> list[str]:
     """What the deciding benchmarks can show."""
-    deciding = {name: its.items for name, its in cfg.eval.benchmarks.items() if its.split is Split.dev}
-    if not deciding or None in deciding.values():
+    benchmarks = cfg.eval.benchmarks.items()
+    deciding = {name: its.items for name, its in benchmarks if its.split is Split.dev and not its.guard}
+    if not deciding or None in deciding.values() or cfg.verdict.gate in (Gate.label_free, Gate.off):
         return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}"]
     items = sum(count for count in deciding.values() if count is not None)
     gain = minimum_detectable_gain(items, cfg.verdict.alpha)

@@ -54,7 +54,8 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             judging = as_settings(cfg.verdict)
             # Patience says how long the loop goes on, not what a comparison shows: a stopped run may be given more.
             del judging["patience"]
-            return {"seed": seed, "verdict": judging}
+            guards = sorted(name for name, its in cfg.eval.benchmarks.items() if its.guard)
+            return {"seed": seed, "verdict": judging, "eval": {"guards": guards}}
     raise ValueError(f"no stage {stage!r}")
 
 
@@ -62,6 +63,8 @@ def _evaluation(cfg: Config) -> dict[str, Any]:
     evaluation: dict[str, Any] = as_settings(cfg.eval)
     for elsewhere in ("data", "reliability"):
         del evaluation[elsewhere]
+    for benchmark in evaluation["benchmarks"].values():
+        del benchmark["guard"]  # It says what a score means for the verdict, not how it comes about.
     return evaluation
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from crescent import verdict
 from crescent.client import Client, Endpoint, EngineDied
+from crescent.collapse import monitors
 from crescent.config import Child, Config, Split, Start, Trainer, TrainJob
 from crescent.decontamination import Benchmarks
 from crescent.diversify import Memory
@@ -48,6 +49,10 @@ from crescent.records import (
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers
+
+
+MONITOR = "monitor/"
+"""Begins the names of the collapse monitors among a synthesis' metrics."""
 
 
 class Stages(Workplace):
@@ -81,7 +86,8 @@ class Stages(Workplace):
             write_lines(folder / "candidates.jsonl", found.candidates)
             write_lines(folder / "baits.jsonl", found.baits)
             np.save(folder / "vectors.npy", found.vectors)
-            return found.metrics
+            watched = monitors(found.votes, found.vectors, found.candidates, cfg.consensus.samples)
+            return {**found.metrics, **{MONITOR + name: value for name, value in watched.items()}}
 
         return self.do(stage, "synthesis", work, inputs)
 
@@ -161,27 +167,40 @@ class Stages(Workplace):
         done = self.do(stage, "eval", work, {"checkpoint": checkpoint.digest})
         return Evaluation(checkpoint, read_scores(done.folder), done)
 
-    def judge(self, child: Evaluation, parent: Evaluation, past: Sequence[Round]) -> Verdict:
-        """Accept, roll back or stop, by the dev benchmarks alone."""
+    def judge(self, child: Evaluation, parent: Evaluation, votes: Done, past: Sequence[Round]) -> Verdict:
+        """Accept, roll back or stop, by the dev benchmarks alone; the round's votes show whether it collapses."""
         cfg = self.cfg
-        deciding = {name for name, benchmark in cfg.eval.benchmarks.items() if benchmark.split is Split.dev}
+        base = past[0].parent if past else parent
+        best = max([base, *(its.child for its in past)], key=dev_accuracy)
+        synthesised = [*(its.votes for its in past), votes]
+        dev = {name: its for name, its in cfg.eval.benchmarks.items() if its.split is Split.dev}
         rejected_before = len(list(takewhile(lambda its: its.verdict.action != "accept", reversed(past))))
 
         def work(folder: Path) -> Mapping[str, float]:
             found = verdict.judge(
                 child.checkpoint,
                 parent.checkpoint,
-                read_lines(child.done.folder / "responses.jsonl", Response),
-                read_lines(parent.done.folder / "responses.jsonl", Response),
+                read_responses(child),
+                read_responses(parent),
                 cfg.verdict,
-                deciding,
+                dev.keys(),
                 cfg.run.seed,
+                guards=[name for name, its in dev.items() if its.guard],
+                base_responses=read_responses(base),
+                best_responses=read_responses(best),
+                rounds=[monitored(its) for its in synthesised],
             )
             write_lines(folder / "verdict.json", [found])
-            accepted = float(found.action == "accept")
-            return {"accepted": accepted, "difference": found.difference, "p_value": found.p_value}
+            decision = {"accepted": float(found.action == "accept"), "alarms": float(len(found.alarms))}
+            return {**decision, "difference": found.difference, "p_value": found.p_value}
 
-        inputs = {"child": child.done.digest, "parent": parent.done.digest}
+        inputs = {
+            "child": child.done.digest,
+            "parent": parent.done.digest,
+            "base": base.done.digest,
+            "best": best.done.digest,
+            **{f"synthesis-{number}": its.digest for number, its in enumerate(synthesised, 1)},
+        }
         done = self.do(f"round-{child.checkpoint.round}/verdict", "verdict", work, inputs)
         found = read_lines(done.folder / "verdict.json", Verdict)[0]
         return verdict.with_patience(found, rejected_before, cfg.verdict.patience)
@@ -293,6 +312,22 @@ def open_benchmarks(folder: Path, cfg: Config) -> Benchmarks:
     vectors = folder / "vectors.npy"
     items = read_lines(folder / "items.jsonl", Item)
     return Benchmarks(items, cfg.pairs.decontamination, np.load(vectors) if vectors.exists() else None)
+
+
+def monitored(synthesis: Done) -> dict[str, float]:
+    """The collapse monitors among a synthesis' metrics."""
+    found = synthesis.metrics.items()
+    return {name.removeprefix(MONITOR): value for name, value in found if name.startswith(MONITOR)}
+
+
+def read_responses(evaluated: Evaluation) -> list[Response]:
+    return read_lines(evaluated.done.folder / "responses.jsonl", Response)
+
+
+def dev_accuracy(evaluated: Evaluation) -> float:
+    """Mean accuracy on the benchmarks that may decide; 0 where none does."""
+    deciding = [score.accuracy for score in evaluated.scores if score.decides]
+    return sum(deciding) / len(deciding) if deciding else 0.0
 
 
 def read_scores(folder: Path) -> tuple[Score, ...]:

@@ -200,3 +200,8 @@ def test_a_question_is_as_unanimous_asked_adaptively_as_asked_in_full(labels: li
     cfg = ConsensusConfig(samples=len(labels), min_agreement=cut)
     asked = ask_adaptively(labels, cfg)[-1]
     assert is_unanimous(voted(labels[:asked]), len(labels)) == is_unanimous(voted(labels), len(labels))
+
+
+def test_a_vote_without_answers_is_no_unanimous_one() -> None:
+    assert not is_unanimous(vote(ASKED, [], []), 8)
+    assert entropy(vote(ASKED, [], [])) == margin(vote(ASKED, [], [])) == 0
