@@ -76,7 +76,7 @@ def entropy(decided: Vote) -> float:
     """Shannon entropy of the classes in bits; 0 when all samples agree. Each silent sample is a class of its own."""
     counts = Counter(its for its in decided.classes if its != SILENCE)
     shares = [count / decided.of for count in counts.values()]
-    shares += [1 / decided.of] * decided.classes.count(SILENCE)
+    shares += [1 / decided.of for its in decided.classes if its == SILENCE]
     return -sum(share * math.log2(share) for share in shares) + 0.0
 
 

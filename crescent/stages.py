@@ -50,7 +50,6 @@ from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synt
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers
 
-
 MONITOR = "monitor/"
 """Begins the names of the collapse monitors among a synthesis' metrics."""
 
