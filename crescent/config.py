@@ -292,6 +292,17 @@ class DataPolicy(Choice):
     """Train on this round's pairs only."""
 
 
+class Labels(Choice):
+    """Which answers are taken for right. The others are control arms: a gain that they show, too, is not the vote's."""
+
+    majority = "majority"
+    """Those of the majority."""
+    first = "first"
+    """The first whole answer to each question, voted down or not: training on single samples (K=1)."""
+    minority = "minority"
+    """Of each question with a majority, the first answer that contradicts it: teaches the format, not what is right."""
+
+
 class Winner(Choice):
     """Which of the responses that carry the majority are trained on."""
 
@@ -361,6 +372,7 @@ class PairsConfig:
     """Share of a round's pairs, in (0, 1], that stays with each round that follows; always the same ones. 1: all."""
     max_unanimous: float = 0.4
     """Largest share of this round's pairs, in [0, 1], whose first ⌊K/2⌋+1 answers all agree: too easy to teach much."""
+    labels: Labels = Labels.majority
     winner: Winner = Winner.median
     responses: int = 1
     """Different winning responses trained on per question, at most."""

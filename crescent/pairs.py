@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from crescent.config import ConsensusConfig, DataPolicy, PairsConfig, TaskConfig, TrainPrompt, Winner
+from crescent.config import ConsensusConfig, DataPolicy, Labels, PairsConfig, TaskConfig, TrainPrompt, Winner
 from crescent.consensus import fill, is_kept, is_unanimous, standings
 from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Quarantined, Vote, digest
@@ -54,11 +54,13 @@ def select(
     Raises:
         DataSaysNo: fewer than `pairs.minimum` new pairs; the message says which filter took how many.
     """
-    agreed = [its for its in votes if is_kept(its, consensus)]
+    agreed = [its for its in votes if labelled_answers(its, consensus, cfg.labels)]
     quarantined = [contaminated[its.question.id] for its in agreed if its.question.id in contaminated]
     clean = [its for its in agreed if its.question.id not in contaminated]
-    kept = cap_unanimous(clean, consensus.samples, cfg.max_unanimous)
-    new = [pair for its in kept for pair in pairs_of(its, task, cfg)]
+    kept = clean
+    if cfg.labels is Labels.majority:
+        kept = cap_unanimous(clean, consensus.samples, cfg.max_unanimous)
+    new = [pair for its in kept for pair in pairs_of(its, task, consensus, cfg)]
     pairs = mix(new, earlier, general, cfg)
 
     still = [pair for pair in pairs if pair.source == "vote"]
@@ -68,7 +70,7 @@ def select(
         "questions": len(kept),
         "silent": sum(its.votes == 0 for its in votes),
         "ties": sum(its.winner is None and its.votes > 0 for its in votes),
-        "below_cut": sum(its.winner is not None for its in votes) - len(agreed),
+        "below_cut": sum(its.winner is not None and not is_kept(its, consensus) for its in votes),
         "quarantined": len(quarantined),
         **{f"quarantined_{rule}": sum(its.rule == rule for its in quarantined) for rule in RULES},
         "unanimous_kept": sum(is_unanimous(its, consensus.samples) for its in kept),
@@ -136,9 +138,8 @@ def _first_by_hash(pairs: Sequence[Pair], count: int) -> list[Pair]:
     return [pair for pair in pairs if pair.id in chosen]
 
 
-def pairs_of(decided: Vote, task: TaskConfig, cfg: PairsConfig) -> list[Pair]:
-    """The question with each chosen winning response, the best first."""
-    assert decided.winner is not None
+def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: PairsConfig) -> list[Pair]:
+    """The question with each chosen response, the best first."""
     question = decided.question
     prompt = fill(task.answer_prompt, question.text) if cfg.prompt is TrainPrompt.answer else question.text
     return [
@@ -148,11 +149,24 @@ def pairs_of(decided: Vote, task: TaskConfig, cfg: PairsConfig) -> list[Pair]:
             round=question.round,
             prompt=prompt,
             completion=response.text,
-            final=decided.winner,
+            final=(decided.winner if cfg.labels is Labels.majority else response.final) or "",
             agreement=decided.agreement,
         )
-        for response in choose_responses(winning_answers(decided), cfg)
+        for response in choose_responses(labelled_answers(decided, consensus, cfg.labels), cfg)
     ]
+
+
+def labelled_answers(decided: Vote, consensus: ConsensusConfig, labels: Labels) -> list[Answer]:
+    """The answers taken for right, in sample order; none where the question is not trained on."""
+    winning = winning_answers(decided) if is_kept(decided, consensus) else []
+    spoken = [answer for answer in decided.answers if answer.final is not None]
+    match labels:
+        case Labels.majority:
+            return winning
+        case Labels.first:
+            return spoken[:1]
+        case Labels.minority:
+            return [answer for answer in spoken if winning and answer not in winning][:1]
 
 
 def winning_answers(decided: Vote) -> list[Answer]:

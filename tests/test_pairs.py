@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crescent.config import (
     ConsensusConfig,
     DataPolicy,
+    Labels,
     PairsConfig,
     ReplayConfig,
     TaskConfig,
@@ -26,6 +27,7 @@ from crescent.records import Answer, Pair, Quarantined, Vote
 
 TASK = TaskConfig(answer_prompt="{question}\nThink, then write ####.")
 NO_MINIMUM = PairsConfig(minimum=1, max_unanimous=1)
+ANY_CUT = ConsensusConfig(min_agreement=0.0)
 
 
 def voted(index: int, *finals: str | None, lengths: Sequence[int] = ()) -> Vote:
@@ -41,7 +43,7 @@ def voted(index: int, *finals: str | None, lengths: Sequence[int] = ()) -> Vote:
 
 def trained(decided: Vote, cfg: PairsConfig = NO_MINIMUM) -> Pair:
     """The one pair of a vote."""
-    (pair,) = pairs_of(decided, TASK, cfg)
+    (pair,) = pairs_of(decided, TASK, ANY_CUT, cfg)
     return pair
 
 
@@ -248,6 +250,20 @@ def test_pairs_keep_the_order_of_the_votes_and_have_names_of_their_own() -> None
     assert len({pair.id for pair in pairs}) == 20
     assert {pair.round for pair in pairs} == {1}
     assert {pair.source for pair in pairs} == {"vote"}
+
+
+def test_the_unvoted_arm_trains_on_the_first_answer_of_every_question() -> None:
+    finals = (*"5777",), (*"1234",), (None, "9", None, None), (None,)
+    votes = [voted(index, *its) for index, its in enumerate(finals)]
+    found = chosen(votes, labels=Labels.first)  # type: ignore[arg-type]
+    assert [pair.final for pair in found.new] == ["5", "1", "9"]
+
+
+def test_the_format_only_arm_trains_on_answers_that_the_majority_contradicts() -> None:
+    finals = (*"5777",), (*"1234",), ("9", None, "9", "8"), (*"6666",)
+    votes = [voted(index, *its) for index, its in enumerate(finals)]
+    found = chosen(votes, labels=Labels.minority)  # type: ignore[arg-type]
+    assert [pair.final for pair in found.new] == ["5", "8"]
 
 
 def test_the_prompt_is_the_one_that_was_answered_or_the_bare_question() -> None:
