@@ -227,8 +227,16 @@ class Response:
     """Extracted final answer; `None` when nothing could be extracted: unparsed, counted as wrong."""
     target: str
     correct: bool
+    """Whether `final` means `target`. This one decides; `strict` and `flexible` stand beside it."""
     finish_reason: str
     tokens: int
+    sample: int = 0
+    """0 … `eval.samples` - 1."""
+    strict: bool | None = None
+    """Whether the answer stands, in the format asked for, as the reference does; `None` where it has no such form. See
+    eval/scorers.py."""
+    flexible: bool | None = None
+    """Whether the last number of the text is the reference; `None` where the reference is no number."""
 
 
 @dataclass(frozen=True)
@@ -237,13 +245,24 @@ class Score:
 
     benchmark: str
     correct: int
+    """Correct responses: with several samples of each item, over all of them."""
     unparsed: int
     total: int
+    """Responses: items times `samples`."""
     low: float
-    """Lower end of the 95 % Wilson interval of the accuracy, in [0, 1]."""
+    """Lower end of the 95 % Wilson interval of the accuracy, in [0, 1]; samples of one item are not taken for items."""
     high: float
     decides: bool = True
     """Whether the verdict may look at it. Test sets are only reported."""
+    samples: int = 1
+    """How often each item was asked."""
+    strict: int | None = None
+    """Responses right by `Response.strict`; `None` where any of them has no such form."""
+    flexible: int | None = None
+    majority: float | None = None
+    """maj@k over the k `samples`, in [0, 1]; `None` with one sample, and for programs."""
+    pass_at: dict[str, float] = field(default_factory=dict)
+    """pass@k by k = 1, 2, 4, … and `samples`; empty with one sample."""
 
     @property
     def accuracy(self) -> float:

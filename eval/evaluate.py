@@ -1,4 +1,4 @@
-"""Ask a served checkpoint every item of every benchmark, and score what it says.
+"""Ask a served checkpoint every item of every benchmark, and score what it says (`eval.scorers`).
 
 All items go out at once and the client limits how many are under way, so no benchmark waits for another one's slowest
 answer. Each finished answer is a line in a journal: an interrupted evaluation asks only for the rest.
@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from crescent.client import Client, Engine
-from crescent.config import EvalConfig, EvalJob, ReliabilityJob, Split, read_job
+from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, ReliabilityJob, Split, read_job
 from crescent.errors import run_to_exit_code
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
 from crescent.tasks import Task, open_task
-from crescent.verdict import wilson
 from eval.benchmarks import Benchmark, read, usable
+from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
+from eval.scorers import flexible_match, score, strict_match
 
 
 async def evaluate(
@@ -35,21 +36,24 @@ async def evaluate(
     task: Task,
     seed: int,
     report: Callable[[int], None] = lambda done: None,
+    shots: Mapping[str, Sequence[Shot]] | None = None,
 ) -> tuple[list[Response], list[Score]]:
-    """One response per item in the order of `items`, one score per benchmark in the order of `config`.
+    """`config.samples` responses per item in the order of `items`, one score per benchmark in the order of `config`.
 
     Args:
         answer_prompt: How an item is asked whose benchmark has no prompt of its own (`task.answer_prompt`).
-        report: Told the number of finished items after each one.
+        report: Told the number of finished responses after each one.
+        shots: By benchmark, what stands before each of its items.
     """
     done = 0
 
-    async def answer(item: Item) -> Response:
+    async def answer(item: Item, sample: int) -> Response:
         nonlocal done
-        request = ask(item, config, answer_prompt, seed)
+        request = ask(item, config, answer_prompt, seed, sample, (shots or {}).get(item.benchmark, ()))
         completion = await engine.complete(request)
         # A symbolic comparison, or a program, can take seconds: in a thread it does not keep other answers waiting.
         final, correct = await asyncio.to_thread(grade, completion, item.target, task)
+        strict, flexible = match(completion, item, config)
         done += 1
         report(done)
         return Response(
@@ -62,9 +66,12 @@ async def evaluate(
             correct=correct,
             finish_reason=completion.finish_reason,
             tokens=completion.tokens,
+            sample=sample,
+            strict=strict,
+            flexible=flexible,
         )
 
-    tasks = [asyncio.create_task(answer(item)) for item in items]
+    tasks = [asyncio.create_task(answer(item, sample)) for item in items for sample in range(config.samples)]
     try:
         responses = await asyncio.gather(*tasks)
     finally:
@@ -72,20 +79,45 @@ async def evaluate(
         for unfinished in tasks:
             unfinished.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return responses, [score(name, responses, config) for name in config.benchmarks]
+    return responses, [await _score(name, responses, config, task) for name in config.benchmarks]
 
 
-def ask(item: Item, config: EvalConfig, answer_prompt: str, seed: int) -> Request:
-    """The request for one item: `benchmark.prompt`, or the task's own, around the question."""
+async def _score(benchmark: str, responses: Sequence[Response], config: EvalConfig, task: Task) -> Score:
+    ours = [response for response in responses if response.benchmark == benchmark]
+    items = [ours[start : start + config.samples] for start in range(0, len(ours), config.samples)]
+    classes = None
+    # Programs are told apart by their text: no two are the same, and a vote among them says nothing.
+    if config.samples > 1 and AnswerStyle.code not in STYLES[config.benchmarks[benchmark].source]:
+        finals = ([response.final for response in item] for item in items)
+        classes = await asyncio.gather(*(asyncio.to_thread(task.classes, its) for its in finals))
+    return score(benchmark, ours, classes, decides=config.benchmarks[benchmark].split is Split.dev)
+
+
+def ask(
+    item: Item, config: EvalConfig, answer_prompt: str, seed: int, sample: int = 0, shots: Sequence[Shot] = ()
+) -> Request:
+    """The request for one sample of an item: after the shots, or in `benchmark.prompt`, or in the task's own."""
     template = config.benchmarks[item.benchmark].prompt or answer_prompt
+    # The first sample is named and seeded as the only one is.
+    which: tuple[int, ...] = (sample,) if sample else ()
     return Request(
-        key=f"eval/{item.benchmark}/{item.id}",
+        key="/".join(map(str, ("eval", item.benchmark, item.id, *which))),
         # Only the template is a format string (checked when it was configured); braces in the question stay braces.
-        prompt=template.format(question=item.question),
+        prompt=few_shot_prompt(shots, item.question) if shots else template.format(question=item.question),
         temperature=config.temperature,
         max_tokens=config.max_tokens,
-        seed=request_seed(seed, "eval", item.id),
+        seed=request_seed(seed, "eval", item.id, *which),
+        stop=STOP if shots else (),
     )
+
+
+def match(completion: Completion, item: Item, config: EvalConfig) -> tuple[bool | None, bool | None]:
+    """The strict and the flexible verdict; `None` for options and programs, which have no such forms."""
+    if AnswerStyle.math not in STYLES[config.benchmarks[item.benchmark].source]:
+        return None, None
+    # What a server says when it refuses is no answer, whatever number stands in it.
+    text = "" if completion.finish_reason == "error" else completion.text
+    return strict_match(text, item.target), flexible_match(text, item.target)
 
 
 def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
@@ -110,22 +142,6 @@ def read_final(completion: Completion, task: Task) -> str | None:
             return task.read(completion.text)
 
 
-def score(benchmark: str, responses: Sequence[Response], config: EvalConfig) -> Score:
-    """Accuracy on one benchmark. Unparsed responses are wrong, and counted apart."""
-    ours = [response for response in responses if response.benchmark == benchmark]
-    correct = sum(response.correct for response in ours)
-    low, high = wilson(correct, len(ours))
-    return Score(
-        benchmark=benchmark,
-        correct=correct,
-        unparsed=sum(response.final is None for response in ours),
-        total=len(ours),
-        low=low,
-        high=high,
-        decides=config.benchmarks[benchmark].split is Split.dev,
-    )
-
-
 def run(job: EvalJob) -> list[Score]:
     """Evaluate into `job.output`: `responses.jsonl`, `scores.json`, and `benchmarks.json` with what was left out.
 
@@ -139,7 +155,12 @@ def run(job: EvalJob) -> list[Score]:
         responses, scores = asyncio.run(_answer(job, benchmarks, journal))
         write_lines(output / "responses.jsonl", responses)
         left_out = {
-            name: {"items": len(found.items), "unusable": found.unusable, "duplicates": found.duplicates}
+            name: {
+                "items": len(found.items),
+                "unusable": found.unusable,
+                "duplicates": found.duplicates,
+                "shots": [shot.id for shot in found.shots],
+            }
             for name, found in benchmarks.items()
         }
         (output / "benchmarks.json").write_bytes(_pretty(left_out))
@@ -153,12 +174,13 @@ def run(job: EvalJob) -> list[Score]:
 
 async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) -> tuple[list[Response], list[Score]]:
     items = [item for found in benchmarks.values() for item in found.items]
-    report = progress(path.with_name("progress.jsonl"), len(items))
+    shots = {name: found.shots for name, found in benchmarks.items()}
+    report = progress(path.with_name("progress.jsonl"), len(items) * job.eval.samples)
     key = os.environ.get("CRESCENT_API_KEY", "none")
     with Journal(path) as journal, open_task(job.task, job.grading_timeout_s) as task:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
             engine = Journaled(client, journal)
-            return await evaluate(engine, items, job.eval, job.task.answer_prompt, task, job.seed, report)
+            return await evaluate(engine, items, job.eval, job.task.answer_prompt, task, job.seed, report, shots)
 
 
 def list_items(job: EvalJob) -> list[Item]:
@@ -201,19 +223,30 @@ def progress(path: Path, total: int) -> Callable[[int], None]:
 
 
 def show(scores: Sequence[Score], console: Console) -> None:
-    """A short table of the scores."""
+    """A short table of the scores. With several samples, `correct` and `unparsed` count responses."""
+    sampled = max((one.samples for one in scores), default=1)
     table = Table("benchmark", "split")
-    for column in ("accuracy", "95 % interval", "correct", "unparsed", "items"):
+    voted = (f"maj@{sampled}", f"pass@{sampled}") if sampled > 1 else ()
+    for column in ("accuracy", "95 % interval", *voted, "strict", "flexible", "correct", "unparsed", "items"):
         table.add_column(column, justify="right")
     for one in scores:
+        strict, flexible = (None if count is None else count / one.total for count in (one.strict, one.flexible))
+        best_of = (_percent(one.majority), _percent(one.pass_at.get(str(sampled)))) if voted else ()
         table.add_row(
             one.benchmark,
             "dev" if one.decides else "test",
-            f"{100 * one.accuracy:.1f} %",
+            _percent(one.accuracy),
             f"{100 * one.low:.1f} – {100 * one.high:.1f} %",
-            *map(str, (one.correct, one.unparsed, one.total)),
+            *best_of,
+            _percent(strict),
+            _percent(flexible),
+            *map(str, (one.correct, one.unparsed, one.total // one.samples)),
         )
     console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Evaluation with an engine of ten lines, and its door against a server of thirty."""
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -13,10 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from crescent.config import (
     AnswerStyle,
+    BaitConfig,
     BenchmarkConfig,
     Config,
     EvalConfig,
@@ -32,7 +36,9 @@ from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
 from crescent.tasks import open_task
 from crescent.tasks.math import MathTask
-from eval.evaluate import evaluate, progress, read_final
+from eval.benchmarks.shots import Shot
+from eval.evaluate import evaluate, progress, read_final, show
+from eval.scorers import interval
 
 SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})
 TASK = TaskConfig(answer_prompt="{question}\nEnd with #### and the number.", answer_style=AnswerStyle.number)
@@ -181,6 +187,165 @@ def test_after_a_failure_nothing_is_asked_any_more() -> None:
     assert engine.under_way == 0
 
 
+def sampled(samples: int, temperature: float = 0.7) -> EvalConfig:
+    return EvalConfig(benchmarks=SUMS.benchmarks, samples=samples, temperature=temperature)
+
+
+class Moody(Adder):
+    """Gets a sum wrong whenever its seed is odd."""
+
+    async def complete(self, request: Request) -> Completion:
+        right = await super().complete(request)
+        return right if request.seed % 2 == 0 else Completion("#### 0", "stop", 5)
+
+
+def test_each_item_is_asked_several_times_with_a_seed_for_each_time() -> None:
+    engine = Adder()
+    responses, scores = evaluated(engine, sums(5) + sums(5, "test"), sampled(4))
+    assert len({request.key for request in engine.asked}) == len({request.seed for request in engine.asked}) == 40
+    assert [(its.item, its.sample) for its in responses] == [
+        (f"{benchmark}-{n}", sample) for benchmark in ("dev", "test") for n in range(5) for sample in range(4)
+    ]
+    assert [(its.total, its.samples, its.correct) for its in scores] == [(20, 4, 20), (20, 4, 20)]
+    assert [(its.majority, its.pass_at) for its in scores] == [(1.0, {"1": 1.0, "2": 1.0, "4": 1.0})] * 2
+
+
+def test_the_first_of_several_samples_is_asked_as_the_only_one_is() -> None:
+    once, often = Adder(), Adder()
+    evaluated(once, sums(3), sampled(1))
+    evaluated(often, sums(3), sampled(3))
+    assert {request.key for request in once.asked} == {"eval/dev/dev-0", "eval/dev/dev-1", "eval/dev/dev-2"}
+    assert set(once.asked) < set(often.asked)
+    assert {request.key for request in often.asked if "dev-2" in request.key} == {
+        "eval/dev/dev-2",
+        "eval/dev/dev-2/1",
+        "eval/dev/dev-2/2",
+    }
+
+
+def test_accuracy_over_samples_is_their_mean_and_its_interval_is_as_wide_as_so_few_items_make_it() -> None:
+    responses, scores = evaluated(Moody(), sums(40), sampled(8))
+    rights = [sum(its.correct for its in responses if its.item == f"dev-{n}") for n in range(40)]
+    found = scores[0]
+    assert found.accuracy == sum(rights) / 320
+    assert found.majority == sum(right > 4 for right in rights) / 40, (
+        "its wrong answers are all the same; 4 : 4 is a tie"
+    )
+    assert found.pass_at["8"] == sum(right > 0 for right in rights) / 40
+    assert (found.low, found.high) == pytest.approx(interval(rights, 8))
+
+
+def test_several_greedy_samples_are_refused_with_the_way_out() -> None:
+    with pytest.raises(
+        BadConfig, match=r"eval\.samples=4: greedy samples .* are all the same; set eval\.temperature=0\.6"
+    ):
+        EvalConfig(samples=4)
+    with pytest.raises(BadConfig, match=r"eval\.samples=0: each item is asked at least once"):
+        EvalConfig(samples=0)
+
+
+def test_an_interrupted_evaluation_of_several_samples_asks_none_twice(tmp_path: Path) -> None:
+    dying, healthy = Moody(), Moody()
+    dying.dies_after = 17
+    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ConnectionError):
+        evaluated(Journaled(dying, journal), sums(10), sampled(4))
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        resumed = evaluated(Journaled(healthy, journal), sums(10), sampled(4))
+    assert (len(dying.asked), len(healthy.asked)) == (17, 23)
+    assert not {request.key for request in dying.asked} & {request.key for request in healthy.asked}
+    assert resumed == evaluated(Moody(), sums(10), sampled(4))
+
+
+def test_a_journal_of_single_answers_serves_when_more_samples_are_wanted(tmp_path: Path) -> None:
+    first, more = Adder(), Adder()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        evaluated(Journaled(first, journal), sums(10), sampled(1))
+        evaluated(Journaled(more, journal), sums(10), sampled(3))
+    assert (len(first.asked), len(more.asked)) == (10, 20)
+
+
+def test_the_three_scores_of_each_response_are_kept_beside_each_other() -> None:
+    says = {
+        "a": Completion("2 + 2 = 4\n#### 4", "stop", 5),
+        "b": Completion("The answer is 4, from 2 and 2.", "stop", 5),
+        "c": Completion("So it is 4.", "stop", 5),
+        "d": Completion("\\boxed{4} is more than 3.", "stop", 5),
+        "e": Completion("context is 4", "error", 0),
+        "f": Completion("First 2 + 2 = 4", "length", 5),
+        "g": Completion("#### 4\nThen 2 + 5 is", "length", 5),
+    }
+
+    class Reciter:
+        async def complete(self, request: Request) -> Completion:
+            return says[request.prompt[0]]
+
+    responses, scores = evaluated(Reciter(), [Item(letter, "dev", letter, "4") for letter in says])
+    assert [(its.strict, its.flexible, its.correct) for its in responses] == [
+        (True, True, True),
+        (False, False, True),
+        (False, True, True),
+        (True, False, True),
+        (False, False, False),
+        (False, True, False),
+        (True, False, True),
+    ]
+    assert (scores[0].strict, scores[0].flexible, scores[0].correct, scores[0].unparsed) == (3, 3, 5, 2)
+
+
+def test_lettered_options_have_no_strict_and_no_flexible_score() -> None:
+    config = EvalConfig(benchmarks={"arc": BenchmarkConfig(source=Source.arc_challenge)})
+
+    class Chooser:
+        async def complete(self, request: Request) -> Completion:
+            return Completion("#### B", "stop", 5)
+
+    with open_task(TaskConfig(answer_style=AnswerStyle.choice), 5.0) as task:
+        question = "Which?\nA. this\nB. that"
+        item = Item("a", "arc", question, "B")
+        responses, scores = asyncio.run(evaluate(Chooser(), [item], config, "{question}", task, seed=7))
+    assert (responses[0].correct, responses[0].strict, responses[0].flexible) == (True, None, None)
+    assert (scores[0].strict, scores[0].flexible) == (None, None)
+
+
+def test_shots_stand_before_each_item_and_a_further_question_ends_the_response() -> None:
+    engine = Adder()
+    shots = [Shot("s", "What is 1 + 1?", "It is 1 + 1 = 2.\n#### 2")]
+    with MathTask(AnswerStyle.number, 5.0) as task:
+        items = [*sums(1), *sums(1, "test")]
+        asyncio.run(evaluate(engine, items, SUMS, TASK.answer_prompt, task, seed=7, shots={"test": shots}))
+    plain, shown = sorted(engine.asked, key=lambda request: request.key)
+    assert (plain.prompt, plain.stop) == ("What is 0 + 1?\nEnd with #### and the number.", ())
+    assert shown.prompt == (
+        "Question: What is 1 + 1?\nAnswer: It is 1 + 1 = 2.\n#### 2\n\nQuestion: What is 0 + 1?\nAnswer:"
+    )
+    assert shown.stop == ("\nQuestion:",)
+
+
+def test_responses_and_scores_of_older_runs_are_still_read() -> None:
+    old = b'{"item":"a","benchmark":"dev","prompt":"q","text":"t","final":"1","target":"1","correct":true,'
+    response = msgspec.json.decode(old + b'"finish_reason":"stop","tokens":3}', type=Response)
+    assert (response.sample, response.strict, response.flexible) == (0, None, None)
+    score = b'{"benchmark":"dev","correct":1,"unparsed":0,"total":2,"low":0.1,"high":0.9}'
+    assert msgspec.json.decode(score, type=Score).samples == 1
+
+
+def test_the_table_shows_the_three_scores_and_with_several_samples_what_voting_gives() -> None:
+    one = Score("gsm8k", 60, 2, 100, 0.5, 0.7, False, strict=40, flexible=55)
+    none = Score("arc", 3, 0, 10, 0.1, 0.6)
+    console = Console(record=True, width=140, file=io.StringIO())
+    show([one, none], console)
+    table = console.export_text()
+    assert re.search(r"gsm8k +│ test +│ +60\.0 % │ 50\.0 – 70\.0 % │ +40\.0 % │ +55\.0 % │ +60 │ +2 │ +100 ", table)
+    assert re.search(r"arc +│ dev +│ +30\.0 % │ [^│]+ │ +– │ +– │ +3 │ +0 │ +10 ", table)
+    assert "maj@" not in table
+    voted = Score("gsm8k", 60, 2, 100, 0.5, 0.7, samples=4, majority=0.72, pass_at={"1": 0.6, "2": 0.7, "4": 0.84})
+    show([voted], console)
+    table = console.export_text()
+    assert "maj@4" in table
+    assert re.search(r" 72\.0 % │ +84\.0 % │ +– │ +– │ +60 │ +2 │ +25 ", table)
+    show([], console)
+
+
 def test_progress_is_told_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
     report = progress(tmp_path / "progress.jsonl", total=1000)
     for done in range(1, 1001):
@@ -317,8 +482,13 @@ def test_the_door_shows_errors_without_a_traceback(tmp_path: Path, endpoint: End
 
 def configured(source: Source, style: AnswerStyle, reliability: int = 0) -> Config:
     inputs = "Inputs of {question}?" if style is AnswerStyle.code else None
-    benchmarks = {"mine": BenchmarkConfig(source=source, family="f", items=3)}
+    # GSM-Plus has no dev items, so a second benchmark that the task reads is there to decide.
+    split = Split.test if source is Source.gsm_plus else Split.dev
+    benchmarks = {"mine": BenchmarkConfig(source=source, split=split, family="f", items=3)}
+    if split is Split.test:
+        benchmarks["dev"] = BenchmarkConfig(source=Source.gsm8k)
     return Config(
+        bait=BaitConfig(prompts={"mine": "Ask something."}),
         eval=EvalConfig(benchmarks=benchmarks, reliability=reliability),
         task=TaskConfig(answer_style=style, inputs_prompt=inputs),
         verdict=VerdictConfig(),
@@ -349,7 +519,10 @@ def test_a_benchmark_the_task_cannot_read_is_refused_with_both_keys_and_the_way_
 
 def test_every_source_has_a_task_that_reads_it() -> None:
     readable = {AnswerStyle.choice: ("arc_challenge", "mmlu"), AnswerStyle.code: ("mbpp",)}
-    words = ("reasoning_gym", "gsm8k", "asdiv", "svamp", "mawps")
+    words = ("reasoning_gym", "gsm8k", "asdiv", "svamp", "mawps", "gsm_plus")
     for style in AnswerStyle:
         for source in readable.get(style, words):
             configured(Source[source], style)
+    configured(Source.math500, AnswerStyle.math)
+    with pytest.raises(BadConfig, match=r"source=math500: .*task\.answer_style=number; use task=math"):
+        configured(Source.math500, AnswerStyle.number)

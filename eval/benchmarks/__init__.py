@@ -1,8 +1,8 @@
 """Labelled problems, from a folder, from the Hugging Face hub, or generated.
 
 Dev and test never share a question. GSM8K and MMLU bring their own splits: dev is the train set of the one, the
-validation set of the other. Everything else is divided by `half`, a hash of the question's own letters, so that the two
-stay apart whatever the seeds, sizes and options are.
+validation set of the other. GSM-Plus rewords GSM8K's test questions and is all test. Everything else is divided by
+`half`, a hash of the question's own letters, so that the two stay apart whatever the seeds, sizes and options are.
 """
 
 import os
@@ -14,9 +14,11 @@ from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Item, digest
 from eval.benchmarks import generated, multiple_choice, word_problems
+from eval.benchmarks.shots import Shot, choose_shots, shot_source
 from eval.benchmarks.word_problems import Row
 
-OWN_SPLITS = (Source.gsm8k, Source.mmlu)
+OWN_SPLITS = (Source.gsm8k, Source.gsm_plus, Source.mmlu)
+CHOICES = (Source.arc_challenge, Source.mmlu)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Benchmark:
     """Rows without one reference answer that a response can be compared with."""
     duplicates: int
     """Rows whose question stood there before."""
+    shots: tuple[Shot, ...] = ()
+    """Solved problems that stand before each item."""
 
 
 def load(name: str, config: BenchmarkConfig, data: str | None) -> list[Item]:
@@ -45,9 +49,18 @@ def load(name: str, config: BenchmarkConfig, data: str | None) -> list[Item]:
 
 
 def read(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
-    """Like `load`, with the counts of what was left out."""
+    """Like `load`, with the counts of what was left out, and the shots.
+
+    Raises:
+        BadConfig, Missing, DataSaysNo: as `load`; BadConfig also when too few problems are left for shots.
+    """
     found = usable(name, config, data)
-    return replace(found, items=choose(found.items, config.items, config.seed))
+    chosen = choose(found.items, config.items, config.seed)
+    if config.shots == 0:
+        return replace(found, items=chosen)
+    # The test set is shown to nobody, not even the part of it that is not asked.
+    hidden = found.items if config.split is Split.test else chosen
+    return replace(found, items=chosen, shots=_shots(name, config, hidden, data_folder(data)))
 
 
 def usable(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
@@ -69,10 +82,20 @@ def usable(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
     return found
 
 
+def _shots(name: str, config: BenchmarkConfig, hidden: tuple[Item, ...], folder: Path | None) -> tuple[Shot, ...]:
+    source = shot_source(config)
+    if source.source is Source.reasoning_gym:
+        pool = collect(name, source, generated.draw(name, source), enough=source.items)
+        return choose_shots(name, config, pool.items, hidden, {})
+    pool = collect(name, source, rows(name, source, folder))
+    worked = {} if source.source in CHOICES else word_problems.solutions(name, source, folder)
+    return choose_shots(name, config, pool.items, hidden, worked)
+
+
 def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Row]:
     """What the files or the hub hold of one set."""
     match config.source:
-        case Source.arc_challenge | Source.mmlu:
+        case source if source in CHOICES:
             return multiple_choice.rows(name, config, folder)
         case Source.mbpp:
             from eval.benchmarks import code_problems

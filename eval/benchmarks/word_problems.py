@@ -1,6 +1,7 @@
-"""Word problems with one number as the answer: GSM8K, ASDiv, SVAMP and MAWPS, from files or from the hub.
+"""Word problems with one number as the answer, and MATH-500 with formulas, from files or from the hub.
 
-GSM8K arXiv 2110.14168; ASDiv arXiv 2106.15772; SVAMP arXiv 2103.07191; MAWPS aclanthology.org/N16-1136.
+GSM8K arXiv 2110.14168; ASDiv arXiv 2106.15772; SVAMP arXiv 2103.07191; MAWPS aclanthology.org/N16-1136; GSM-Plus arXiv
+2402.19255; MATH arXiv 2103.03874, of which MATH-500 is the test set of arXiv 2305.20050.
 """
 
 import json
@@ -8,12 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 
+T = TypeVar("T")
 Row = tuple[str, str | None]
 """A question and its reference answer, `None` when it has none that can be compared."""
 Raw = Mapping[str, Any]
@@ -21,6 +23,27 @@ Raw = Mapping[str, Any]
 
 LILA = {"addsub": "addsub", "multiarith": "multiarith", "singleop": "singleop", "singleeq": "singleq"}
 """Parts of MAWPS and what Lila (arXiv 2210.17517) calls them."""
+PERTURBATIONS = (
+    "numerical substitution",
+    "digit expansion",
+    "integer-decimal-fraction conversion",
+    "adding operation",
+    "reversing operation",
+    "problem understanding",
+    "distraction insertion",
+    "critical thinking",
+)
+"""What GSM-Plus does to a question of GSM8K's. After critical thinking it has no answer, so none is an item."""
+SUBJECTS = (
+    "Algebra",
+    "Counting & Probability",
+    "Geometry",
+    "Intermediate Algebra",
+    "Number Theory",
+    "Prealgebra",
+    "Precalculus",
+)
+"""Of MATH-500."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,10 @@ class Origin:
     """The hub's splits, joined: sets that are divided here are taken whole."""
     options: dict[str, str] = field(default_factory=dict)
     """Further arguments of `datasets.load_dataset`."""
+    part: tuple[str, str] | None = None
+    """Field and value of the records that belong to the set; all when `None`."""
+    solution: Callable[[Raw], str] | None = None
+    """A record's worked solution, its answer after `####` on the last line; `None` where there is only the answer."""
 
 
 def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
@@ -47,11 +74,29 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
         DataSaysNo: the file is there and has another format.
     """
     origin = find(name, config)
+    raws, where, convert = _raws(name, config, origin, folder)
+    return _converted(raws, convert, where, origin.part)
+
+
+def solutions(name: str, config: BenchmarkConfig, folder: Path | None) -> dict[str, str]:
+    """The worked solutions by question; none where the set holds only answers. Raises as `rows`."""
+    origin = find(name, config)
+    worked = origin.solution
+    if worked is None:
+        return {}
+    raws, where, convert = _raws(name, config, origin, folder)
+    return dict(_converted(raws, lambda raw: (convert(raw)[0], worked(raw)), where, origin.part))
+
+
+def _raws(
+    name: str, config: BenchmarkConfig, origin: Origin, folder: Path | None
+) -> tuple[list[Raw], str, Callable[[Raw], Row]]:
+    """The records, where they were found, and how they become rows."""
     path = folder / origin.file if folder else None
     if path and path.is_file():
-        return _converted(_read_file(path), origin.file_row, str(path))
+        return _read_file(path), str(path), origin.file_row
     try:
-        raws = from_hub(origin)
+        return from_hub(origin), origin.hub, origin.hub_row
     except Exception as error:  # The hub's client raises a dozen kinds, and each of them means: not there.
         place = path or f"$CRESCENT_DATA/{origin.file}"
         raise Missing(
@@ -59,16 +104,21 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
             f"had ({str(error).splitlines()[0] if str(error) else type(error).__name__}); put the file at {place} or "
             f"run `hf download --repo-type dataset {origin.hub}` where there is a network"
         ) from error
-    return _converted(raws, origin.hub_row, origin.hub)
 
 
 def find(name: str, config: BenchmarkConfig) -> Origin:
-    """Raises `BadConfig` for an unknown part of MAWPS."""
+    """Raises `BadConfig` for an unknown part of MAWPS, GSM-Plus or MATH-500."""
     match config.source:
         case Source.gsm8k:
             split = "train" if config.split is Split.dev else "test"
             return Origin(
-                f"gsm8k/{split}.jsonl", gsm8k_row, "openai/gsm8k", gsm8k_row, (split,), options={"name": "main"}
+                f"gsm8k/{split}.jsonl",
+                gsm8k_row,
+                "openai/gsm8k",
+                gsm8k_row,
+                (split,),
+                options={"name": "main"},
+                solution=gsm8k_solution,
             )
         case Source.asdiv:
             return Origin("asdiv/ASDiv.xml", asdiv_row, "EleutherAI/asdiv", asdiv_row, ("validation",))
@@ -82,12 +132,48 @@ def find(name: str, config: BenchmarkConfig) -> Origin:
         case Source.mawps:
             key = f"eval.benchmarks.{name}.family={config.family}"
             raise BadConfig(f"{key}: MAWPS has no such part; one of {', '.join(LILA)}")
+        case Source.gsm_plus:
+            part = _part(name, config, "perturbation_type", PERTURBATIONS, "GSM-Plus has no such perturbation")
+            file, hub = "gsm_plus/gsmplus_testmini.jsonl", "qintongli/GSM-Plus"
+            return Origin(file, gsm_plus_row, hub, gsm_plus_row, ("testmini",), part=part)
+        case Source.math500:
+            part = _part(name, config, "subject", SUBJECTS, "MATH-500 has no such subject")
+            file, hub = "math500/test.jsonl", "HuggingFaceH4/MATH-500"
+            return Origin(file, math500_row, hub, math500_row, ("test",), part=part, solution=math500_solution)
         case _:
             raise ValueError(f"{config.source.value} is no set of word problems")
 
 
+def _part(
+    name: str, config: BenchmarkConfig, field_name: str, known: tuple[str, ...], rule: str
+) -> tuple[str, str] | None:
+    if config.family is None:
+        return None
+    if config.family not in known:
+        key = f"eval.benchmarks.{name}.family={config.family}"
+        raise BadConfig(f"{key}: {rule}; one of {', '.join(known)}, or null for all")
+    return field_name, config.family
+
+
 def gsm8k_row(raw: Raw) -> Row:
     return raw["question"].strip(), number(raw["answer"].rpartition("####")[2])
+
+
+def gsm8k_solution(raw: Raw) -> str:
+    """Without the annotations `<<48/2=24>>`, which were written for a calculator and not for a reader."""
+    return re.sub(r"<<[^<>\n]*>>", "", raw["answer"]).strip()
+
+
+def gsm_plus_row(raw: Raw) -> Row:
+    return raw["question"].strip(), number(raw["answer"])
+
+
+def math500_row(raw: Raw) -> Row:
+    return raw["problem"].strip(), raw["answer"].strip() or None
+
+
+def math500_solution(raw: Raw) -> str:
+    return f"{raw['solution'].strip()}\n#### {raw['answer'].strip()}"
 
 
 def asdiv_row(raw: Raw) -> Row:
@@ -134,9 +220,11 @@ def _joined(body: str, question: str) -> str:
     return f"{body.strip()} {question.strip()}".strip()
 
 
-def _converted(raws: Iterable[Raw], convert: Callable[[Raw], Row], where: str) -> list[Row]:
+def _converted(
+    raws: Iterable[Raw], convert: Callable[[Raw], tuple[str, T]], where: str, part: tuple[str, str] | None
+) -> list[tuple[str, T]]:
     try:
-        return [convert(raw) for raw in raws]
+        return [convert(raw) for raw in raws if part is None or raw[part[0]] == part[1]]
     except (KeyError, AttributeError, TypeError) as error:
         raise DataSaysNo(f"{where}: not the format this benchmark is published in ({error!r})") from error
 
