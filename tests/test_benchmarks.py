@@ -11,13 +11,27 @@ from typing import Any
 
 import pytest
 
-from crescent.config import BenchmarkConfig, Source, Split
+from crescent.config import AnswerStyle, BenchmarkConfig, Source, Split, TaskConfig
 from crescent.errors import BadConfig, DataSaysNo, Missing
-from crescent.records import Item
+from crescent.records import Completion, Item
+from crescent.tasks import open_task
 from crescent.tasks.multiple_choice import MultipleChoice
 from eval.benchmarks import half, load, multiple_choice, read, usable, word_problems
 from eval.benchmarks.multiple_choice import SUBJECTS, arc_file_row, arc_hub_row, mmlu_file_row, mmlu_hub_row
-from eval.benchmarks.word_problems import asdiv_row, gsm8k_row, lila_row, mawps_row, number, rows, svamp_row
+from eval.benchmarks.word_problems import (
+    PERTURBATIONS,
+    asdiv_row,
+    gsm8k_row,
+    gsm_plus_row,
+    lila_row,
+    math500_row,
+    mawps_row,
+    number,
+    rows,
+    svamp_row,
+)
+from eval.evaluate import grade
+from eval.scorers import strict_match
 
 
 def both_splits(data: Path | str, **settings: Any) -> tuple[list[Item], list[Item]]:
@@ -182,24 +196,28 @@ def test_a_missing_benchmark_says_where_to_put_it(tmp_path: Path) -> None:
     # In a process of its own: the hub's client reads HF_HUB_OFFLINE once, when it is imported.
     code = """
 import sys
-from crescent.config import BenchmarkConfig, Source
+from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import Missing
 from eval.benchmarks import load
 sets = [("gsm8k", None), ("asdiv", None), ("svamp", None), ("mawps", "singleop")]
+sets += [("gsm_plus", None), ("math500", None)]
 for source, family in [*sets, ("arc_challenge", None), ("mmlu", None)]:
     for data in (sys.argv[1], None):
         try:
-            load("mine", BenchmarkConfig(Source[source], family=family), data)
+            split = Split.test if source == "gsm_plus" else Split.dev
+            load("mine", BenchmarkConfig(Source[source], split, family=family), data)
         except Missing as error:
             print(error)
 """
     environment = {key: value for key, value in os.environ.items() if key != "CRESCENT_DATA"} | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-P", "-c", code, str(tmp_path)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(said) == 12
+    assert len(said) == 16
     places = ["gsm8k/train.jsonl", "asdiv/ASDiv.xml", "svamp/SVAMP.json", "mawps/singleop.jsonl"]
+    places += ["gsm_plus/gsmplus_testmini.jsonl", "math500/test.jsonl"]
     places += ["arc_challenge/arc_challenge.jsonl", "mmlu/test/abstract_algebra_test.csv"]
-    hubs = ("openai/gsm8k", "EleutherAI/asdiv", "ChilleD/SVAMP", "allenai/lila", "allenai/ai2_arc", "cais/mmlu")
+    hubs = ["openai/gsm8k", "EleutherAI/asdiv", "ChilleD/SVAMP", "allenai/lila", "qintongli/GSM-Plus"]
+    hubs += ["HuggingFaceH4/MATH-500", "allenai/ai2_arc", "cais/mmlu"]
     for place, hub, in_folder, without_folder in zip(places, hubs, said[::2], said[1::2], strict=True):
         assert f"put the file at {tmp_path / place}" in in_folder
         assert f"put the file at $CRESCENT_DATA/{place}" in without_folder
@@ -243,6 +261,80 @@ def test_a_file_in_another_format_is_named(tmp_path: Path, file: str, source: So
 def test_an_unknown_part_of_mawps_lists_the_known_ones() -> None:
     with pytest.raises(BadConfig, match=r"family=addsubs.*addsub, multiarith, singleop, singleeq"):
         load("b", BenchmarkConfig(source=Source.mawps, family="addsubs"), None)
+
+
+def perturbed(n: int, kind: str, answer: str | None) -> dict[str, Any]:
+    """A row of GSM-Plus."""
+    return {
+        "question": f"{kind} {n}: how many?\n",
+        "solution": f"It is {answer}.\n#### {answer}",
+        "answer": answer,
+        "perturbation_type": kind,
+        "seed_question": f"{n}: how many?",
+    }
+
+
+def test_gsm_plus_is_all_test_and_what_has_no_answer_by_design_is_no_item(tmp_path: Path) -> None:
+    lines = [perturbed(n, "digit expansion", f"{n},080") for n in (1, 2, 3)]
+    lines += [perturbed(n, "reversing operation", "4.33") for n in (1, 2)]
+    lines += [perturbed(n, "critical thinking", answer) for n, answer in ((1, "None"), (2, None))]
+    write_rows(tmp_path / "gsm_plus" / "gsmplus_testmini.jsonl", [*lines, lines[0]])
+    settings: dict[str, Any] = {"source": Source.gsm_plus, "split": Split.test}
+    found = read("b", BenchmarkConfig(**settings), str(tmp_path))
+    assert [item.target for item in found.items] == ["1080", "2080", "3080", "4.33", "4.33"]
+    assert (found.items[0].question, found.unusable, found.duplicates) == ("digit expansion 1: how many?", 2, 1)
+    part = read("b", BenchmarkConfig(**settings, family="reversing operation"), str(tmp_path))
+    assert (len(part.items), part.unusable) == (2, 0)
+    with pytest.raises(DataSaysNo, match=r"gsm_plus critical thinking \(test\) has no usable item; 2 rows without"):
+        load("b", BenchmarkConfig(**settings, family="critical thinking"), str(tmp_path))
+    with pytest.raises(BadConfig, match=r"b\.family=distraction: .*no such perturbation; one of .*, or null for all"):
+        load("b", BenchmarkConfig(**settings, family="distraction"), str(tmp_path))
+
+
+def test_math500_keeps_its_formulas_and_is_divided_in_two(tmp_path: Path) -> None:
+    answer = "\\left( 3, \\frac{\\pi}{2} \\right)"
+    assert math500_row({"problem": " Where? ", "answer": f"{answer} "}) == ("Where?", answer)
+    lines = [
+        {"problem": f"Where is {n}?", "answer": answer, "solution": "s", "subject": ("Algebra", "Geometry")[n % 2]}
+        for n in range(40)
+    ]
+    write_rows(tmp_path / "math500" / "test.jsonl", lines)
+    dev, test = both_splits(tmp_path, source=Source.math500)
+    assert len(dev) + len(test) == 40
+    assert dev
+    assert test
+    assert sum(map(len, both_splits(tmp_path, source=Source.math500, family="Geometry"))) == 20
+    with pytest.raises(BadConfig, match=r"b\.family=geometry: MATH-500 has no such subject; one of Algebra, Counting"):
+        load("b", BenchmarkConfig(source=Source.math500, family="geometry"), str(tmp_path))
+
+
+@pytest.mark.parametrize("file", ["gsm_plus/gsmplus_testmini.jsonl", "math500/test.jsonl"])
+def test_a_new_file_in_another_format_is_named(tmp_path: Path, file: str) -> None:
+    source = Source.gsm_plus if "gsm_plus" in file else Source.math500
+    family = "digit expansion" if source is Source.gsm_plus else "Algebra"
+    write_rows(tmp_path / file, [{"prompt": "another format"}])
+    for part in (None, family):
+        with pytest.raises(DataSaysNo, match=file):
+            load("b", BenchmarkConfig(source=source, split=Split.test, family=part), str(tmp_path))
+
+
+@pytest.mark.skipif("CRESCENT_DATA" not in os.environ, reason="CRESCENT_DATA names no folder with benchmark data")
+def test_the_published_gsm_plus_and_math500_are_read_and_their_solutions_are_right() -> None:
+    data = Path(os.environ["CRESCENT_DATA"])
+    plus: dict[str, Any] = {"source": Source.gsm_plus, "split": Split.test}
+    found = read("b", BenchmarkConfig(**plus), str(data))
+    assert (len(found.items), found.unusable, found.duplicates) == (2100, 300, 0)
+    for family in PERTURBATIONS[:-1]:
+        assert len(load("b", BenchmarkConfig(**plus, family=family), str(data))) == 300
+    assert sum(map(len, both_splits(data, source=Source.math500))) == 500
+    with open_task(TaskConfig(answer_style=AnswerStyle.math), 5.0) as task:
+        for file, convert in (("math500/test.jsonl", math500_row), ("gsm_plus/gsmplus_testmini.jsonl", gsm_plus_row)):
+            for line in (data / file).read_text("utf-8").splitlines():
+                raw = json.loads(line)
+                target = convert(raw)[1]
+                if target is not None:
+                    assert grade(Completion(raw["solution"], "stop", 1), target, task)[1], raw
+                    assert strict_match(raw["solution"], target), raw
 
 
 def generated(items: int = 100, split: Split = Split.dev, seed: int = 0, **options: Any) -> list[Item]:
