@@ -1,0 +1,380 @@
+"""`python -P -m eval.harness job.yaml`: any task of EleutherAI's lm-evaluation-harness, against a served checkpoint.
+
+lm-eval runs as a process of its own, in an environment of its own where `eval.harness.python` names one. Its samples
+and results lie in `<output>/harness/`, what it measured in `<output>/harness.json`. Answers it already has are in a
+cache there: an interrupted evaluation asks only for the rest.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from crescent.client import EngineDied
+from crescent.config import EvalJob, HarnessConfig, read_job
+from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
+from crescent.processes import die_with_parent, last_lines
+from crescent.serving import runs_on_cpu
+from eval import harness_tasks
+
+INSTALL = "pip install 'lm-eval[api]==0.4.13'"
+UNSAFE = "--confirm_run_unsafe_code"
+GRACE_S = 10.0
+"""Seconds an interrupted lm-eval gets to end in."""
+READ = 200_000
+"""Bytes of a log's end that are searched for a cause."""
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+# What lm-eval, aiohttp, requests and datasets 2 to 5 write.
+NO_DATA = re.compile(
+    r"Couldn't reach '([^'\n]{1,200})' on the Hub \(\w{1,99}\)"
+    r"|Couldn't reach the Hugging Face Hub for dataset '([^'\n]{1,200})'"
+    r"|Dataset '([^'\n]{1,200})' (?:doesn't exist on the Hub or cannot be accessed|is a gated dataset on the Hub)"
+    r"|Couldn't find cache for ([^\s,]{1,200})"
+)
+NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]{1,99})'")
+NO_OPTION = re.compile(r"error: unrecognized arguments: ([^\n]{1,200})")
+REFUSED = re.compile(r"(?:Status code: |HTTPError: )(4(?!08|29)\d\d[^\n]{1,500})")
+UNANSWERED = re.compile(
+    r"(?:ClientConnectorError|ServerDisconnectedError|ClientOSError|ClientPayloadError|ConnectTimeout|ReadTimeout"
+    r"|ConnectionRefusedError|ConnectionResetError|(?:\n|asyncio\.exceptions\.)TimeoutError"
+    r"|(?:Status code|HTTPError): 5\d\d)"
+)
+
+Model = Literal["local-chat-completions", "local-completions"]
+"""What lm-eval calls a way to ask. Chat completions come with no log-probabilities of the prompt."""
+
+
+@dataclass(frozen=True)
+class HarnessScore:
+    """One number of one task, or of a group of tasks."""
+
+    task: str
+    metric: str
+    """With the filter that read the answers, as lm-eval writes it: `exact_match,strict-match`."""
+    value: float
+    stderr: float | None
+    """lm-eval's standard error; `None` where it has none."""
+    n: int
+    """Items; of a group, those of all its tasks."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A single task: what a name, a group or a tag comes down to."""
+
+    name: str
+    output_type: str | None
+    """`generate_until`, `multiple_choice`, `loglikelihood`, `loglikelihood_rolling`; `None` when it does not say."""
+    data: str | None
+    """The data set, a name on the hub or a format such as `json`."""
+    unsafe: bool
+    """Runs the programs a model writes."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the endpoint says about the checkpoint."""
+
+    context: int | None = None
+    """Longest prompt and answer in tokens."""
+    adapter: bool = False
+    base: str | None = None
+    """Folder or hub id the base weights were loaded from, as the server calls it."""
+
+
+def run_harness(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore]:
+    """Evaluate `job.eval.harness.tasks` into `job.output`. A folder that has its `harness.json` is finished.
+
+    Args:
+        tokenizer: Folder or hub id of the model's tokenizer, for tasks that need log-probabilities or no chat; by
+            default the one of the base weights the server names.
+
+    Raises:
+        BadConfig: no such task, or the endpoint does not know our key or our model.
+        Missing: lm-eval, a package it needs, or a data set is not there.
+        EngineDied: the endpoint does not answer (any more).
+    """
+    output = Path(job.output)
+    finished, folder = output / "harness.json", output / "harness"
+    if not finished.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        served = ask_server(job)
+        tasks = find_tasks(job.eval.harness, folder)
+        scores = []
+        for model, names in divide(tasks, job.eval.harness.apply_chat_template).items():
+            asked = command(job, model, names, served, tokenizer, folder)
+            leaves = [leaf for name in names for leaf in tasks[name]]
+            scores += _measure(asked, job, leaves, folder, model)
+        # It stands for all the rest: it appears last, and whole.
+        unfinished = output / "harness.json.part"
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
+        unfinished.replace(finished)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    return msgspec.json.decode(finished.read_bytes(), type=list[HarnessScore])
+
+
+def command(
+    job: EvalJob, model: Model, tasks: Sequence[str], served: Served, tokenizer: str | None, folder: Path
+) -> list[str]:
+    """The command line of lm-eval for tasks that are asked the same way. The key is not on it.
+
+    Raises:
+        Missing: it needs a tokenizer and there is none.
+        BadConfig: the model's context holds no prompt beside `eval.max_tokens`.
+    """
+    config = job.eval.harness
+    chat = model == "local-chat-completions"
+    arguments: dict[str, Any] = {
+        "model": job.model,
+        "base_url": job.urls[0].rstrip("/") + ("/chat/completions" if chat else "/completions"),
+        # vLLM 0.32 on CPU fails on log-probabilities of several prompts in one batch, when they go to an adapter.
+        "num_concurrent": 1 if not chat and served.adapter and runs_on_cpu() else job.concurrency,
+        "timeout": math.ceil(job.request_timeout_s),
+        # Only for tasks that set no limit of their own.
+        "max_gen_toks": job.eval.max_tokens,
+    }
+    if served.context is not None:
+        if served.context <= job.eval.max_tokens:
+            rule = f"leaves no room for a prompt: {job.model} is served with a context of {served.context} tokens"
+            raise BadConfig(f"eval.max_tokens={job.eval.max_tokens}: {rule}; lower it or raise model.context")
+        arguments["max_length"] = served.context
+    if not chat:
+        # By default lm-eval first asks the server for its tokenizer, without our key.
+        arguments |= {"tokenizer_backend": "huggingface", "tokenizer": _tokenizer(tokenizer or served.base)}
+    line = [config.python or sys.executable, "-P", "-m", "lm_eval", "run", "--model", model]
+    line += ["--model_args", json.dumps(arguments), "--tasks", ",".join(tasks)]
+    line += ["--output_path", str(folder / model), "--log_samples", "--use_cache", str(folder / "cache" / model)]
+    if config.apply_chat_template:
+        line.append("--apply_chat_template")
+    for option in ("limit", "num_fewshot", "include_path"):
+        value = getattr(config, option)
+        if value is not None:
+            line += [f"--{option}", str(value)]
+    return [*line, *config.arguments]
+
+
+def _tokenizer(named: str | None) -> str:
+    way_out = "name the model's folder: `python -P -m eval.harness job.yaml --tokenizer FOLDER`"
+    if named is None:
+        raise Missing(
+            f"log-probabilities are counted in tokens, and the endpoint does not say what it serves; {way_out}"
+        )
+    if named.startswith(("/", "~", ".")) and not Path(named).expanduser().is_dir():
+        raise Missing(
+            f"{named}: the endpoint's weights are not on this machine, and the tokenizer is needed; {way_out}"
+        )
+    return str(Path(named).expanduser()) if named.startswith("~") else named
+
+
+def divide(tasks: Mapping[str, Sequence[Leaf]], chat: bool) -> dict[Model, list[str]]:
+    """Which names are asked which way. A group is never divided: lm-eval computes its mean.
+
+    Generated answers are asked as a chat, unless they shall not be; whatever else a group contains needs completions,
+    where lm-eval applies the chat template itself.
+    """
+    ways: dict[Model, list[str]] = {}
+    for name, leaves in tasks.items():
+        generated = all(leaf.output_type == "generate_until" for leaf in leaves)
+        ways.setdefault("local-chat-completions" if chat and generated else "local-completions", []).append(name)
+    return ways
+
+
+def find_tasks(config: HarnessConfig, folder: Path) -> dict[str, list[Leaf]]:
+    """What each name in `config.tasks` stands for, as the installed lm-eval says. Loads no data.
+
+    Raises:
+        BadConfig: there is no such task, or it runs the model's programs and nobody said it may.
+        Missing: lm-eval is not installed in `config.python`, or there is no such interpreter or folder.
+    """
+    if not config.tasks:
+        raise BadConfig(
+            "eval.harness.tasks=[]: no task to evaluate; e.g. eval.harness.tasks=[mmlu,arc_challenge,ifeval]"
+        )
+    if config.include_path is not None and not Path(config.include_path).is_dir():
+        raise Missing(f"eval.harness.include_path={config.include_path}: no such folder")
+    python, result, log = config.python or sys.executable, folder / "tasks.json", folder / "tasks.log"
+    result.unlink(missing_ok=True)
+    program = [python, "-P", harness_tasks.__file__, str(result), config.include_path or "", *config.tasks]
+    code = _run(program, log, {})
+    if code == harness_tasks.LACKING:
+        raise Missing(
+            f"{python}: lm-eval is {last_lines(log, 1)}; run `{python} -m {INSTALL}`, or name another "
+            "environment's interpreter with eval.harness.python"
+        )
+    if code != 0:
+        raise explain(log, code, [], python)
+    said = json.loads(result.read_text())
+    for name, near in said["unknown"].items():
+        way_out = f"did you mean {', '.join(near)}?" if near else f"`{python} -m lm_eval ls tasks` lists them"
+        raise BadConfig(f"eval.harness.tasks: lm-eval has no task {name!r}; {way_out}")
+    tasks = msgspec.convert(said["tasks"], dict[str, list[Leaf]])
+    check_safe(tasks, config.arguments)
+    return tasks
+
+
+def check_safe(tasks: Mapping[str, Sequence[Leaf]], arguments: Sequence[str]) -> None:
+    """Raise `BadConfig` when a task runs the model's programs and nobody said it may."""
+    for name, leaves in tasks.items():
+        if any(leaf.unsafe for leaf in leaves) and UNSAFE not in arguments:
+            raise BadConfig(
+                f"eval.harness.tasks: {name} runs the model's programs on this machine, without a sandbox; use "
+                f"eval=mbpp, or, on a machine you can lose, HF_ALLOW_CODE_EVAL=1 and eval.harness.arguments=[{UNSAFE}]"
+            )
+
+
+def ask_server(job: EvalJob) -> Served:
+    """What the first endpoint serves under `job.model`.
+
+    Raises:
+        EngineDied: it does not answer.
+        BadConfig: it does not know our key, or the model.
+    """
+    import httpx
+
+    url = job.urls[0].rstrip("/")
+    try:
+        reply = httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {_key()}"}, timeout=60)
+    except httpx.HTTPError as error:
+        raise EngineDied(f"{url}: {error or type(error).__name__}") from error
+    if reply.status_code in (401, 403):
+        raise BadConfig(f"{url} answered {reply.status_code}; set CRESCENT_API_KEY to its key")
+    if not reply.is_success:
+        raise EngineDied(f"{url}/models answered {reply.status_code}: {reply.text[:500]}")
+    models = {entry["id"]: entry for entry in reply.json()["data"]}
+    if job.model not in models:
+        raise BadConfig(f"{url}: it does not serve {job.model}, but {', '.join(models)}")
+    model = models[job.model]
+    base = models.get(model.get("parent"), model)
+    return Served(model.get("max_model_len") or base.get("max_model_len"), base is not model, base.get("root"))
+
+
+def read_scores(results: Mapping[str, Any]) -> list[HarnessScore]:
+    """The numbers in one results file of lm-eval: those of groups first, then those of tasks, as it lists them."""
+    scores = []
+    for task, its in results["results"].items():
+        for metric, value in its.items():
+            name, comma, read_by = metric.partition(",")
+            number = isinstance(value, int | float) and math.isfinite(value)
+            if not comma or not number or name.endswith("_stderr"):
+                continue
+            stderr = its.get(f"{name}_stderr,{read_by}")
+            known = isinstance(stderr, int | float) and math.isfinite(stderr)
+            asked = results["n-samples"].get(task, {}).get("effective", its.get("sample_len", 0))
+            scores.append(HarnessScore(task, metric, float(value), float(stderr) if known else None, asked))
+    return scores
+
+
+def _measure(
+    line: Sequence[str], job: EvalJob, leaves: Sequence[Leaf], folder: Path, model: Model
+) -> list[HarnessScore]:
+    log = folder / f"{model}.log"
+    code = _run(line, log, {"OPENAI_API_KEY": _key()})
+    # The newest: an attempt before ours may have been interrupted after it had written its own.
+    written = sorted((folder / model).rglob("results_*.json"), key=lambda its: its.name)
+    if code != 0 or not written:
+        ask_server(job)
+        raise explain(log, code, leaves, line[0])
+    return read_scores(json.loads(written[-1].read_text("utf-8")))
+
+
+def _key() -> str:
+    return os.environ.get("CRESCENT_API_KEY", "none")
+
+
+def _run(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+    """Run a program to its end, its output at the end of `log`. Whatever interrupts us ends it too."""
+    ours = {name: value for name, value in os.environ.items() if name != "CRESCENT_API_KEY"}
+    ours |= {"PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    with log.open("wb") as file:
+        try:
+            child = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=ours, preexec_fn=die_with_parent
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise Missing(f"eval.harness.python={line[0]}: {error.strerror}; name an interpreter, or null") from error
+    try:
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def explain(log: Path, code: int, leaves: Sequence[Leaf], python: str) -> CrescentError:
+    """Why lm-eval ended without results: the kind of error and the way out, from the end of its log."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - READ))
+        text = file.read().decode("utf-8", "replace")
+    end = f"\nwhole log: {log}"
+    if found := NO_DATA.search(text):
+        name = next(its for its in found.groups() if its is not None)
+        users = ", ".join(sorted({leaf.name for leaf in leaves if leaf.data == name})) or "a task"
+        return Missing(
+            f"eval.harness.tasks: {users} needs the data set {name}, which cannot be had ({found[0]}); where there "
+            f"is a network run `hf download --repo-type dataset {name}`, and bring its cache here: the folder that "
+            f"HF_HOME names (~/.cache/huggingface when unset){end}"
+        )
+    if found := NO_MODULE.search(text):
+        return Missing(
+            f"{python}: a task needs the package {found[1]}; install it there, or lm-eval's extra for the task (such "
+            f"as `pip install 'lm-eval[ifeval]'`) in an environment of its own that eval.harness.python names{end}"
+        )
+    if found := NO_OPTION.search(text):
+        return BadConfig(
+            f"eval.harness.arguments: lm-eval does not know {found[1]}; see `{python} -m lm_eval run --help`"
+        )
+    if found := REFUSED.search(text):
+        way_out = "if a prompt is too long raise model.context or lower eval.max_tokens"
+        return BadConfig(f"the endpoint refused a request of lm-eval ({found[1]}); {way_out}{end}")
+    if "KeyError: 'logprobs'" in text:
+        rule = "the endpoint returns no log-probabilities of a prompt (`echo` and `logprobs` of /v1/completions)"
+        return BadConfig(f"eval.harness.tasks: {rule}; vLLM does, others can only be asked tasks that generate{end}")
+    if found := UNANSWERED.search(text):
+        return EngineDied(
+            f"the endpoint left requests of lm-eval unanswered ({found[0]}); what it answered is kept{end}"
+        )
+    if code in KILLED:
+        return Missing(f"lm-eval was killed: most often because memory ran out{end}")
+    return CrescentError(f"lm-eval ended with exit code {code}\n{last_lines(log)}{end}")
+
+
+def show(scores: Sequence[HarnessScore], console: Console) -> None:
+    """A table of the scores."""
+    table = Table("task", "metric")
+    for column in ("value", "standard error", "items"):
+        table.add_column(column, justify="right")
+    for one in scores:
+        stderr = "" if one.stderr is None else f"{one.stderr:.4f}"
+        table.add_row(one.task, one.metric, f"{one.value:.4f}", stderr, str(one.n))
+    console.print(table)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The door: returns the exit code, with the reason on stderr when it is not 0."""
+    parser = argparse.ArgumentParser(prog="python -P -m eval.harness", description="Run tasks of lm-eval.")
+    parser.add_argument("job", type=Path, help="YAML file of crescent.config.EvalJob, with eval.harness.tasks")
+    parser.add_argument("--tokenizer", help="folder or hub id; by default that of the weights the server names")
+    given = parser.parse_args(arguments)
+    return run_to_exit_code(lambda: show(run_harness(read_job(given.job, EvalJob), given.tokenizer), Console()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
