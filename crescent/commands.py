@@ -3,6 +3,7 @@
     crescent +experiment=qwen7b      the loop, with Hydra's overrides and flags
     crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
     crescent reliability RUN         how far agreement can be trusted as a label
+    crescent compare RUN…            rounds and benchmarks of any number of runs, side by side
 
 What a command needs is imported when it runs: `--help` answers at once.
 """
@@ -81,9 +82,70 @@ def reliability_command(arguments: Sequence[str]) -> None:
     show_reliability(root, open_console())
 
 
+def compare_command(arguments: Sequence[str]) -> None:
+    """Rounds and benchmarks of several runs, side by side."""
+    parser = ArgumentParser(
+        "crescent compare",
+        description="Rounds, benchmarks with intervals, and differing settings of any number of runs, finished or not.",
+        epilog="The columns of the CSV are explained in crescent/show_compare.py.",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("--all", action="store_true", help="all runs in runs/, the one worked on last first")
+    forms = ("table", "markdown", "csv")
+    parser.add_argument("--format", choices=forms, help="by default what --out ends in (.md, .csv), or else a table")
+    parser.add_argument("--out", type=Path, help="write to this file")
+    given = parser.parse_args(arguments)
+    if bool(given.runs) == given.all:
+        raise BadConfig("name the runs to compare, or say --all for those in runs/: one of the two")
+    folders = run_folders(None) if given.all else [run_named(its) for its in given.runs]
+
+    from crescent.compare import compare
+    from crescent.show_compare import as_csv, as_markdown, as_text, show
+
+    found = compare(folders)
+    suffix = given.out.suffix.lower() if given.out else ""
+    form = given.format or {".md": "markdown", ".csv": "csv"}.get(suffix, "table")
+    written = {"csv": as_csv, "markdown": as_markdown, "table": as_text}[form]
+    if given.out:
+        write_out(given.out, written(found))
+    elif form == "table":
+        show(found, open_console())
+    else:
+        open_console().out(written(found), highlight=False, end="")
+
+
 Command = Callable[[Sequence[str]], None]
-COMMANDS: dict[str, Command] = {"trace": trace_command, "reliability": reliability_command}
+COMMANDS: dict[str, Command] = {
+    "trace": trace_command,
+    "reliability": reliability_command,
+    "compare": compare_command,
+}
 """By first argument. Each parses the rest itself."""
+
+
+def write_out(path: Path, text: str) -> None:
+    """Write what was asked for; a file of that name is replaced.
+
+    Raises:
+        BadConfig: it cannot be written there.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadConfig(f"--out {path}: {error.strerror}; name a file in a folder that can be written to") from error
+
+
+def run_named(given: str) -> Path:
+    """The run folder of this path, or, of a bare name, in `runs/`.
+
+    Raises:
+        Missing: as `run_folders`.
+    """
+    from crescent.finished import is_run
+
+    here = Path(given)
+    bare = here.name == given and not is_run(here) and (is_run(RUNS / here) or not here.exists())
+    return run_folders(RUNS / here if bare else here)[0]
 
 
 def run_folders(named: Path | None) -> list[Path]:

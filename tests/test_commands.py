@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,12 +64,10 @@ def test_every_question_and_pair_of_a_real_run_is_followed_to_where_its_files_sa
             assert (found.steps[-1].neighbour is None) == (vote.question.neighbour is None)
             assert found.bait is not None
             fates.add(found.fate)
-        for question in read_lines(run / f"round-{number}/synthesis/rejected.jsonl", Question):
-            fates.add(trace(run, question.id).fate)
-        candidates = run / f"round-{number}/synthesis/candidates.jsonl"
-        for candidate in read_lines(candidates, Candidate) if candidates.exists() else []:
-            steps = trace(run, candidate.question.id).steps
-            assert candidate in [Candidate(its.question, its.outcome, its.why) for its in steps]
+        for candidate in read_lines(run / f"round-{number}/synthesis/candidates.jsonl", Candidate):
+            found = trace(run, candidate.question.id)
+            fates.add(found.fate)
+            assert candidate in [Candidate(its.question, its.outcome, its.why) for its in found.steps]
     assert {"trained on", "near-duplicate"} <= fates
     for number, pairs in trained.items():
         for pair in pairs.values():
@@ -121,6 +120,13 @@ def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path)
         (("trace", "0123", "--run", "runs"), 69, "runs: runs/smoke"),
         (("trace",), 2, "usage: crescent trace"),
         (("reliability", "runs/smok"), 69, "runs/smok: there is no such folder"),
+        (("compare",), 2, "name the runs to compare, or say --all"),
+        (("compare", "smoke", "--all"), 2, "one of the two"),
+        (("compare", "smoke", "smok"), 69, "runs/smok: there is no such folder; runs: runs/smoke"),
+        (("compare", "svamp"), 69, "svamp: is no run folder"),
+        (("compare", "runs/*-none"), 69, "runs/*-none: there is no such folder"),
+        (("compare", "smoke", "--out", "nowhere/table.md"), 2, "--out nowhere/table.md: No such file"),
+        (("compare", "smoke", "--format", "html"), 2, "invalid choice"),
         (("tarce", "0123"), 2, "did you mean trace?"),
         (("banana",), 2, "the commands are trace"),
         (("consensus.sample=3",), 2, "consensus.samples"),
@@ -134,6 +140,26 @@ def test_mistakes_end_with_their_exit_code_and_the_way_out(
     assert ended.returncode == code
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_runs_are_compared_by_folder_by_name_or_all_of_them(smoke: Path) -> None:
+    by_name = crescent("compare", "smoke", cwd=smoke)
+    assert by_name.returncode == 0, by_name.stderr
+    assert re.search(r"^sums_dev: dev, \d+ items", by_name.stdout, re.MULTILINE)
+    assert max(map(len, by_name.stdout.splitlines())) <= 80
+    for arguments in (["runs/smoke/"], ["--all"]):
+        assert crescent("compare", *arguments, cwd=smoke).stdout == by_name.stdout
+
+
+def test_a_comparison_is_written_in_the_form_that_its_file_s_name_asks_for(smoke: Path, tmp_path: Path) -> None:
+    for form, name in (("markdown", "table.md"), ("csv", "table.csv")):
+        printed = crescent("compare", "smoke", "--format", form, cwd=smoke)
+        ended = crescent("compare", "smoke", "--out", str(tmp_path / name), cwd=smoke)
+        assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+        assert (tmp_path / name).read_text(encoding="utf-8") == printed.stdout
+    ended = crescent("compare", "smoke", "--out", str(tmp_path / "table.md"), "--format", "csv", cwd=smoke)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "table.md").read_text() == (tmp_path / "table.csv").read_text()
 
 
 def test_without_any_run_a_trace_says_where_it_looked(tmp_path: Path) -> None:
@@ -171,6 +197,10 @@ def imported(*arguments: str, cwd: Path) -> set[str]:
 def test_help_and_traces_import_nothing_heavy(smoke: Path) -> None:
     assert not imported("trace", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
     assert not imported("reliability", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
+    assert not imported("compare", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
+    compared = imported("compare", "smoke", cwd=smoke)
+    assert "scipy" in compared, "which has its tests"
+    assert not compared & TOO_HEAVY - {"scipy"}
     pair = read_lines(smoke / "runs/smoke/round-1/pairs/new.jsonl", Pair)[0]
     found = imported("trace", pair.id, cwd=smoke)
     assert "rich" in found, "or else nothing was looked at"

@@ -1,0 +1,304 @@
+"""Runs side by side: in a terminal, as Markdown, as CSV. Names come from folders and files: they are text.
+
+The CSV has one row per run, round and benchmark, and these columns, which stay as they are:
+
+    run, folder, status, seed          what it is, and how far it went
+    round, checkpoint, verdict         round 0 is the base; accept, roll back or stop
+    questions, agreement, near_duplicates, pairs, tokens, seconds
+    benchmark, split, items, item_set  dev or test; equal sets hold the same items
+    total, correct, accuracy, accuracy_low, accuracy_high, unparsed          with the 95 % Wilson interval
+    base_difference, base_low, base_high, base_p, base_gained, base_lost     to the run's base, on the same items
+    majority_samples, majority, majority_low, majority_high                  of the base: K, and maj@K
+
+Shares lie in [0, 1], unknown cells are empty. Text that a spreadsheet would calculate begins with an apostrophe.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crescent.compare import Measured, OverSeeds, RoundRow, RunRows, RunTable, mean_and_deviation
+from crescent.show_trace import visible
+
+UNKNOWN = "–"
+VALUE_CHARACTERS = 160
+ROOM_BESIDE_NAMES = 70
+"""Columns that the widest table needs beside the names of the runs."""
+CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+Cell = str | int | float | None
+COLUMNS = (
+    *("run", "folder", "status", "seed"),
+    *("round", "checkpoint", "verdict", "questions", "agreement", "near_duplicates", "pairs", "tokens", "seconds"),
+    *("benchmark", "split", "items", "item_set", "total", "correct", "accuracy", "accuracy_low", "accuracy_high"),
+    *("unparsed", "base_difference", "base_low", "base_high", "base_p", "base_gained", "base_lost"),
+    *("majority_samples", "majority", "majority_low", "majority_high"),
+)
+EXPLAINED = (
+    "accuracy: 95 % Wilson interval; to the base: the same items, 95 % paired bootstrap interval, exact McNemar p "
+    "(not adjusted for looking at many); test benchmarks decide nothing",
+    "agreement: mean of all votes; near-dup.: given up as near-duplicates; tokens: generated for questions and answers",
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table of texts."""
+
+    title: str
+    columns: tuple[str, ...]
+    """A `|` in front stands for numbers: to the right."""
+    rows: list[tuple[str, ...]]
+
+
+def show(found: RunTable, console: Console) -> None:
+    """Fitted to the console: where the names of the runs are too long, they are numbered."""
+    longest = max(len(visible(run.name)) for run in found.runs)
+    number = longest > max(4, console.width - ROOM_BESIDE_NAMES)
+    labels = {run.name: f"#{place}" if number else run.name for place, run in enumerate(found.runs, 1)}
+    for sheet in sheets(found, labels, short=console.width < 2 * longest + 100):
+        console.print(_table(sheet))
+    for line in _lines(found):
+        console.print(Text(visible(line)))
+
+
+def as_text(found: RunTable) -> str:
+    """What a terminal of 120 columns shows."""
+    text = io.StringIO()
+    show(found, Console(file=text, width=120, markup=False, highlight=False, emoji=False, color_system=None))
+    return text.getvalue()
+
+
+def as_markdown(found: RunTable) -> str:
+    """Tables of GitHub's kind."""
+    parts = []
+    for sheet in sheets(found, {run.name: run.name for run in found.runs}, short=False):
+        rule = ["---:" if its.startswith("|") else "---" for its in sheet.columns]
+        rows = [[_escaped(its.removeprefix("|")) for its in sheet.columns], rule]
+        rows += [[_escaped(its) for its in row] for row in sheet.rows]
+        parts.append(f"### {_escaped(sheet.title)}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join([*parts, "\n".join(f"- {_escaped(line)}" for line in _lines(found))]) + "\n"
+
+
+def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[Sheet]:
+    """All tables. `short`: without what can be read elsewhere in them."""
+    numbered = any(name != label for name, label in labels.items())
+    yield Sheet(
+        "runs",
+        ("run", *(("name",) if numbered else ()), "status", "|seed", "folder"),
+        [
+            (labels[run.name], *((run.name,) if numbered else ()), run.status, run.seed or UNKNOWN, str(run.folder))
+            for run in found.runs
+        ],
+    )
+    narrow = ("|ques-\ntions", "|agree-\nment", "|near-\ndup.")
+    wide = ("|questions", "|agreement", "|near-dup.")
+    yield Sheet(
+        "rounds",
+        ("run", "checkpoint", "verdict", *(narrow if short else wide), "|pairs", "|tokens", "|hours"),
+        [_round(labels[run.name], row, short) for run in found.runs for row in run.rows],
+    )
+    yield from _benchmarks(found, labels, short)
+    if found.seeds:
+        yield Sheet(
+            "over seeds: mean ± standard deviation of runs that differ in nothing else",
+            ("runs", "benchmark", "|round", "|n", "|accuracy %", "|to the base"),
+            [_over_seeds(its, labels) for its in found.seeds],
+        )
+    if found.settings:
+        yield Sheet(
+            "settings that differ",
+            ("setting", "value", "runs"),
+            [
+                ("" if place else its.key, _shortened(value), ", ".join(labels[name] for name in names))
+                for its in found.settings
+                for place, (value, names) in enumerate(its.runs_by_value.items())
+            ],
+        )
+
+
+def _round(label: str, row: RoundRow, short: bool) -> tuple[str, ...]:
+    checkpoint = row.checkpoint or f"r{row.round:02d} untrained"
+    if short and row.checkpoint is not None:
+        cut = re.search(r"(?:base|r\d{2,}-[0-9a-f]{8})$", row.checkpoint)
+        checkpoint = cut[0] if cut else checkpoint
+    return (
+        label,
+        checkpoint,
+        row.verdict or UNKNOWN,
+        _number(row.questions, "{:.0f}"),
+        _number(row.agreement, "{:.2f}"),
+        _number(row.near_duplicates, "{:.2f}"),
+        _number(row.pairs, "{:.0f}"),
+        UNKNOWN if row.tokens is None else _thousands(row.tokens) if short else f"{row.tokens:.0f}",
+        UNKNOWN if row.seconds is None else _hours(row.seconds),
+    )
+
+
+def _benchmarks(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[Sheet]:
+    """One table for each set of items, dev before test."""
+    rows = [
+        (not its.score.decides, its.score.benchmark, its.item_set or f"unknown/{run.name}", place, row.round, run, its)
+        for place, run in enumerate(found.runs)
+        for row in run.rows
+        for its in row.measured
+    ]
+    unparsed = "|un-\nparsed" if short else "|unparsed"
+    for (test, name, _), group in groupby(sorted(rows, key=lambda its: its[:5]), key=lambda its: its[:3]):
+        members = list(group)
+        items = members[0][-1].items
+        sheet = Sheet(
+            f"{name}: {'test' if test else 'dev'}, {f'{items} items' if items else 'items not known'}",
+            ("run", "round", "|accuracy %", "|to the base, points", "|p", unparsed),
+            [],
+        )
+        for *_, number, run, its in members:
+            sheet.rows.append((labels[run.name], "base" if number == 0 else str(number), *_accuracy(its)))
+            if number == 0 and (voted := run.majority.get(name)):
+                share = _interval(voted.majority, voted.majority_low, voted.majority_high)
+                sheet.rows.append((labels[run.name], f"maj@{voted.samples}", share, *[UNKNOWN] * 3))
+        yield sheet
+
+
+def _accuracy(its: Measured) -> tuple[str, ...]:
+    score, gain = its.score, its.against_base
+    return (
+        _interval(score.accuracy, score.low, score.high),
+        f"{100 * gain.difference:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]" if gain else UNKNOWN,
+        UNKNOWN if gain is None else "<0.001" if gain.p_value < 0.001 else f"{gain.p_value:.3f}",
+        str(score.unparsed),
+    )
+
+
+def _over_seeds(its: OverSeeds, labels: dict[str, str]) -> tuple[str, ...]:
+    def spread(values: Sequence[float], sign: str) -> str:
+        if not values:
+            return UNKNOWN
+        mean, deviation = mean_and_deviation(values)
+        return f"{100 * mean:{sign}.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
+
+    names, count = ", ".join(labels[name] for name in its.runs), str(len(its.runs))
+    accuracy, difference = spread(its.accuracies, ""), spread(its.differences, "+")
+    return names, its.benchmark, str(its.round or "base"), count, accuracy, difference
+
+
+def _lines(found: RunTable) -> Iterator[str]:
+    yield from EXPLAINED
+    for run in found.runs:
+        for name, its in run.majority.items():
+            yield (
+                f"maj@{its.samples} in {run.name}: what voting gives the base on {its.items} items of {name} without "
+                "any training, the yardstick for its children"
+            )
+    yield from (f"{run.name}: {note}" for run in found.runs for note in run.missing)
+    yield from found.notes
+
+
+def _table(sheet: Sheet) -> Table:
+    table = Table(
+        title=Text(visible(sheet.title), "bold"), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True
+    )
+    folding = {"run", "name", "status", "folder", "runs", "value", "setting", "benchmark"}
+    for column in sheet.columns:
+        name = column.removeprefix("|")
+        right = column.startswith("|")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name not in folding, overflow="fold")
+    before = ""
+    for row in sheet.rows:
+        first = "" if row[0] == before else row[0]
+        before = row[0]
+        table.add_row(*(Text(visible(its)) for its in (first, *row[1:])))
+    return table
+
+
+def as_csv(found: RunTable) -> str:
+    """The columns are explained above. A run without anything finished has one line, too."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in _csv_lines(found):
+        writer.writerow({name: _cell(value) for name, value in line.items()})
+    return text.getvalue()
+
+
+def _csv_lines(found: RunTable) -> Iterator[dict[str, Cell]]:
+    for run in found.runs:
+        seed = int(run.seed) if run.seed is not None and re.fullmatch(r"-?\d{1,18}", run.seed) else run.seed
+        about = {"run": run.name, "folder": str(run.folder), "status": run.status, "seed": seed}
+        if not run.rows:
+            yield {**about}
+        for row in run.rows:
+            made = {its: getattr(row, its) for its in COLUMNS[COLUMNS.index("round") : COLUMNS.index("benchmark")]}
+            if not row.measured:
+                yield {**about, **made}
+            for its in row.measured:
+                yield {**about, **made, **_csv_measures(its, run, row)}
+
+
+def _csv_measures(its: Measured, run: RunRows, row: RoundRow) -> dict[str, Cell]:
+    score, gain = its.score, its.against_base
+    voted = run.majority.get(score.benchmark) if row.round == 0 else None
+    found: dict[str, Cell] = {
+        "benchmark": score.benchmark,
+        "split": "dev" if score.decides else "test",
+        "items": its.items or None,
+        "item_set": its.item_set,
+        "total": score.total,
+        "correct": score.correct,
+        "accuracy": score.accuracy,
+        "accuracy_low": score.low,
+        "accuracy_high": score.high,
+        "unparsed": score.unparsed,
+    }
+    if gain is not None:
+        found |= {"base_difference": gain.difference, "base_low": gain.low, "base_high": gain.high}
+        found |= {"base_p": gain.p_value, "base_gained": gain.gained, "base_lost": gain.lost}
+    if voted is not None:
+        found |= {"majority_samples": voted.samples, "majority": voted.majority}
+        found |= {"majority_low": voted.majority_low, "majority_high": voted.majority_high}
+    return found
+
+
+def _cell(value: Cell) -> Cell:
+    """Text that begins like a formula would be calculated when the file is opened (OWASP, CSV injection)."""
+    if not isinstance(value, str):
+        return value
+    guarded = "'" if CALCULATED.match(value.lstrip(" ")) else ""
+    return guarded + visible(value)
+
+
+def _escaped(text: str) -> str:
+    """As text inside a cell of a Markdown table."""
+    plain = visible(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[|`*~]|(?<=\])(?=[(\[])|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
+
+
+def _shortened(text: str) -> str:
+    more = len(text) - VALUE_CHARACTERS
+    return text if more <= 0 else f"{text[:VALUE_CHARACTERS]}… ({more} more characters)"
+
+
+def _interval(share: float, low: float, high: float) -> str:
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else form.format(value)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.{2 if seconds >= 360 else 3}f}"
+
+
+def _thousands(count: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return f"{count:.0f}"

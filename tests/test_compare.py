@@ -1,0 +1,353 @@
+"""Runs side by side: two real smoke runs, and copies of them in which something happened."""
+
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from crescent.compare import RunTable, compare, mean_and_deviation
+from crescent.finished import Run
+from crescent.once import MANIFEST, seal
+from crescent.records import Response, Verdict, read_lines, write_lines
+from crescent.reliability import LabelledVote, curve
+from crescent.show_compare import COLUMNS, as_csv, as_markdown, as_text
+
+STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
+STAGES = ("base/eval", *(f"round-{number}/{step}" for number in (1, 2) for step in STEPS))
+Change = Callable[[dict[str, object]], None]
+
+
+def teach(root: Path, name: str, *overrides: str) -> Path:
+    """A run on the fakes: few questions, few items."""
+    few = ("bait.questions=24", "eval.benchmarks.sums_dev.items=40", "eval.benchmarks.sums_test.items=30")
+    loop = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke", f"run.root={root}", f"run.name={name}"]
+    ended = subprocess.run([*loop, *few, *overrides], capture_output=True, text=True, check=False, timeout=250)
+    assert ended.returncode == 0, ended.stderr
+    return root / name
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Seed 0 with two rounds, seed 1 with one. Not to be written to."""
+    root = tmp_path_factory.mktemp("runs")
+    return teach(root, "zero"), teach(root, "one", "run.seed=1", "run.rounds=1")
+
+
+@pytest.fixture
+def zero(taught: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the first run, to be written to."""
+    return Path(shutil.copytree(taught[0], tmp_path / "zero"))
+
+
+def reseal(root: Path, change: Change = lambda manifest: None) -> None:
+    """Seal all stages again as they are now, each as made from the others as they are now."""
+    digests: dict[str, str] = {}
+    for stage in STAGES:
+        if (root / stage).exists():
+            manifest = json.loads((root / stage / MANIFEST).read_text())
+            change(manifest)
+            inputs = {name: digests.get(its, its) for name, its in manifest["made_from"]["inputs"].items()}
+            about = {name: manifest[name] for name in ("metrics", "seconds")}
+            sealed = seal(root / stage, {**about, "made_from": {**manifest["made_from"], "inputs": inputs}})
+            digests[manifest["digest"]] = sealed["digest"]
+
+
+def rename_items(root: Path, stages: tuple[str, ...], benchmark: str) -> None:
+    for stage in stages:
+        path = root / stage / "responses.jsonl"
+        responses = read_lines(path, Response)
+        write_lines(
+            path, [replace(its, item=f"x{its.item}") if its.benchmark == benchmark else its for its in responses]
+        )
+    reseal(root)
+
+
+def lines(found: RunTable) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(as_csv(found))))
+
+
+def told(found: RunTable) -> str:
+    """Everything that is not in a table."""
+    return " | ".join([*(note for run in found.runs for note in run.missing), *found.notes])
+
+
+def test_the_numbers_are_those_of_the_responses_counted_by_hand(taught: tuple[Path, Path]) -> None:
+    found = lines(compare(taught))
+    assert len(found) == 2 * (3 + 2)
+    for line in found:
+        root = next(its for its in taught if its.name == line["run"])
+        folder = f"round-{line['round']}" if line["round"] != "0" else "base"
+
+        def right(where: str, root: Path = root, name: str = line["benchmark"]) -> dict[str, bool]:
+            responses = read_lines(root / where / "eval/responses.jsonl", Response)
+            return {its.item: its.correct for its in responses if its.benchmark == name}
+
+        now, before = right(folder), right("base")
+        share, n, z = mean(now.values()), len(now), 1.959963984540054
+        assert float(line["accuracy"]) == pytest.approx(share)
+        # Wilson (1927), equation by equation.
+        middle, half = (
+            (share + z * z / (2 * n)) / (1 + z * z / n),
+            z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n),
+        )
+        assert float(line["accuracy_low"]) == pytest.approx(middle - half)
+        assert float(line["accuracy_high"]) == pytest.approx(middle + half)
+        if line["round"] == "0":
+            assert line["base_difference"] == ""
+            continue
+        gained = sum(now[its] and not before[its] for its in now)
+        lost = sum(before[its] and not now[its] for its in now)
+        tail = sum(math.comb(gained + lost, k) for k in range(min(gained, lost) + 1)) / 2 ** (gained + lost)
+        assert float(line["base_difference"]) == pytest.approx((gained - lost) / n)
+        assert float(line["base_p"]) == pytest.approx(min(1, 2 * tail))
+        assert (int(line["base_gained"]), int(line["base_lost"])) == (gained, lost)
+        assert float(line["base_low"]) <= (gained - lost) / n <= float(line["base_high"])
+
+
+def test_a_first_round_s_interval_is_the_one_of_its_verdict(taught: tuple[Path, Path]) -> None:
+    """Its parent is the base: the same resamples and seed."""
+    for line in lines(compare(taught)):
+        if line["round"] == "1" and line["split"] == "dev":
+            root = next(its for its in taught if its.name == line["run"])
+            (verdict,) = read_lines(root / "round-1/verdict/verdict.json", Verdict)
+            assert (float(line["base_low"]), float(line["base_high"])) == (verdict.low, verdict.high)
+            assert line["verdict"] == verdict.action
+            assert line["checkpoint"] == verdict.child
+
+
+def test_a_round_shows_what_its_manifests_measured(taught: tuple[Path, Path]) -> None:
+    line = next(its for its in lines(compare(taught)) if (its["run"], its["round"]) == ("zero", "2"))
+    run = Run(taught[0])
+    manifests = [run.stage(f"round-2/{step}") for step in STEPS]
+    synthesis, pairs, *_ = [its["metrics"] for its in manifests if its]
+    for column in ("questions", "agreement", "tokens"):
+        assert float(line[column]) == synthesis[column]
+    assert float(line["pairs"]) == pairs["pairs"]
+    assert float(line["near_duplicates"]) == synthesis["near_duplicates"] / synthesis["candidates"]
+    assert float(line["seconds"]) == pytest.approx(sum(its["seconds"] for its in manifests if its))
+
+
+def test_settings_are_shown_where_they_differ_and_seeds_are_averaged(taught: tuple[Path, Path]) -> None:
+    found = compare(taught)
+    assert {its.key: its.runs_by_value for its in found.settings} == {
+        "run.rounds": {"2": ("zero",), "1": ("one",)},
+        "run.seed": {"0": ("zero",), "1": ("one",)},
+    }
+    assert {(its.benchmark, its.round) for its in found.seeds} == {
+        (name, number) for name in ("sums_dev", "sums_test") for number in (0, 1)
+    }, "the second round has one seed only"
+    both = [float(its["accuracy"]) for its in lines(found) if (its["benchmark"], its["round"]) == ("sums_dev", "1")]
+    averaged = next(its for its in found.seeds if (its.benchmark, its.round) == ("sums_dev", 1))
+    centre, deviation = mean_and_deviation(averaged.accuracies)
+    assert averaged.runs == ("zero", "one")
+    assert centre == pytest.approx(sum(both) / 2)
+    assert deviation == pytest.approx(abs(both[0] - both[1]) / math.sqrt(2))
+    assert mean_and_deviation([0.5]) == (0.5, None)
+
+
+def test_runs_that_differ_in_more_than_seeds_are_not_averaged(taught: tuple[Path, Path], zero: Path) -> None:
+    config = zero / "config.yaml"
+    config.write_text(config.read_text().replace("samples: 8", "samples: 4"))
+    found = compare([zero, taught[1]])
+    assert found.seeds == ()
+    assert "consensus.samples" in {its.key for its in found.settings}
+
+
+def test_the_same_run_twice_and_the_same_seed_twice_count_once(taught: tuple[Path, Path], zero: Path) -> None:
+    other, one = taught
+    twice = compare([one, zero, one.parent / "." / "one"])
+    assert [its.name for its in twice.runs] == ["one", "zero"]
+    assert "named more than once" in told(twice)
+    again = compare([zero, other, one])
+    assert [its.name for its in again.runs] == [str(zero), str(other), "one"], "two folders of one name"
+    assert {its.runs for its in again.seeds} == {(str(zero), "one")}
+    assert f"{other}: settings and seed of {zero}" in told(again)
+
+
+def test_an_unfinished_run_is_compared_as_far_as_it_went(zero: Path) -> None:
+    shutil.rmtree(zero / "round-2/verdict")
+    (zero / "round-2/eval").rename(zero / "round-2/eval.partial")
+    (run,) = compare([zero]).runs
+    assert run.status == "not finished: 1 of 2 rounds, next round-2/eval"
+    assert [(its.round, its.verdict, len(its.measured)) for its in run.rows[1:]] == [(1, "accept", 2), (2, None, 0)]
+    assert (
+        run.rows[2].checkpoint
+        == f"zero-r02-{json.loads((zero / 'round-2/train' / MANIFEST).read_text())['digest'][:8]}"
+    )
+    shutil.rmtree(zero / "round-2/train")
+    assert compare([zero]).runs[0].rows[2].checkpoint is None
+
+
+def test_a_run_that_failed_at_once_is_there_and_empty(tmp_path: Path, taught: tuple[Path, Path]) -> None:
+    (tmp_path / "failed" / "base" / "eval.partial").mkdir(parents=True)
+    found = compare([tmp_path / "failed", taught[1]])
+    assert found.runs[0].rows == ()
+    assert found.runs[0].status == "nothing finished to compare"
+    assert lines(found)[0]["status"] == "nothing finished to compare"
+    assert "base/eval: not finished" in told(found)
+    assert "config.yaml: there is none" in told(found)
+    assert "nothing finished to compare" in as_text(compare([tmp_path / "failed"]))
+
+
+def test_what_a_changed_file_says_is_not_believed(zero: Path) -> None:
+    scores = zero / "round-2/eval/scores.json"
+    scores.write_text(scores.read_text().replace('"unparsed": ', '"unparsed": 1'))
+    found = compare([zero])
+    assert [len(its.measured) for its in found.runs[0].rows] == [2, 2, 0]
+    assert "round-2/eval: its manifest does not hold" in told(found)
+
+
+def test_a_round_from_before_the_last_redo_is_not_read(zero: Path) -> None:
+    """The first round was made again, the second not yet."""
+    votes = zero / "round-1/synthesis/votes.jsonl"
+    votes.write_bytes(b"".join(votes.read_bytes().splitlines(keepends=True)[1:]))
+    second = Path(shutil.move(zero / "round-2", zero.parent / "round-2"))
+    reseal(zero)
+    shutil.move(second, zero / "round-2")
+    found = compare([zero])
+    assert [its.round for its in found.runs[0].rows] == [0, 1]
+    assert "round-2: was made before the rounds before it were made again" in told(found)
+    assert found.runs[0].status.startswith("not finished: 1 of 2 rounds")
+
+
+def test_other_items_under_the_same_name_stand_apart(taught: tuple[Path, Path], zero: Path) -> None:
+    rename_items(zero, ("base/eval", "round-1/eval", "round-2/eval"), "sums_test")
+    found = compare([zero, taught[1]])
+    assert "sums_test: other items under the same name (30 items in zero; 30 items in one)" in told(found)
+    assert {its.benchmark for its in found.seeds} == {"sums_dev"}
+    assert as_markdown(found).count("### sums\\_test") + as_markdown(found).count("### sums_test") == 2
+    assert all(its["base_difference"] for its in lines(found) if its["round"] != "0"), "within a run they are the same"
+
+
+def test_a_round_with_other_items_than_its_base_is_not_compared_with_it(zero: Path) -> None:
+    rename_items(zero, ("round-2/eval",), "sums_dev")
+    found = compare([zero])
+    differences = {(its["round"], its["benchmark"]): its["base_difference"] != "" for its in lines(found)}
+    assert differences[("2", "sums_dev")] is False
+    assert differences[("2", "sums_test")] is True
+    assert "round-2/eval, sums_dev: not compared with the base" in told(found)
+
+
+def test_what_an_older_version_did_not_measure_is_a_dash(zero: Path) -> None:
+    def forget(manifest: dict[str, object]) -> None:
+        metrics = manifest["metrics"]
+        assert isinstance(metrics, dict)
+        for name in ("near_duplicates", "tokens"):
+            metrics.pop(name, None)
+
+    reseal(zero, forget)
+    found = compare([zero])
+    line = next(its for its in lines(found) if its["round"] == "1")
+    assert (line["near_duplicates"], line["tokens"]) == ("", "")
+    assert line["questions"] == "24"
+    row = next(its for its in as_markdown(found).splitlines() if "zero-r01-" in its)
+    assert row.split(" | ")[5] == "–"
+
+
+def test_records_of_another_version_are_named_and_left_out(zero: Path) -> None:
+    (zero / "round-2/verdict/verdict.json").write_text('{"accepted": true}\n')
+    (zero / "round-2/eval/scores.json").write_text('{"sums_dev": 0.5}')
+    (zero / "round-1/eval/responses.jsonl").write_text('{"correct": true}\n')
+    reseal(zero)
+    found = compare([zero])
+    last = found.runs[0].rows[-1]
+    assert (last.verdict, last.measured) == (None, ())
+    assert all(its.against_base is None for its in found.runs[0].rows[1].measured)
+    assert [float(its["accuracy"]) for its in lines(found) if its["round"] == "1"]
+    for file in ("round-2/verdict/verdict.json", "round-2/eval/scores.json", "round-1/eval/responses.jsonl"):
+        assert file in told(found)
+
+
+def test_a_stop_for_want_of_patience_is_shown_as_one(zero: Path) -> None:
+    """The verdict on disk says what the comparison shows; patience is counted by the loop."""
+    for number in (1, 2):
+        path = zero / f"round-{number}/verdict/verdict.json"
+        write_lines(path, [replace(read_lines(path, Verdict)[0], action="roll back")])
+    reseal(zero)
+    (run,) = compare([zero]).runs
+    assert [its.verdict for its in run.rows] == [None, "roll back", "stop"]
+    assert run.status == "stopped after 2 rounds"
+    config = zero / "config.yaml"
+    config.write_text(config.read_text().replace("patience: 1", "patience: 2"))
+    assert [its.verdict for its in compare([zero]).runs[0].rows] == [None, "roll back", "roll back"]
+
+
+def test_what_voting_gives_for_nothing_stands_below_the_base(zero: Path) -> None:
+    voted = curve([LabelledVote(4, 4, True, 4), LabelledVote(3, 4, True, 3), LabelledVote(2, 4, False, 1)])
+    folder = zero / "base/reliability"
+    folder.mkdir()
+    write_lines(folder / "reliability.json", [{"sums_dev": voted}])
+    seal(folder, {"made_from": {"settings": {}, "inputs": {}, "version": "0"}, "metrics": {}, "seconds": 1.0})
+    found = compare([zero])
+    base = next(its for its in lines(found) if (its["round"], its["benchmark"]) == ("0", "sums_dev"))
+    assert (base["majority_samples"], float(base["majority"])) == ("4", pytest.approx(2 / 3))
+    text = as_text(found)
+    assert text.count("66.7 [20.8, 93.9]") == 1
+    assert "maj@4 in zero" in text
+    assert not any(its["majority"] for its in lines(found) if its["round"] != "0")
+
+
+@pytest.mark.parametrize("config", ["", "- a\n- b\n", "{run: [", "a: !!python/object:os.system {}\n", "\x00"])
+def test_a_config_that_cannot_be_read_costs_the_settings_and_nothing_else(zero: Path, config: str) -> None:
+    (zero / "config.yaml").write_text(config)
+    found = compare([zero])
+    assert found.runs[0].settings is None
+    assert "config.yaml: " in told(found)
+    assert len(lines(found)) == 6
+    assert found.runs[0].status == "2 rounds; how many were planned is not known"
+
+
+def test_names_are_text_wherever_they_are_printed(taught: tuple[Path, Path], tmp_path: Path) -> None:
+    name = "=cmd|' /C calc'!A0\n<b>\x1b[31m[bold]x\\"
+    root = Path(shutil.copytree(taught[1], tmp_path / name.replace("/", "∕")))
+    found = compare([root])
+    first = lines(found)[0]
+    assert first["run"].startswith("'=cmd|")
+    assert float(first["accuracy"]) > 0
+    for text in (as_text(found), as_markdown(found), as_csv(found)):
+        assert "\x1b" not in text
+        assert "[bold]" in text
+    rows = [row.replace("\\\\", "").replace("\\|", "") for row in as_markdown(found).splitlines() if "calc" in row]
+    columns = {row.count("|") for row in rows}
+    assert columns == {5, 7, 10}
+    assert "<b>" not in as_markdown(found)
+
+
+def test_a_gain_that_is_negative_stays_a_number_for_a_spreadsheet(zero: Path) -> None:
+    path = zero / "round-2/eval/responses.jsonl"
+    write_lines(path, [replace(its, correct=False) for its in read_lines(path, Response)])
+    reseal(zero)
+    assert [float(its["base_difference"]) < 0 for its in lines(compare([zero])) if its["round"] == "2"] == [True, True]
+
+
+def test_the_columns_of_the_csv_stay_as_they_are(taught: tuple[Path, Path]) -> None:
+    assert as_csv(compare(taught)).splitlines()[0] == ",".join(COLUMNS)
+    assert COLUMNS[:5] == ("run", "folder", "status", "seed", "round")
+    from crescent import show_compare
+
+    assert show_compare.__doc__
+    assert not [its for its in COLUMNS if its not in show_compare.__doc__], "each is explained"
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(taught: tuple[Path, Path], width: int, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from crescent.show_compare import show
+
+    long = Path(shutil.copytree(taught[1], tmp_path / "qwen7b-samples-16-min-agreement-0-75-seed-3-ab12cd"))
+    text = io.StringIO()
+    show(compare([*taught, long]), Console(file=text, width=width, markup=False, highlight=False))
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    for line in lines(compare(taught)):
+        assert f"{100 * float(line['accuracy']):.1f} [{100 * float(line['accuracy_low']):.1f}, " in text.getvalue()
+    assert "…" not in text.getvalue(), "no cell is cut"
