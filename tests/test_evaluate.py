@@ -366,7 +366,7 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                n = int(re.findall(r"(\d+) figs", body["messages"][0]["content"])[0])
+                n = int(re.findall(r"(\d+) figs", body["messages"][0]["content"])[-1])
                 endpoint.requests += 1
                 message = {"role": "assistant", "content": f"#### {n}"}
                 reply = {
@@ -442,6 +442,50 @@ def test_the_door_writes_responses_scores_and_counts_and_asks_nothing_the_second
     second = door(tmp_path / "job.yaml")
     assert (second.returncode, second.stdout, endpoint.requests) == (0, first.stdout, 15)
     assert "svamp_dev" in second.stdout
+
+
+def test_the_door_asks_several_samples_after_shots_that_are_written_down(tmp_path: Path, endpoint: Endpoint) -> None:
+    job = svamp_job(tmp_path, endpoint)
+    job.eval.samples, job.eval.temperature = 3, 0.7
+    job.eval.benchmarks["svamp_test"].shots = 2
+    write_job(tmp_path / "job.yaml", job)
+    asked = door(tmp_path / "job.yaml")
+    assert asked.returncode == 0, asked.stderr
+    assert endpoint.requests == 45
+    assert "maj@3" in asked.stdout
+    out = tmp_path / "out"
+    responses = read_lines(out / "responses.jsonl", Response)
+    assert Counter((its.benchmark, its.sample) for its in responses) == {
+        **{("svamp_dev", sample): 10 for sample in range(3)},
+        **{("svamp_test", sample): 5 for sample in range(3)},
+    }
+    assert all(its.correct and its.strict and its.flexible for its in responses)
+    scores = json.loads((out / "scores.json").read_text())
+    assert [(its["total"], its["samples"], its["strict"], its["majority"]) for its in scores] == [
+        (30, 3, 30, 1.0),
+        (15, 3, 15, 1.0),
+    ]
+    written = json.loads((out / "benchmarks.json").read_text())
+    assert (written["svamp_dev"]["shots"], len(written["svamp_test"]["shots"])) == ([], 2)
+    shown = next(its.prompt for its in responses if its.benchmark == "svamp_test")
+    assert (shown.count("Question: "), shown.count("#### ")) == (3, 2)
+    assert json.loads((out / "progress.jsonl").read_text().splitlines()[-1]) == {"done": 45, "total": 45}
+
+
+def test_without_a_usable_item_nothing_is_asked_and_without_a_benchmark_there_is_nothing_to_ask(
+    tmp_path: Path, endpoint: Endpoint
+) -> None:
+    job = svamp_job(tmp_path, endpoint)
+    (tmp_path / "data" / "svamp" / "SVAMP.json").write_text('[{"Body": "B", "Question": "Q?", "Answer": "many"}]')
+    write_job(tmp_path / "job.yaml", job)
+    unusable = door(tmp_path / "job.yaml")
+    assert unusable.returncode == 65
+    assert "svamp (dev) has no usable item" in unusable.stderr
+    job.eval.benchmarks.clear()
+    write_job(tmp_path / "job.yaml", job)
+    nothing = door(tmp_path / "job.yaml")
+    assert (nothing.returncode, endpoint.requests) == (0, 0), nothing.stderr
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == []
 
 
 def test_the_door_lists_all_items_chosen_or_not_and_asks_nothing(tmp_path: Path, endpoint: Endpoint) -> None:

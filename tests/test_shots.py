@@ -2,10 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from crescent.config import BenchmarkConfig, EvalConfig, Source, Split
 from crescent.errors import BadConfig, Missing
@@ -181,6 +183,18 @@ def test_without_shots_a_request_is_what_it_always_was() -> None:
     config = EvalConfig(benchmarks={"b": BenchmarkConfig()})
     request = ask(Item("id", "b", "What is 1 + 1?", "2"), config, "{question} Say it.", seed=7)
     assert (request.key, request.prompt, request.stop) == ("eval/b/id", "What is 1 + 1? Say it.", ())
+
+
+def test_the_five_shot_benchmarks_are_the_zero_shot_ones_after_five_shots() -> None:
+    def configured(name: str) -> EvalConfig:
+        read_from = OmegaConf.load(Path(__file__).parent.parent / "conf" / "eval" / f"{name}.yaml")
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvalConfig), read_from))
+        assert isinstance(config, EvalConfig)
+        return config
+
+    plain, shown = configured("maths").benchmarks, configured("maths_5shot").benchmarks
+    assert {f"{name}_5shot": replace(its, shots=5) for name, its in plain.items()} == shown
+    assert [name for name, its in plain.items() if its.split is Split.dev] == ["gsm8k_dev"]
 
 
 @pytest.mark.skipif("CRESCENT_DATA" not in os.environ, reason="CRESCENT_DATA names no folder with benchmark data")
