@@ -858,6 +858,10 @@ class Config:
         way_out = "set split=dev on one benchmark, or verdict.gate=off"
         judged = bool(deciding) or self.verdict.gate is Gate.off
         require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)
+        real = self.serving.engine is not EngineKind.fake
+        has_states = real or self.diversify.embedder is not Embedder.self
+        way_out = "use diversify.embedder=lexical"
+        require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", way_out)
         fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
         way_out = "set both serving.engine=fake and train.trainer=fake, or neither"
         require(
