@@ -240,6 +240,8 @@ class DiversifyConfig:
     def __post_init__(self) -> None:
         require(0 < self.threshold <= 1, "diversify.threshold", self.threshold, "a cosine in (0, 1]", "0.85 is usual")
         require(self.max_rewrites >= 0, "diversify.max_rewrites", self.max_rewrites, "must not be negative")
+        known = re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None
+        require(known, "diversify.device", repr(self.device), "is cpu, cuda or cuda:N")
         history = self.history_threshold
         released = self.recheck is Recheck.never
         require(history is None or 0 < history <= 1, "diversify.history_threshold", history, "a cosine in (0, 1]")

@@ -4,6 +4,7 @@ and let the base write what a child shall not forget.
 
 import asyncio
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -70,6 +71,21 @@ def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
     return place.do(stage, "reliability", work, {"checkpoint": base.digest})
 
 
+def run_harness(place: Workplace, checkpoint: Checkpoint) -> Done | None:
+    """The checkpoint's scores on tasks of lm-evaluation-harness, only reported; `None` when none are asked for."""
+    if not place.cfg.eval.harness.tasks:
+        return None
+    stage = f"round-{checkpoint.round}/harness" if checkpoint.round else "base/harness"
+    tokenizer = str(place.base_model.weights)
+
+    def work(folder: Path) -> Mapping[str, float]:
+        place.server.ask(checkpoint, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--harness", tokenizer))
+        scores = json.loads((folder / "harness.json").read_text())
+        return {f"{its['task']}/{its['metric']}": its["value"] for its in scores}
+
+    return place.do(stage, "harness", work, {"checkpoint": checkpoint.digest})
+
+
 def write_replay(place: Workplace) -> Done | None:
     """General instructions that the base writes and answers itself; `None` when none are mixed in."""
     cfg, stage = place.cfg, "base/replay"
@@ -109,7 +125,10 @@ def replay_instructions(cfg: Config) -> int:
 
 
 def ask_eval(place: Workplace, stage: str, endpoint: Endpoint, folder: Path, *flags: str) -> None:
-    """Run the evaluation's process against a served checkpoint; its engine's death is the engine's."""
+    """Run the evaluation's process against a served checkpoint; its engine's death is the engine's.
+
+    `flags` are those of `python -m eval`; the job file comes after them.
+    """
     reliability = "--reliability" in flags
     job = reliability_job(place, folder, endpoint) if reliability else eval_job(place, folder, endpoint)
     command = [sys.executable, "-P", "-m", "eval", *flags]

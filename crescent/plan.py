@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Split, Trainer, WhileTraining
-from crescent.diversify import find_minilm
+from crescent.embedders import find_minilm
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import replay_instructions
 from crescent.model_folder import count_parameters
@@ -75,6 +75,8 @@ def check_machine(cfg: Config) -> None:
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm and cfg.diversify.path is None:
         find_minilm()
+    if cfg.diversify.embedder is Embedder.self and importlib.util.find_spec("transformers") is None:
+        raise Missing("diversify.embedder=self needs transformers and torch; diversify.embedder=lexical needs nothing")
     other_runs(cfg)
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass
@@ -137,8 +139,8 @@ def expected_requests(cfg: Config) -> list[Expected]:
         ),
         Expected(
             "benchmark items" + (" (and all of those without a limit)" if None in items else ""),
-            known,
-            known,
+            known * cfg.eval.samples,
+            known * cfg.eval.samples,
             cfg.eval.max_tokens,
         ),
     ]

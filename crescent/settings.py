@@ -7,14 +7,15 @@ from crescent.config import Child, Config, as_settings
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
     """Names of all stages in order, each with its kind."""
-    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
-    stages = [("base/benchmarks", "benchmarks"), ("base/eval", "eval")]
+    harness = ["harness"] if cfg.eval.harness.tasks else []
+    kinds = ("synthesis", "pairs", "train", "eval", *harness, "verdict")
+    stages = [("base/benchmarks", "benchmarks"), *((f"base/{kind}", kind) for kind in ("eval", *harness))]
     if cfg.eval.reliability:
         stages.append(("base/reliability", "reliability"))
     for number in range(1, cfg.run.rounds + 1):
         stages += [(f"round-{number}/{kind}", kind) for kind in kinds]
         if number == 1 and cfg.pairs.replay.share:
-            stages.insert(-4, ("base/replay", "replay"))
+            stages.insert(1 - len(kinds), ("base/replay", "replay"))
     return stages
 
 
@@ -24,7 +25,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
     match stage:
         case "benchmarks":
             compared = cfg.pairs.decontamination.similarity is not None
-            return {"eval": {"benchmarks": _evaluation(cfg)["benchmarks"]}, **(_embedder(cfg) if compared else {})}
+            return {"eval": {"benchmarks": _unshot(cfg)}, **(_embedder(cfg) if compared else {})}
         case "synthesis":
             parts = {name: as_settings(getattr(cfg, name)) for name in ("task", "bait", "diversify", "consensus")}
             # Where vectors are computed is no setting of the method.
@@ -35,7 +36,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             return {"model": model, "seed": seed, "pairs": replay, **_embedder(cfg)}
         case "reliability":
             parts = {"task": as_settings(cfg.task), "consensus": as_settings(cfg.consensus)}
-            items = {"benchmarks": _evaluation(cfg)["benchmarks"], "reliability": cfg.eval.reliability}
+            items = {"benchmarks": _unshot(cfg), "reliability": cfg.eval.reliability}
             return {"model": model, "seed": seed, "eval": items, **parts}
         case "pairs":
             voting = as_settings(cfg.consensus)
@@ -48,6 +49,10 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
                 del train[layout]
             merged = cfg.serving.child is not Child.adapter
             return {"model": model, "seed": seed, "train": train, "serving": {"merged": merged}}
+        case "harness":
+            tasks = as_settings(cfg.eval.harness)
+            del tasks["python"]
+            return {"model": model, "seed": seed, "eval": {"harness": tasks}}
         case "eval":
             return {"model": model, "seed": seed, "task": as_settings(cfg.task), "eval": _evaluation(cfg)}
         case "verdict":
@@ -61,11 +66,17 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
 
 def _evaluation(cfg: Config) -> dict[str, Any]:
     evaluation: dict[str, Any] = as_settings(cfg.eval)
-    for elsewhere in ("data", "reliability"):
+    for elsewhere in ("data", "reliability", "harness"):
         del evaluation[elsewhere]
     for benchmark in evaluation["benchmarks"].values():
         del benchmark["guard"]  # It says what a score means for the verdict, not how it comes about.
     return evaluation
+
+
+def _unshot(cfg: Config) -> dict[str, Any]:
+    """The benchmarks by what their items depend on; shots are only shown beside them."""
+    benchmarks: dict[str, Any] = _evaluation(cfg)["benchmarks"]
+    return {name: {key: its[key] for key in its.keys() - {"shots"}} for name, its in benchmarks.items()}
 
 
 def _embedder(cfg: Config) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from crescent.decontamination import Benchmarks
 from crescent.diversify import Memory
 from crescent.embedders import Embed
 from crescent.errors import BadConfig
-from crescent.groundwork import ask_eval, calibrate, find_base, list_benchmarks, write_replay
+from crescent.groundwork import ask_eval, calibrate, find_base, list_benchmarks, run_harness, write_replay
 from crescent.journal import Journal, Journaled
 from crescent.once import MANIFEST, SCRATCH
 from crescent.pairs import in_policy, select
@@ -157,13 +157,16 @@ class Stages(Workplace):
             self.server.ask(checkpoint, lambda endpoint: ask_eval(self, stage, endpoint, folder))
             metrics: dict[str, float] = {}
             for score in read_scores(folder):
-                metrics |= {
-                    f"{score.benchmark}/accuracy": score.accuracy,
-                    f"{score.benchmark}/unparsed": score.unparsed,
-                }
+                shares = {"strict": score.strict, "flexible": score.flexible}
+                known = {name: count / score.total for name, count in shares.items() if count is not None}
+                voted = {} if score.majority is None else {"majority": score.majority}
+                passed = {f"pass@{k}": share for k, share in score.pass_at.items()}
+                found = {"accuracy": score.accuracy, "unparsed": score.unparsed, **known, **voted, **passed}
+                metrics |= {f"{score.benchmark}/{name}": value for name, value in found.items()}
             return metrics
 
         done = self.do(stage, "eval", work, {"checkpoint": checkpoint.digest})
+        run_harness(self, checkpoint)
         return Evaluation(checkpoint, read_scores(done.folder), done)
 
     def judge(self, child: Evaluation, parent: Evaluation, votes: Done, past: Sequence[Round]) -> Verdict:

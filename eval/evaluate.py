@@ -258,7 +258,12 @@ def main(arguments: Sequence[str]) -> int:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--items", action="store_true", help="only list all benchmark items, without asking anything")
     only.add_argument("--reliability", action="store_true", help="instead vote on dev items, to compare with labels")
+    only.add_argument("--harness", metavar="TOKENIZER", help="instead run eval.harness.tasks of lm-eval")
     given = parser.parse_args(arguments)
+    if given.harness:
+        from eval import harness
+
+        return harness.main([str(given.job), "--tokenizer", given.harness])
     if given.reliability:
         return run_to_exit_code(lambda: _measure_reliability(given.job))
     if given.items:
