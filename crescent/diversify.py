@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crescent.config import BaitConfig, DiversifyConfig
-from crescent.embedders import Embed as Embed
-from crescent.embedders import Vectors as Vectors
-from crescent.embedders import find_minilm as find_minilm
-from crescent.embedders import open_embedder as open_embedder
+from crescent.embedders import Vectors
 from crescent.records import Question, Request, request_seed
 
 ROWS = 4096

@@ -29,15 +29,14 @@ from crescent.consensus import (
 )
 from crescent.diversify import (
     Decision,
-    Embed,
     Memory,
     Neighbour,
-    Vectors,
     accept_unchecked,
     decide,
     decide_released,
     rewrite_request,
 )
+from crescent.embedders import Embed, Vectors
 from crescent.extraction import extract_question
 from crescent.records import Answer, Bait, BaitCount, Candidate, Completion, Outcome, Question, Request, Vote, digest
 from crescent.tasks import Task

@@ -14,7 +14,7 @@ import numpy as np
 from crescent.answers import extract_final, extract_marked
 from crescent.client import EngineDied
 from crescent.config import AnswerStyle
-from crescent.diversify import Vectors
+from crescent.embedders import Vectors
 from crescent.records import Answer, Completion, Question, Request
 
 FIRST_NUMBERS = 64

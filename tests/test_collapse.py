@@ -10,7 +10,7 @@ import pytest
 from crescent.collapse import ENOUGH, alarms, commonest, effective_number, monitors, readings
 from crescent.config import CollapseConfig
 from crescent.consensus import vote
-from crescent.diversify import Vectors
+from crescent.embedders import Vectors
 from crescent.errors import BadConfig
 from crescent.records import Answer, Candidate, Comparison, Outcome, Question, Response, Vote
 

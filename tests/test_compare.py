@@ -136,6 +136,27 @@ def test_a_round_shows_what_its_manifests_measured(taught: tuple[Path, Path]) ->
     assert float(line["seconds"]) == pytest.approx(sum(its["seconds"] for its in manifests if its))
 
 
+def test_near_duplicates_are_a_share_of_what_was_invented(zero: Path) -> None:
+    def repeat(manifest: dict[str, object]) -> None:
+        metrics = manifest["metrics"]
+        assert isinstance(metrics, dict)
+        if "candidates" in metrics:
+            metrics.update(candidates=24, near_duplicates=6)
+
+    reseal(zero, repeat)
+    assert {its["near_duplicates"] for its in lines(compare([zero])) if its["round"] != "0"} == {"0.25"}
+
+
+def test_items_that_are_not_known_are_not_averaged(taught: tuple[Path, Path], tmp_path: Path) -> None:
+    copies = [Path(shutil.copytree(its, tmp_path / its.name)) for its in taught]
+    for root in copies:
+        (root / "base/eval/responses.jsonl").write_text("{}\n")
+        reseal(root)
+    found = compare(copies)
+    assert {its.round for its in found.seeds} == {1}
+    assert as_markdown(found).count("items not known") == 4, "a table for each run and benchmark"
+
+
 def test_settings_are_shown_where_they_differ_and_seeds_are_averaged(taught: tuple[Path, Path]) -> None:
     found = compare(taught)
     assert {its.key: its.runs_by_value for its in found.settings} == {
@@ -307,11 +328,11 @@ def test_a_config_that_cannot_be_read_costs_the_settings_and_nothing_else(zero: 
 
 
 def test_names_are_text_wherever_they_are_printed(taught: tuple[Path, Path], tmp_path: Path) -> None:
-    name = "=cmd|' /C calc'!A0\n<b>\x1b[31m[bold]x\\"
+    name = "=cmd\\|' /C calc'!A0\n<b>\x1b[31m[bold]x\\"
     root = Path(shutil.copytree(taught[1], tmp_path / name.replace("/", "∕")))
     found = compare([root])
     first = lines(found)[0]
-    assert first["run"].startswith("'=cmd|")
+    assert first["run"].startswith("'=cmd\\|")
     assert float(first["accuracy"]) > 0
     for text in (as_text(found), as_markdown(found), as_csv(found)):
         assert "\x1b" not in text
@@ -351,3 +372,4 @@ def test_no_line_is_wider_than_the_terminal(taught: tuple[Path, Path], width: in
     for line in lines(compare(taught)):
         assert f"{100 * float(line['accuracy']):.1f} [{100 * float(line['accuracy_low']):.1f}, " in text.getvalue()
     assert "…" not in text.getvalue(), "no cell is cut"
+    assert ("#1" in text.getvalue()) == (width < 120), "long names are numbered where there is no room for them"

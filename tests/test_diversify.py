@@ -18,13 +18,12 @@ from crescent.diversify import (
     Decision,
     Memory,
     Neighbour,
-    Vectors,
     accept_unchecked,
     decide,
     decide_released,
     rewrite_request,
 )
-from crescent.embedders import lexical_vectors
+from crescent.embedders import Vectors, lexical_vectors
 from crescent.records import Question
 
 # Unit vectors whose cosines are -1, -0.5, 0, 0.5 or 1, exactly: every comparison is full of ties.

@@ -20,7 +20,8 @@ from crescent.bait import bait_request, read_question
 from crescent.client import Engine, EngineDied
 from crescent.config import AnswerStyle, BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
 from crescent.consensus import answer_request, read_answer
-from crescent.diversify import Embed, Memory, Vectors, rewrite_request
+from crescent.diversify import Memory, rewrite_request
+from crescent.embedders import Embed, Vectors
 from crescent.journal import Journal, Journaled
 from crescent.records import Bait, Completion, Question, Request
 from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
