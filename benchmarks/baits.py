@@ -48,7 +48,8 @@ def main(arguments: Sequence[str]) -> None:
             rows.append({"bait": name, **yielded(asyncio.run(ask(endpoint, cfg)), cfg)})
             path = save("baits", {"options": vars(options), "rows": rows})
             print(f"{name}: {rows[-1]['kept']} of {options.questions} kept", flush=True)
-    show(f"{options.model}: {options.questions} questions of each bait, K=8", rows)
+    shown = [{name: value for name, value in row.items() if name != "one that is kept"} for row in rows]
+    show(f"{options.model}: {options.questions} questions of each bait, K=8", shown)
     print(f"saved: {path}")
 
 
@@ -91,5 +92,5 @@ def yielded(found: Synthesis, cfg: SynthesisConfig) -> Row:
         "answers": answers,
         "tokens": found.metrics["tokens"],
         "tokens a pair": found.metrics["tokens"] / kept if kept else None,
-        "kept for example": next((its.question.text[:60] for its in found.votes if is_kept(its, cfg.consensus)), ""),
+        "one that is kept": next((its.question.text[:60] for its in found.votes if is_kept(its, cfg.consensus)), ""),
     }
