@@ -21,16 +21,25 @@ import pytest
 from crescent.client import EngineDied
 from crescent.config import (
     AnswerStyle,
+    BenchmarkConfig,
+    Child,
+    Dtype,
     EvalConfig,
     EvalJob,
     HarnessConfig,
+    ModelConfig,
+    ServingConfig,
+    Split,
     TaskConfig,
+    TrainConfig,
+    WhileTraining,
 )
 from crescent.errors import BadConfig, CrescentError, Missing
-from crescent.records import Completion
-from crescent.serving import runs_on_cpu
+from crescent.packaged_model import packaged_model
+from crescent.records import Checkpoint, Completion, Response, read_lines
+from crescent.serving import Server, runs_on_cpu
 from crescent.tasks import open_task
-from eval.evaluate import grade
+from eval.evaluate import grade, run
 from eval.harness import (
     HarnessScore,
     Leaf,
@@ -46,6 +55,7 @@ from eval.harness import (
 )
 from eval.harness_tasks import NEEDED, leaves
 from eval.scorers import flexible_match, strict_match
+from launch.local import LocalLaunch
 
 LM_EVAL = os.environ.get("CRESCENT_LM_EVAL", sys.executable)
 PROMPT = "{question} Give the final answer as: #### answer"
@@ -521,3 +531,71 @@ def test_a_data_set_that_cannot_be_had_is_named(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     with pytest.raises(Missing, match=r"gsm8k needs the data set openai/gsm8k, .* HF_HOME"):
         run_harness(job(tmp_path / "out", fake_engine, tasks=["gsm8k"]))
+
+
+@pytest.fixture
+def real_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """vLLM's server with the packaged model, as the loop starts it on a CPU; its model is called `base`."""
+    model = ModelConfig(path=str(packaged_model()), dtype=Dtype.float32, context=1024)
+    keep = WhileTraining.keep
+    serving = ServingConfig(child=Child.reload, while_training=keep, concurrency=8, cpu_cache_gib=1, eager=True)
+    server = Server(serving, model, TrainConfig(), LocalLaunch(), "base", tmp_path / "logs" / "server.log")
+    try:
+        endpoint = server.serve(Checkpoint("base", 0, "base", weights=model.path))
+        monkeypatch.setenv("CRESCENT_API_KEY", endpoint.key)
+        yield endpoint.urls[0]
+    finally:
+        server.stop()
+
+
+@pytest.mark.real
+@needs_lm_eval
+@pytest.mark.timeout(1200)
+def test_on_a_real_model_lm_eval_and_we_get_the_same_answers_and_the_same_numbers(
+    tmp_path: Path, real_engine: str
+) -> None:
+    rows = [(f"What is {a} + {b}?", str(a + b)) for a, b in [(n % 7 + 1, n * 5 % 8 + 1) for n in range(12)]]
+    write_gsm8k(tmp_path / "tasks", rows)
+    (tmp_path / "data" / "gsm8k").mkdir(parents=True)
+    (tmp_path / "data" / "gsm8k" / "test.jsonl").write_text((tmp_path / "tasks" / "gsm8k.jsonl").read_text())
+    write_choices(
+        tmp_path / "tasks",
+        [("Which of them is a fruit?", ["apple", "hammer"], 0), ("Which of them is a tool?", ["apple", "hammer"], 1)],
+    )
+    tasks = ["choices_local", "gsm8k_local"]
+    asked = job(tmp_path / "out", real_engine, tasks=tasks, include_path=str(tmp_path / "tasks"))
+    asked.eval.benchmarks["gsm8k"] = BenchmarkConfig(split=Split.test)
+    asked.eval.data = str(tmp_path / "data")
+    (ours_score,) = run(asked)
+    scores = {(score.task, score.metric): score for score in run_harness(asked)}
+
+    theirs = verdicts(tmp_path / "out")
+    responses = read_lines(tmp_path / "out" / "responses.jsonl", Response)
+    assert len(responses) == 12
+    question_of = {PROMPT.format(question=question): question for question, _ in rows}
+    for response in responses:
+        question = question_of[response.prompt]
+        assert theirs[question, "strict-match"] == (response.text, response.strict)
+        assert theirs[question, "flexible-extract"] == (response.text, response.flexible)
+    assert scores["gsm8k_local", "exact_match,strict-match"].value == (ours_score.strict or 0) / 12
+    assert scores["gsm8k_local", "exact_match,flexible-extract"].value == (ours_score.flexible or 0) / 12
+
+    # The log-probabilities of options are those of their tokens, as the server says them one prompt at a time.
+    (samples,) = (tmp_path / "out" / "harness").rglob("samples_choices_local_*.jsonl")
+    for sample in map(json.loads, samples.read_text().splitlines()):
+        for said, (response,) in zip(sample["arguments"].values(), sample["resps"], strict=True):
+            alone = log_probability(real_engine, said["arg_0"], said["arg_1"])
+            assert float(response[0]) == pytest.approx(alone, abs=1e-3)
+
+
+def log_probability(url: str, context: str, continuation: str) -> float:
+    import httpx
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(packaged_model() / "tokenizer.json"))
+    before, ids = (tokenizer.encode(text, add_special_tokens=False).ids for text in (context, context + continuation))
+    body = {"model": "base", "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    headers = {"Authorization": f"Bearer {os.environ['CRESCENT_API_KEY']}"}
+    reply = httpx.post(f"{url}/completions", json=body, headers=headers, timeout=300).json()
+    tokens = reply["choices"][0]["prompt_logprobs"]
+    return sum(tokens[place][str(ids[place])]["logprob"] for place in range(len(before), len(ids)))
