@@ -176,6 +176,9 @@ class BaitConfig:
                 require(listed, f"bait.prompts.{name}", repr(prompt), rule, f"set bait.{plural}, e.g. bait.{plural}=8")
         require(0 <= self.topics <= 1000, "bait.topics", self.topics, "must lie in [0, 1000]")
         require(0 <= self.difficulties <= 100, "bait.difficulties", self.difficulties, "must lie in [0, 100]")
+        baits = len(self.prompts) * max(1, self.topics) * max(1, self.difficulties)
+        way_out = "lower bait.topics or bait.difficulties"
+        require(baits <= 10_000, "bait.topics", self.topics, f"makes {baits:,} baits, 10,000 at most", way_out)
         require_fields(self.topics_prompt, "bait.topics_prompt", "count")
         require_fields(self.difficulties_prompt, "bait.difficulties_prompt", "count")
         require(0 <= self.explore <= 1, "bait.explore", self.explore, "a share in [0, 1]", "0.2 is usual")
@@ -215,7 +218,8 @@ class DiversifyConfig:
 
     embedder: Embedder = Embedder.minilm
     path: str | None = None
-    """Folder or hub id of the embedding model; by default the installed PyPI package, else the hub."""
+    """Folder or hub id of the embedding model; by default MiniLM's installed PyPI package, else the hub, and for `self`
+    the base model."""
     threshold: float = 0.85
     """Cosine in (0, 1] from which two questions are near-duplicates, inside the round and against all earlier ones."""
     max_rewrites: int = 3
@@ -373,7 +377,8 @@ class PairsConfig:
     decay: float = 0.7
     """Share of a round's pairs, in (0, 1], that stays with each round that follows; always the same ones. 1: all."""
     max_unanimous: float = 0.4
-    """Largest share of this round's pairs, in [0, 1], whose first ⌊K/2⌋+1 answers all agree: too easy to teach much."""
+    """Largest share of this round's questions, in [0, 1], whose first ⌊K/2⌋+1 answers all agree: they are too easy to
+    teach much. Control arms (`labels`) have no cap."""
     labels: Labels = Labels.majority
     winner: Winner = Winner.median
     responses: int = 1
@@ -570,7 +575,9 @@ class HarnessConfig:
             require(plain, f"{where}.tasks", repr(name), "is no name of a task", "one name per entry")
         for given in self.arguments:
             option = given.partition("=")[0]
-            taken = option in ("--tasks", "--model", "--limit", "--num_fewshot", "--output_path", "--use_cache")
+            ours = ("--tasks", "--model_args", "--limit", "--num_fewshot", "--output_path", "--use_cache")
+            # argparse takes the beginning of an option for the option, so "--model" is covered by "--model_args".
+            taken = len(option) > 2 and any(its.startswith(option) for its in ours)
             require(not taken, f"{where}.arguments", option, "is set by the evaluation itself", "use its own field")
 
 
@@ -861,7 +868,7 @@ class Config:
         judged = bool(deciding) or self.verdict.gate is Gate.off
         require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)
         real = self.serving.engine is not EngineKind.fake
-        has_states = real or self.diversify.embedder is not Embedder.self
+        has_states = real or self.diversify.path is not None or self.diversify.embedder is not Embedder.self
         way_out = "use diversify.embedder=lexical"
         require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", way_out)
         fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import pairwise
@@ -20,7 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from crescent.config import DiversifyConfig, Embedder
-from crescent.errors import Missing
+from crescent.errors import Missing, TryAgain
 from crescent.processes import die_with_parent
 
 Vectors = NDArray[np.float32]
@@ -107,6 +108,10 @@ def _hash_values() -> NDArray[np.uint32]:
     return sliding_window_view(values, DIMENSIONS)
 
 
+PART = 256
+"""Texts embedded at once by a process of its own."""
+
+
 @contextmanager
 def _in_a_process(opens: Callable[[str, str], Embed], path: str, device: str) -> Iterator[Embed]:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -114,8 +119,13 @@ def _in_a_process(opens: Callable[[str, str], Embed], path: str, device: str) ->
         loading = pool.submit(_open, opens, path, device)
 
         def embed(texts: Sequence[str]) -> Vectors:
-            loading.result()
-            return pool.submit(_embed, list(texts)).result()
+            try:
+                loading.result()
+                # In parts: who is told to end waits for one of them at most.
+                parts = [pool.submit(_embed, list(texts[at : at + PART])).result() for at in range(0, len(texts), PART)]
+            except BrokenProcessPool as error:
+                raise TryAgain(f"the process that embeds with {path} ended; is there memory for it?") from error
+            return np.concatenate(parts) if parts else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
         yield embed
 
@@ -230,8 +240,8 @@ def open_self(folder: str, device: str) -> Embed:
 
     Hidden states of language models lie in a narrow cone (Ethayarajh, arXiv 1909.00512), so the mean and the main
     directions of some neutral texts are taken out (after Mu and Viswanath, arXiv 1702.01417). What is left is brought
-    to `DIMENSIONS` by a fixed random projection. Any architecture that transformers knows; float32 on a CPU, bfloat16
-    on a GPU.
+    to `DIMENSIONS` by a fixed random projection. Any architecture that transformers knows; in float32, so that vectors
+    from a CPU and from a GPU can be compared.
 
     Raises:
         Missing: it cannot be loaded.
@@ -239,13 +249,12 @@ def open_self(folder: str, device: str) -> Embed:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     try:
         layers = AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
         # Of the weights only those of the first layers are read.
         model = AutoModel.from_pretrained(
-            folder, num_hidden_layers=math.ceil(SHARE * layers), dtype=dtype, use_safetensors=True
+            folder, num_hidden_layers=math.ceil(SHARE * layers), dtype=torch.float32, use_safetensors=True
         )
     except (OSError, ValueError) as error:
         raise Missing(

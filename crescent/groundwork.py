@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from crescent.client import Client, Endpoint, EngineDied
-from crescent.config import Config, EngineKind, EvalJob, ReliabilityJob
-from crescent.errors import TryAgain
+from crescent.config import Config, Embedder, EngineKind, EvalJob, ReliabilityJob
+from crescent.errors import BadConfig, TryAgain
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
-from crescent.once import SCRATCH
+from crescent.once import SCRATCH, verified_manifest
 from crescent.packaged_model import PACKAGED, packaged_folder
 from crescent.processes import run_child
-from crescent.records import Checkpoint, Done, Item, Pair, digest, read_lines, write_lines
+from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
 from crescent.reliability import read_reliability
 from crescent.replay import write_instructions
 from crescent.workplace import Workplace
@@ -47,12 +47,52 @@ def list_benchmarks(place: Workplace) -> Done:
         job = eval_job(place, folder, Endpoint((), "none", "none"))
         place.run_child(stage, [sys.executable, "-P", "-m", "eval", "--items"], job, folder, {})
         items = read_lines(folder / "items.jsonl", Item)
-        if place.cfg.pairs.decontamination.similarity is not None:
-            with place.embedder() as embed:
-                np.save(folder / "vectors.npy", embed([item.question for item in items]))
+        # Whether or not cosines are asked for: an embedder that is missing is missed here, before anything is served.
+        with place.embedder() as embed:
+            np.save(folder / "vectors.npy", embed([item.question for item in items]))
         return {"items": len(items)}
 
-    return place.do(stage, "benchmarks", work, {})
+    own = place.cfg.diversify.embedder is Embedder.self and place.cfg.diversify.path is None
+    return place.do(stage, "benchmarks", work, {"model": place.base_model.digest} if own else {})
+
+
+def list_others(place: Workplace) -> Done | None:
+    """The questions of `diversify.runs`, as they are when this run first needs them; `None` where none are named.
+
+    They are copied: what another run does later must not change what this one resumes from.
+    """
+    if not place.cfg.diversify.runs:
+        return None
+
+    def work(folder: Path) -> Mapping[str, float]:
+        questions = [question for other in other_runs(place.cfg) for question in accepted_questions(other)]
+        return {"questions": write_lines(folder / "questions.jsonl", questions)}
+
+    return place.do("base/others", "others", work, {})
+
+
+def other_runs(cfg: Config) -> list[Path]:
+    """The finished synthesis folders of `diversify.runs`, this run's own left out.
+
+    Raises:
+        BadConfig: a folder that is named is no run, or has nothing finished.
+    """
+    found: list[Path] = []
+    own = (Path(cfg.run.root) / cfg.run.name).resolve()
+    for root in map(Path, cfg.diversify.runs):
+        if root.resolve() == own:
+            continue
+        folders = [its.resolve() for its in sorted(root.glob("round-*/synthesis")) if verified_manifest(its)]
+        if not folders:
+            way_out = "name a run's folder, runs/NAME"
+            raise BadConfig(f"diversify.runs={root}: no finished round-*/synthesis in it; {way_out}")
+        found += folders
+    return found
+
+
+def accepted_questions(folder: Path) -> list[Question]:
+    """Of a synthesis folder, in request order: the order of its vectors and votes."""
+    return [its.question for its in read_lines(folder / "candidates.jsonl", Candidate) if its.outcome == "accepted"]
 
 
 def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
@@ -119,8 +159,8 @@ def replay_instructions(cfg: Config) -> int:
     A quarter more than that, because not all are usable; what a model still cannot give is done without.
     """
     pairs, share, decay = cfg.pairs, cfg.pairs.replay.share, cfg.pairs.decay
-    # Older rounds' shares add up to a geometric series.
-    rounds = cfg.run.rounds if decay == 1 else min(cfg.run.rounds, 1 / (1 - decay))
+    # Older rounds' shares add up to a geometric series, which does not depend on how many rounds there will be.
+    rounds = cfg.run.rounds if decay == 1 else 1 / (1 - decay)
     return math.ceil(1.25 * share / (1 - share) * cfg.bait.questions * pairs.responses * rounds)
 
 

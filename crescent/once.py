@@ -64,6 +64,8 @@ class Once:
         self.redo = redo
         self.before_work = before_work
         self._redoing = False
+        self._settled: dict[str, Done] = {}
+        """What this process has found or made: stages that several rounds need are not redone with the second one."""
         self._begun = False
         self._marker = root / REDO
 
@@ -73,6 +75,8 @@ class Once:
         Raises:
             SettingsChanged: it is finished, but was made from other settings or inputs.
         """
+        if stage in self._settled:
+            return self._settled[stage]
         final, partial = self.root / stage, self.root / f"{stage}.partial"
         made_from = {"version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
         self._redoing = self._redoing or stage == self.redo
@@ -87,7 +91,7 @@ class Once:
                 raise SettingsChanged(_explain(stage, manifest["made_from"], made_from))
             else:
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
-                return Done(final, manifest["digest"], manifest["metrics"], manifest["seconds"])
+                return self._settle(stage, manifest)
         self._begin()
         if self._redoing:
             self._note_redone(stage)
@@ -106,7 +110,12 @@ class Once:
         failpoint("once.committed")
         shutil.rmtree(final / SCRATCH, ignore_errors=True)
         self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=True)
-        return Done(final, manifest["digest"], manifest["metrics"], manifest["seconds"])
+        return self._settle(stage, manifest)
+
+    def _settle(self, stage: str, manifest: Mapping[str, Any]) -> Done:
+        found = Done(self.root / stage, manifest["digest"], manifest["metrics"], manifest["seconds"])
+        self._settled[stage] = found
+        return found
 
     def finish(self) -> None:
         """The run came to its end: asked for again, `redo` means a new redoing and not the rest of this one."""

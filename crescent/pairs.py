@@ -118,7 +118,8 @@ def mix(
     for age, pairs in zip(range(len(rounds), 0, -1), rounds, strict=True):
         votes += _first_by_hash(pairs, math.ceil(decay**age * len(pairs)))
     votes += new
-    return votes + _first_by_hash(general, at_most(cfg.replay.share, len(votes), len(general)))
+    # The first ones: how many there are to choose from must not change who is chosen.
+    return [*votes, *general[: at_most(cfg.replay.share, len(votes), len(general))]]
 
 
 def in_policy(earlier: Sequence[T], cfg: PairsConfig) -> Sequence[T]:
@@ -239,6 +240,13 @@ def _why_too_few(
     ]
     why = ", ".join(f"{count} {reason}" for count, reason in taken if count) or "nothing was dropped"
     agreed = counts["questions"] + counts["quarantined"] + counts["unanimous_dropped"]
+    if cfg.labels is not Labels.majority:
+        arm = {Labels.first: "have a final answer", Labels.minority: "have a majority and an answer against it"}
+        return (
+            f"{agreed} of {len(votes)} questions {arm[cfg.labels]} (pairs.labels={cfg.labels.value}), "
+            f"{counts['pairs']} pairs are left, and pairs.minimum={cfg.minimum} are needed to train; "
+            "ask more questions (bait.questions)"
+        )
     return (
         f"{agreed} of {len(votes)} questions have a winner with agreement >= {consensus.min_agreement}, "
         f"{counts['pairs']} pairs are left, and pairs.minimum={cfg.minimum} are needed to train "

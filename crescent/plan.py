@@ -11,15 +11,15 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Split, Trainer, WhileTraining
+from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Recheck, Split, Trainer, WhileTraining
 from crescent.embedders import find_minilm
 from crescent.errors import BadConfig, CrescentError, Missing
-from crescent.groundwork import replay_instructions
+from crescent.groundwork import other_runs, replay_instructions
 from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
 from crescent.serving import check_engine_installed
 from crescent.settings import planned_stages, stage_settings
-from crescent.stages import other_runs, trainer_command
+from crescent.stages import trainer_command
 from crescent.tasks import open_task
 from crescent.verdict import minimum_detectable_gain
 
@@ -73,11 +73,17 @@ def check_machine(cfg: Config) -> None:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer=sft needs {', '.join(absent)}: {install}")
     trainer_command(cfg)
-    if cfg.diversify.embedder is Embedder.minilm and cfg.diversify.path is None:
+    if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()
     if cfg.diversify.embedder is Embedder.self and importlib.util.find_spec("transformers") is None:
         raise Missing("diversify.embedder=self needs transformers and torch; diversify.embedder=lexical needs nothing")
     other_runs(cfg)
+    python = cfg.eval.harness.python
+    if cfg.eval.harness.tasks and (shutil.which(python) if python else importlib.util.find_spec("lm_eval")) is None:
+        raise Missing(
+            f"eval.harness.tasks need lm-eval, and eval.harness.python={python} has none: "
+            "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
+        )
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass
     stages = [stage for stage, _ in planned_stages(cfg)]
@@ -123,13 +129,14 @@ def expected_requests(cfg: Config) -> list[Expected]:
     """What a round asks of the engine."""
     asked, samples = cfg.bait.questions, cfg.consensus.samples
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
+    rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
     items = [benchmark.items for benchmark in cfg.eval.benchmarks.values()]
     known = sum(count for count in items if count is not None)
     inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
         *inputs,
         Expected("questions", asked, asked, cfg.bait.max_tokens),
-        Expected("rewrites", 0, asked * cfg.diversify.max_rewrites, cfg.bait.max_tokens),
+        Expected("rewrites", 0, rewrites, cfg.bait.max_tokens),
         Expected("answers", 0, asked * samples, cfg.consensus.max_tokens),
         Expected(
             f"answers, if every question is kept and K={samples} settles early",
@@ -148,7 +155,11 @@ def expected_requests(cfg: Config) -> list[Expected]:
 
 def once_lines(cfg: Config) -> list[str]:
     """What is asked once a run, beside the rounds."""
-    lines = []
+    lines = ["once        the base answers all benchmarks, too"]
+    if cfg.bait.topics or cfg.bait.difficulties:
+        lines.append("once        up to 16 requests for lists of topics and difficulties")
+    if cfg.eval.harness.tasks:
+        lines.append(f"every time  lm-eval: {', '.join(cfg.eval.harness.tasks)}")
     if cfg.eval.reliability:
         dev = [its for its in cfg.eval.benchmarks.values() if its.split is Split.dev]
         lines.append(

@@ -9,9 +9,11 @@ def planned_stages(cfg: Config) -> list[tuple[str, str]]:
     """Names of all stages in order, each with its kind."""
     harness = ["harness"] if cfg.eval.harness.tasks else []
     kinds = ("synthesis", "pairs", "train", "eval", *harness, "verdict")
+    others = [("base/others", "others")] if cfg.diversify.runs else []
     stages = [("base/benchmarks", "benchmarks"), *((f"base/{kind}", kind) for kind in ("eval", *harness))]
     if cfg.eval.reliability:
         stages.append(("base/reliability", "reliability"))
+    stages += others
     for number in range(1, cfg.run.rounds + 1):
         stages += [(f"round-{number}/{kind}", kind) for kind in kinds]
         if number == 1 and cfg.pairs.replay.share:
@@ -24,18 +26,29 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
     seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
     match stage:
         case "benchmarks":
-            compared = cfg.pairs.decontamination.similarity is not None
-            return {"eval": {"benchmarks": _unshot(cfg)}, **(_embedder(cfg) if compared else {})}
+            return {"eval": {"benchmarks": _unshot(cfg)}, **_embedder(cfg)}
+        case "others":
+            return {"diversify": {"runs": list(cfg.diversify.runs)}}
         case "synthesis":
             parts = {name: as_settings(getattr(cfg, name)) for name in ("task", "bait", "diversify", "consensus")}
-            # Where vectors are computed is no setting of the method.
-            del parts["diversify"]["device"]
+            # Where vectors are computed is no setting of the method; other runs' questions are an input.
+            for elsewhere in ("device", "runs"):
+                del parts["diversify"][elsewhere]
             return {"model": model, "seed": seed, **parts}
         case "replay":
-            replay = {"replay": as_settings(cfg.pairs.replay), "questions": cfg.bait.questions}
-            return {"model": model, "seed": seed, "pairs": replay, **_embedder(cfg)}
+            pairs = {
+                "replay": as_settings(cfg.pairs.replay),
+                "decay": cfg.pairs.decay,
+                "responses": cfg.pairs.responses,
+            }
+            embedding = {**_embedder(cfg)["diversify"], "threshold": cfg.diversify.threshold}
+            asked = {"bait": {"questions": cfg.bait.questions}, "pairs": pairs, "diversify": embedding}
+            return {"model": model, "seed": seed, **asked}
         case "reliability":
-            parts = {"task": as_settings(cfg.task), "consensus": as_settings(cfg.consensus)}
+            voting = as_settings(cfg.consensus)
+            for unused in ("adaptive", "min_agreement"):
+                del voting[unused]
+            parts = {"task": as_settings(cfg.task), "consensus": voting}
             items = {"benchmarks": _unshot(cfg), "reliability": cfg.eval.reliability}
             return {"model": model, "seed": seed, "eval": items, **parts}
         case "pairs":
@@ -52,7 +65,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
         case "harness":
             tasks = as_settings(cfg.eval.harness)
             del tasks["python"]
-            return {"model": model, "seed": seed, "eval": {"harness": tasks}}
+            return {"model": model, "eval": {"harness": tasks, "max_tokens": cfg.eval.max_tokens}}
         case "eval":
             return {"model": model, "seed": seed, "task": as_settings(cfg.task), "eval": _evaluation(cfg)}
         case "verdict":

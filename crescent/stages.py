@@ -6,9 +6,8 @@ function of.
 
 import asyncio
 import importlib.util
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -24,13 +23,21 @@ from crescent.decontamination import Benchmarks
 from crescent.diversify import Memory
 from crescent.embedders import Embed
 from crescent.errors import BadConfig
-from crescent.groundwork import ask_eval, calibrate, find_base, list_benchmarks, run_harness, write_replay
+from crescent.groundwork import (
+    accepted_questions,
+    ask_eval,
+    calibrate,
+    find_base,
+    list_benchmarks,
+    list_others,
+    run_harness,
+    write_replay,
+)
 from crescent.journal import Journal, Journaled
-from crescent.once import MANIFEST, SCRATCH
+from crescent.once import SCRATCH
 from crescent.pairs import in_policy, select
 from crescent.records import (
     BaitCount,
-    Candidate,
     Checkpoint,
     Done,
     Evaluation,
@@ -71,11 +78,11 @@ class Stages(Workplace):
         """The parent's own questions, self-deduplicated, each with its vote."""
         cfg = self.cfg
         stage = f"round-{number}/synthesis"
-        others = other_runs(cfg)
+        others = list_others(self)
         inputs = {
             "parent": parent.digest,
             **{f"round-{its.number}": its.votes.digest for its in past},
-            **{str(folder): read_digest(folder) for folder in others},
+            **({"others": others.digest} if others else {}),
         }
         reads = SynthesisConfig(cfg.task, cfg.bait, cfg.diversify, cfg.consensus, cfg.run.seed, number)
 
@@ -106,6 +113,8 @@ class Stages(Workplace):
             voted = read_lines(votes.folder / "votes.jsonl", Vote)
             index = open_benchmarks(benchmarks.folder, cfg)
             near = index.find_all([its.question for its in voted], np.load(votes.folder / "vectors.npy"))
+            # Here already: should too few be left, it lies in the unfinished stage's folder.
+            write_lines(folder / "quarantine.jsonl", near.values())
             old = [read_lines(its.pairs.folder / "new.jsonl", Pair) for its in earlier]
             general = read_lines(replay.folder / "pairs.jsonl", Pair) if replay else []
             found = select(voted, near, cfg.task, cfg.consensus, cfg.pairs, old, general)
@@ -218,7 +227,7 @@ class Stages(Workplace):
         folder: Path,
         reads: SynthesisConfig,
         past: Sequence[Round],
-        others: Sequence[Path],
+        others: Done | None,
         stage: str,
     ) -> Synthesis:
         cfg = self.cfg.serving
@@ -266,34 +275,12 @@ def trainer_command(cfg: Config) -> list[str]:
     return [sys.executable, "-P", "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "train"]
 
 
-def other_runs(cfg: Config) -> list[Path]:
-    """The finished synthesis folders of `diversify.runs`, this run's own excluded.
-
-    Raises:
-        BadConfig: a folder that is named is no run, or has nothing finished.
-    """
-    found = []
-    for name in cfg.diversify.runs:
-        folders = sorted(its.parent.resolve() for its in Path(name).glob(f"round-*/synthesis/{MANIFEST}"))
-        if not folders:
-            raise BadConfig(
-                f"diversify.runs={name}: no finished round-*/synthesis in it; name a run's folder, runs/NAME"
-            )
-        found += folders
-    return [folder for folder in found if not folder.is_relative_to((Path(cfg.run.root) / cfg.run.name).resolve())]
-
-
-def read_digest(folder: Path) -> str:
-    """The digest in the manifest of a finished stage of another run."""
-    return str(json.loads((folder / MANIFEST).read_text())["digest"])
-
-
-def remember(past: Sequence[Round], others: Sequence[Path], embed: Embed) -> Memory:
+def remember(past: Sequence[Round], others: Done | None, embed: Embed) -> Memory:
     """The questions of other runs and of all earlier rounds, with their vectors."""
     memory = Memory()
-    for folder in others:
+    if others is not None:
         # Another run may have used another embedder.
-        questions = list(accepted_questions(folder))
+        questions = read_lines(others.folder / "questions.jsonl", Question)
         for question, vector in zip(questions, embed([its.text for its in questions]), strict=True):
             memory.add(question, vector)
     for its in past:
@@ -301,12 +288,6 @@ def remember(past: Sequence[Round], others: Sequence[Path], embed: Embed) -> Mem
         for question, vector in zip(accepted_questions(its.votes.folder), vectors, strict=True):
             memory.add(question, vector)
     return memory
-
-
-def accepted_questions(folder: Path) -> Iterator[Question]:
-    """Of a synthesis folder, in request order: the order of its vectors and votes."""
-    candidates = read_lines(folder / "candidates.jsonl", Candidate)
-    return (its.question for its in candidates if its.outcome == "accepted")
 
 
 def open_benchmarks(folder: Path, cfg: Config) -> Benchmarks:

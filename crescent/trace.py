@@ -158,11 +158,16 @@ def _filters(run: Run, last: Candidate, vote: Vote | None, selected: bool) -> It
     if vote is None:
         return
     won = f"{vote.votes} of {vote.of} answers agree"
-    yield Filter("majority", vote.winner is not None, won if vote.winner is not None else f"none: at most {won}")
+    labels = setting(selection, "pairs.labels") or "majority"
+    if labels == "first":
+        yield Filter("majority", True, f"not asked for (pairs.labels=first); {won}")
+    else:
+        yield Filter("majority", vote.winner is not None, won if vote.winner is not None else f"none: at most {won}")
     if selection is None:
         return
     cut = setting(selection, "consensus.min_agreement") or 0.0
-    yield Filter("agreement", vote.agreement >= cut, f"{vote.agreement:.3f}; consensus.min_agreement={cut:g}")
+    if labels != "first":
+        yield Filter("agreement", vote.agreement >= cut, f"{vote.agreement:.3f}; consensus.min_agreement={cut:g}")
     found = run.quarantine(question)
     if found is not None:
         yield Filter("decontamination", False, f"{found.rule}: too near to {found.benchmark}, item {found.item}")
@@ -171,7 +176,7 @@ def _filters(run: Run, last: Candidate, vote: Vote | None, selected: bool) -> It
     else:
         yield Filter("decontamination", None, f"round-{number}/pairs has no quarantine.jsonl: nobody looked")
     samples = setting(synthesis, "consensus.samples") or vote.of
-    if is_unanimous(vote, samples):
+    if labels == "majority" and is_unanimous(vote, samples):
         share = f"pairs.max_unanimous={setting(selection, 'pairs.max_unanimous')}"
         yield Filter("unanimity", selected, f"the first {samples // 2 + 1} answers agree; {share} caps how many such")
     else:

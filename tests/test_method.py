@@ -150,3 +150,13 @@ def test_the_authors_rule_accepts_what_ours_would_reject(data: Path, tmp_path: P
     assert {its.question.rewrites for its in votes} == {0, 1}
     ties = [its for its in votes if its.winner is not None and its.votes == 1]
     assert ties
+
+
+def test_what_another_run_does_later_does_not_keep_ours_from_going_on(data: Path, tmp_path: Path) -> None:
+    other = Run(tmp_path / "other", data, "run.rounds=1")
+    ours = Run(tmp_path / "ours", data, "run.rounds=1", f"diversify.runs=[{other.folder},{tmp_path / 'ours/smoke'}]")
+    for run in (other, ours):
+        assert run().returncode == 0
+    assert other("run.rounds=2").returncode == 0
+    ended = ours("run.rounds=2")
+    assert ended.returncode == 0, ended.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -240,3 +241,24 @@ def test_scratch_is_kept_until_the_stage_is_done_and_is_no_part_of_it(tmp_path: 
     assert Once(tmp_path / "disturbed", listener)("a", work, {}, {}).digest == reference
     assert listener.heard == [("a", "made")], "a whole result that only lacked its name is not made again"
     assert sorted(path.name for path in (tmp_path / "disturbed" / "a").iterdir()) == [MANIFEST, "result.txt"]
+
+
+def test_a_stage_that_later_rounds_need_again_is_not_redone_with_them(tmp_path: Path) -> None:
+    """`base/…` stages are asked for in every round; redoing the second round leaves them as they are."""
+
+    def rounds(once: Once) -> list[str]:
+        digests = []
+        for number in (1, 2):
+            shared = once("base/shared", writes_the_time, {}, {})
+            once(f"round-{number}/own", writes_the_time, {}, {"shared": shared.digest})
+            digests.append(shared.digest)
+        return digests
+
+    def writes_the_time(folder: Path) -> dict[str, float]:
+        (folder / "time").write_text(str(time.monotonic_ns()))
+        return {}
+
+    before = rounds(Once(tmp_path, Listener()))
+    assert rounds(Once(tmp_path, Listener(), redo="round-1/own")) == before
+    assert rounds(Once(tmp_path, Listener())) == before
+    assert not list((tmp_path / "set-aside").glob("base-*"))
