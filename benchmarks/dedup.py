@@ -247,7 +247,7 @@ def _resident_bytes(size: int) -> float:
     for index in range(size):
         # A text of its own for each, as questions have.
         memory.add(Neighbour(f"{index:016x}", texts[index % 512]), vectors[index % 512])
-    return (psutil.Process().memory_info().rss - before) / size
+    return float(psutil.Process().memory_info().rss - before) / size
 
 
 WORDS = {
