@@ -155,17 +155,15 @@ def suggest_cut(reliability: Reliability, target: float) -> float | None:
 def reliability_table(reliability: Reliability) -> Table:
     """One row per agreement, and below it what the model does without any training."""
     table = Table()
-    for column in ("agreement", "votes", "right %", "interval", "kept by this cut %", "of these right %", "interval"):
+    for column in ("agreement", "votes", "right %", "kept from here %", "of these right %"):
         table.add_column(column, justify="right")
     for its in reliability.bins:
         table.add_row(
             f"{round(its.agreement * reliability.samples)}/{reliability.samples}",
             str(its.count),
-            percent(its.correct / its.count),
-            interval(its.low, its.high),
+            f"{percent(its.correct / its.count)} {interval(its.low, its.high)}",
             percent(its.kept),
-            percent(its.accuracy),
-            interval(its.accuracy_low, its.accuracy_high),
+            f"{percent(its.accuracy)} {interval(its.accuracy_low, its.accuracy_high)}",
         )
     auroc_known = "unknown" if reliability.auroc is None else f"{reliability.auroc:.2f}"
     passes = ", ".join(f"pass@{k} {percent(share)} %" for k, share in reliability.pass_at.items() if k > 1)
@@ -177,9 +175,9 @@ def reliability_table(reliability: Reliability) -> Table:
     table.caption = (
         f"{reliability.items} items, {reliability.undecided} without a winner\n"
         f"one sample {percent(reliability.single)} %, maj@{reliability.samples} {percent(reliability.majority)} % "
-        f"({interval(reliability.majority_low, reliability.majority_high)}), {passes}\n"
+        f"{interval(reliability.majority_low, reliability.majority_high)}, {passes}\n"
         f"AUROC of agreement: {auroc_known}\n"
-        f"intervals are 95 % Wilson; lowest cut whose interval begins at {suggestions}"
+        f"[95 % Wilson intervals]; lowest cut whose interval begins\nat {suggestions}"
     )
     return table
 
@@ -218,4 +216,4 @@ def percent(share: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    return f"{percent(low)} – {percent(high)}"
+    return f"[{100 * low:.0f}, {100 * high:.0f}]"
