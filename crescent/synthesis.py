@@ -6,7 +6,7 @@ that depend on order are committed in request order, all originals first, then a
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -137,11 +137,15 @@ def count_baits(
     pool: Sequence[Bait], candidates: Sequence[Candidate], votes: Sequence[Vote], cfg: SynthesisConfig
 ) -> list[BaitCount]:
     """What came of each bait's questions, in the order of `pool`."""
-    originals = [its for its in candidates if its.question.rewrites == 0]
+    asked_by, voted_by = defaultdict[str, list[Candidate]](list), defaultdict[str, list[Vote]](list)
+    for its in candidates:
+        if its.question.rewrites == 0:
+            asked_by[its.question.bait].append(its)
+    for decided in votes:
+        voted_by[decided.question.bait].append(decided)
     counts = []
     for bait in pool:
-        asked = [its for its in originals if its.question.bait == bait.name]
-        voted = [its for its in votes if its.question.bait == bait.name]
+        asked, voted = asked_by[bait.name], voted_by[bait.name]
         agreed = [its for its in voted if is_kept(its, cfg.consensus)]
         counts.append(
             BaitCount(
