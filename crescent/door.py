@@ -174,7 +174,7 @@ def explain(error: Exception) -> str:
     if misspelt and "not in" in " ".join(map(str, causes)):
         wrong = misspelt.group(1)
         near = difflib.get_close_matches(wrong, all_keys(as_settings(Config)), n=3, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}?" if near else "the keys are in conf/ and crescent/config.py"
+        meant = f"did you mean {' or '.join(near)}?" if near else "the keys are in conf/ and crescent/config/"
         return f"{wrong}: there is no such setting; {meant}"
     if key is not None:
         first = str(causes[-1]).splitlines()[0]

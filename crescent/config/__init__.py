@@ -1,0 +1,103 @@
+"""Every setting, its unit and its rule: one dataclass per stage, one file per part of a round.
+
+`conf/*.yaml` fills these in, Hydra composes them, and `__post_init__` checks each value where it is declared, so a
+setting that can never work is refused in a second, before anything heavy is imported.
+"""
+
+from dataclasses import dataclass, field
+
+from crescent.config.checks import Choice as Choice
+from crescent.config.checks import require as require
+from crescent.config.checks import require_fields as require_fields
+from crescent.config.evaluation import STYLES as STYLES
+from crescent.config.evaluation import BenchmarkConfig as BenchmarkConfig
+from crescent.config.evaluation import EvalConfig as EvalConfig
+from crescent.config.evaluation import HarnessConfig as HarnessConfig
+from crescent.config.evaluation import Source as Source
+from crescent.config.evaluation import Split as Split
+from crescent.config.evaluation import check_sources as check_sources
+from crescent.config.jobs import EvalJob as EvalJob
+from crescent.config.jobs import ReliabilityJob as ReliabilityJob
+from crescent.config.jobs import TrainJob as TrainJob
+from crescent.config.jobs import as_settings as as_settings
+from crescent.config.jobs import read_job as read_job
+from crescent.config.jobs import write_job as write_job
+from crescent.config.model import Dtype as Dtype
+from crescent.config.model import ModelConfig as ModelConfig
+from crescent.config.pairs import DataPolicy as DataPolicy
+from crescent.config.pairs import DecontaminationConfig as DecontaminationConfig
+from crescent.config.pairs import Labels as Labels
+from crescent.config.pairs import PairsConfig as PairsConfig
+from crescent.config.pairs import ReplayConfig as ReplayConfig
+from crescent.config.pairs import TrainPrompt as TrainPrompt
+from crescent.config.pairs import Winner as Winner
+from crescent.config.run import Console as Console
+from crescent.config.run import LaunchConfig as LaunchConfig
+from crescent.config.run import Mode as Mode
+from crescent.config.run import RunConfig as RunConfig
+from crescent.config.run import TrackingConfig as TrackingConfig
+from crescent.config.run import Wandb as Wandb
+from crescent.config.serving import Child as Child
+from crescent.config.serving import EngineKind as EngineKind
+from crescent.config.serving import ServingConfig as ServingConfig
+from crescent.config.serving import WhileTraining as WhileTraining
+from crescent.config.synthesis import AnswerStyle as AnswerStyle
+from crescent.config.synthesis import BaitConfig as BaitConfig
+from crescent.config.synthesis import ConsensusConfig as ConsensusConfig
+from crescent.config.synthesis import DiversifyConfig as DiversifyConfig
+from crescent.config.synthesis import Embedder as Embedder
+from crescent.config.synthesis import Recheck as Recheck
+from crescent.config.synthesis import TaskConfig as TaskConfig
+from crescent.config.training import LoraConfig as LoraConfig
+from crescent.config.training import Start as Start
+from crescent.config.training import TrainConfig as TrainConfig
+from crescent.config.training import Trainer as Trainer
+from crescent.config.verdict import CollapseConfig as CollapseConfig
+from crescent.config.verdict import Gate as Gate
+from crescent.config.verdict import OnCollapse as OnCollapse
+from crescent.config.verdict import VerdictConfig as VerdictConfig
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    mode: Mode = Mode.run
+    """`plan` prints what would happen and what it would cost, and starts nothing."""
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    bait: BaitConfig = field(default_factory=BaitConfig)
+    diversify: DiversifyConfig = field(default_factory=DiversifyConfig)
+    consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
+        # Not in BaitConfig: Hydra merges dicts, so a default there would be asked beside every other bait.
+        require(bool(self.bait.prompts), "bait.prompts", "{}", "at least one bait prompt", "e.g. bait=llama3")
+        longest = max(self.bait.max_tokens, self.consensus.max_tokens, self.eval.max_tokens)
+        way_out = f"raise it or lower max_tokens (now up to {longest})"
+        require(
+            self.model.context > longest, "model.context", self.model.context, "must hold prompt and answer", way_out
+        )
+        benchmarks = self.eval.benchmarks.items()
+        deciding = [name for name, its in benchmarks if its.split is Split.dev and not its.guard]
+        way_out = "set split=dev on one benchmark, or verdict.gate=off"
+        judged = bool(deciding) or self.verdict.gate is Gate.off
+        require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)
+        real = self.serving.engine is not EngineKind.fake
+        has_states = real or self.diversify.path is not None or self.diversify.embedder is not Embedder.self
+        way_out = "use diversify.embedder=lexical"
+        require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", way_out)
+        fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
+        way_out = "set both serving.engine=fake and train.trainer=fake, or neither"
+        require(
+            fakes, "train.trainer", self.train.trainer.value, "the fake trainer teaches only the fake engine", way_out
+        )

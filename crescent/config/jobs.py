@@ -1,0 +1,102 @@
+"""Job files: everything a child process needs, in one file that a person can run again by hand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crescent.config.checks import require
+from crescent.config.evaluation import EvalConfig, check_sources
+from crescent.config.model import ModelConfig
+from crescent.config.synthesis import ConsensusConfig, TaskConfig
+from crescent.config.training import TrainConfig
+from crescent.errors import BadConfig
+
+C = TypeVar("C")
+
+
+@dataclass
+class TrainJob:
+    """Everything `python -m train job.yaml` needs; a person can run it again by hand."""
+
+    model: ModelConfig
+    train: TrainConfig
+    pairs: str
+    """JSON lines of `crescent.records.Pair`."""
+    output: str
+    """Folder to write into; checkpoints of an interrupted run in it are continued."""
+    seed: int = 0
+    parent: str | None = None
+    """Folder of the adapter to go on from (`train.start=parent`); the base when null."""
+    merge: bool = False
+    """Also write `weights/`, base and adapter merged, for servers that reload or restart."""
+
+
+@dataclass
+class EvalJob:
+    """Everything `python -m eval job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+
+    eval: EvalConfig
+    task: TaskConfig
+    urls: list[str]
+    """OpenAI-compatible endpoints, `http://host:port/v1`."""
+    model: str
+    """Name under which the endpoint serves the checkpoint."""
+    output: str
+    concurrency: int = 64
+    request_timeout_s: float = 600.0
+    seed: int = 0
+    grading_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
+
+
+@dataclass
+class ReliabilityJob:
+    """Everything `python -m eval --reliability job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+
+    eval: EvalConfig
+    """`reliability` says how many items of each dev benchmark are asked; the others are not."""
+    task: TaskConfig
+    consensus: ConsensusConfig
+    """How often each item is asked, and how hot; never adaptively."""
+    urls: list[str]
+    model: str
+    output: str
+    concurrency: int = 64
+    request_timeout_s: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_sources(self.eval, self.task)
+        require(self.eval.reliability >= 1, "eval.reliability", self.eval.reliability, "no items to ask", "e.g. 200")
+
+
+def read_job(path: Path, kind: type[C]) -> C:
+    """Read and check one of the job files above.
+
+    Raises:
+        BadConfig: the file is missing, no YAML, or a key or value does not fit; the message names it.
+    """
+    if not path.is_file():
+        raise BadConfig(f"{path}: no such job file; the loop writes one beside each stage's log")
+    try:
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise BadConfig(f"{path}: {str(error).splitlines()[0]}") from error
+    assert isinstance(loaded, kind)
+    return loaded
+
+
+def write_job(path: Path, job: object) -> None:
+    """Write a job file that `read_job` reads back to an equal job."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.structured(job), path)
+
+
+def as_settings(config: object) -> Any:
+    """The config as plain JSON values, enums by name: what digests, manifests and trackers see."""
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
