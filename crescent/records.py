@@ -159,6 +159,10 @@ class Pair:
     agreement: float
     source: Literal["vote", "replay"] = "vote"
     """`replay`: a general instruction, written and answered by the base."""
+    rejected: str | None = None
+    """A response that was outvoted, for training on preferences; `None` where nobody disagreed."""
+    margin: float | None = None
+    """Votes of the majority less those of the rejected answer, as a share of the answers, in (0, 1]."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crescent.config import Child, Config, as_settings
+from crescent.config import TRAIN_LAYOUT, Child, Config, as_settings
 
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
@@ -57,8 +57,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             return {"task": as_settings(cfg.task), "consensus": cut, "pairs": as_settings(cfg.pairs)}
         case "train":
             train = as_settings(cfg.train)
-            # How the work is laid out on the machine may change between attempts: the batch stays the same.
-            for layout in ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing"):
+            for layout in TRAIN_LAYOUT:
                 del train[layout]
             merged = cfg.serving.child is not Child.adapter
             return {"model": model, "seed": seed, "train": train, "serving": {"merged": merged}}

@@ -1,7 +1,66 @@
 """For all tests."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import some_pairs
 from hypothesis import settings
+
+from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob
+from crescent.packaged_model import packaged_model
+from crescent.records import Pair, write_lines
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer random Llama with SmolLM2's tokenizer and chat template."""
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(packaged_model()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainJob]:
+    """Makes jobs that differ in some settings of `train`; six steps of four sequences, saved after every second."""
+
+    def make(pairs: list[Pair] | None = None, **train: Any) -> TrainJob:
+        folder = tmp_path_factory.mktemp("job")
+        write_lines(folder / "pairs.jsonl", some_pairs(12) if pairs is None else pairs)
+        usual: dict[str, Any] = {"learning_rate": 0.01, "epochs": 2.0, "batch": 4, "micro_batch": 2, "save_steps": 2}
+        lora = LoraConfig(rank=4, alpha=8, dropout=0.1)  # dropout: the random state of a checkpoint matters
+        return TrainJob(
+            model=ModelConfig(path=str(tiny), dtype=Dtype.float32),
+            train=TrainConfig(**{**usual, "lora": lora, **train}),
+            pairs=str(folder / "pairs.jsonl"),
+            output=str(folder / "output"),
+            seed=3,
+            merge=True,
+        )
+
+    return make

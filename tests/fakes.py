@@ -15,7 +15,7 @@ from crescent.answers import extract_final, extract_marked
 from crescent.client import EngineDied
 from crescent.config import AnswerStyle
 from crescent.embedders import Vectors
-from crescent.records import Answer, Completion, Question, Request
+from crescent.records import Answer, Completion, Pair, Question, Request
 
 FIRST_NUMBERS = 64
 
@@ -112,3 +112,18 @@ class ShufflingEngine:
                 raise EngineDied(f"at request {self.asked}")
             self.answered[request.key] += 1
             return self.say(request)
+
+
+def some_pairs(count: int) -> list[Pair]:
+    return [
+        Pair(
+            str(n),
+            f"q{n}",
+            1,
+            f"What is {n} plus {n + 1}?",
+            "Let us add. " * (1 + n % 3) + f"#### {2 * n + 1}",
+            str(2 * n + 1),
+            1.0,
+        )
+        for n in range(count)
+    ]

@@ -8,7 +8,7 @@ PACKAGES = ("conf", "crescent", "eval", "launch", "train")
 PICTURE = {("train", "crescent"), ("eval", "crescent"), ("crescent", "launch")}
 KNOWN_TO_ONE_FILE = {
     "wandb": {"crescent/observe.py"},
-    "trl": {"train/sft.py"},
+    "trl": {"train/sft.py", "train/preference.py", "train/reinforcement.py"},
     "vllm": set[str](),
     "openai": {"crescent/client.py"},
     "hydra": {"crescent/door.py"},

@@ -11,80 +11,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from fakes import some_pairs
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
 from crescent.model_folder import find_model
-from crescent.packaged_model import packaged_model
-from crescent.records import Pair, Proof, write_lines
+from crescent.records import Proof
 from train.checkpoints import SENTINEL, newest_complete, remove_incomplete
 from train.job import accumulation, attempt
 
 STEPS = 6
-
-
-def some_pairs(count: int) -> list[Pair]:
-    return [
-        Pair(
-            str(n),
-            f"q{n}",
-            1,
-            f"What is {n} plus {n + 1}?",
-            "Let us add. " * (1 + n % 3) + f"#### {2 * n + 1}",
-            str(2 * n + 1),
-            1.0,
-        )
-        for n in range(count)
-    ]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer random Llama with SmolLM2's tokenizer and chat template."""
-    import torch
-    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(packaged_model()).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def make_job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainJob]:
-    """Makes jobs that differ in some settings of `train`; six steps of four sequences, saved after every second."""
-
-    def make(pairs: list[Pair] | None = None, **train: Any) -> TrainJob:
-        folder = tmp_path_factory.mktemp("job")
-        write_lines(folder / "pairs.jsonl", some_pairs(12) if pairs is None else pairs)
-        usual: dict[str, Any] = {"learning_rate": 0.01, "epochs": 2.0, "batch": 4, "micro_batch": 2, "save_steps": 2}
-        lora = LoraConfig(rank=4, alpha=8, dropout=0.1)  # dropout: the random state of a checkpoint matters
-        return TrainJob(
-            model=ModelConfig(path=str(tiny), dtype=Dtype.float32),
-            train=TrainConfig(**{**usual, "lora": lora, **train}),
-            pairs=str(folder / "pairs.jsonl"),
-            output=str(folder / "output"),
-            seed=3,
-            merge=True,
-        )
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +75,12 @@ def test_a_job_leaves_adapter_weights_proof_metrics_and_no_checkpoints(reference
 def test_only_the_answer_is_learnt(make_job: Callable[..., TrainJob], tiny: Path) -> None:
     from transformers import AutoTokenizer
 
-    from train.dataset import to_rows
-    from train.sft import make_trainer
+    from train.sft import prepare_sft
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     pairs = some_pairs(3)
     job = make_job(pairs, batch=3, micro_batch=3)
-    trainer = make_trainer(job, to_rows(pairs, tokenizer, 2048), tiny, tokenizer)
+    trainer = prepare_sft(job, pairs, tiny, tokenizer).trainer
     [batch] = list(trainer.get_train_dataloader())
     learnt, read = set(), set()
     for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
@@ -388,7 +323,7 @@ def test_unknown_lora_targets_are_named_with_the_known_ones(make_job: Callable[.
 
 @pytest.mark.real
 def test_memory_that_ran_out_is_explained_with_the_override_to_try() -> None:
-    from train.sft import less_memory, memory_explained
+    from train.memory import less_memory, memory_explained
 
     cfg = TrainConfig(batch=12, micro_batch=4)
     advice = r"try train.micro_batch=3 \(now 4\): train.batch=12 and results stay"

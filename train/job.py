@@ -21,15 +21,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
+from crescent.config import TRAIN_LAYOUT, ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
 from crescent.model_folder import find_model, read_tensor_header
 from crescent.packaged_model import PACKAGED, packaged_model
 from crescent.processes import die_with_parent
 from crescent.records import Pair, digest, read_lines
-
-LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "trainer")
-"""Settings of `train` that an interrupted run may go on with changed: they say how, not what."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,8 +56,8 @@ def attempt(job: TrainJob) -> None:
 
 def run(job: TrainJob) -> None:
     """Check everything that can be checked cheaply, then train."""
-    if job.train.trainer is not Trainer.sft:
-        raise BadConfig(f"train.trainer={job.train.trainer.value}: this is the real one; use train.trainer=sft")
+    if job.train.trainer is Trainer.fake:
+        raise BadConfig("train.trainer=fake: this is the real one; use train.trainer=sft")
     accumulation(job.train, world_size())
     output = Path(job.output)
     if not Path(job.pairs).is_file():
@@ -86,7 +83,7 @@ def run(job: TrainJob) -> None:
         check_adapter(Path(job.parent))
     use_one_gpu()
 
-    from train.sft import train
+    from train.training import train
 
     train(job, pairs, base, settings)
 
@@ -142,7 +139,7 @@ def check_adapter(folder: Path) -> None:
 def job_digest(job: TrainJob) -> str:
     """Stands for everything the result depends on."""
     train = as_settings(job.train)
-    for name in LAYOUT:
+    for name in TRAIN_LAYOUT:
         del train[name]
     files = [Path(job.pairs)]
     if job.parent is not None:

@@ -48,10 +48,16 @@ from crescent.config.synthesis import DiversifyConfig as DiversifyConfig
 from crescent.config.synthesis import Embedder as Embedder
 from crescent.config.synthesis import Recheck as Recheck
 from crescent.config.synthesis import TaskConfig as TaskConfig
+from crescent.config.training import TRAIN_LAYOUT as TRAIN_LAYOUT
+from crescent.config.training import Batching as Batching
+from crescent.config.training import DpoConfig as DpoConfig
+from crescent.config.training import GrpoConfig as GrpoConfig
 from crescent.config.training import LoraConfig as LoraConfig
+from crescent.config.training import Reward as Reward
 from crescent.config.training import Start as Start
 from crescent.config.training import TrainConfig as TrainConfig
 from crescent.config.training import Trainer as Trainer
+from crescent.config.training import Tuning as Tuning
 from crescent.config.verdict import CollapseConfig as CollapseConfig
 from crescent.config.verdict import Gate as Gate
 from crescent.config.verdict import OnCollapse as OnCollapse

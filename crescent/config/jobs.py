@@ -1,6 +1,6 @@
 """Job files: everything a child process needs, in one file that a person can run again by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +29,16 @@ class TrainJob:
     """Folder to write into; checkpoints of an interrupted run in it are continued."""
     seed: int = 0
     parent: str | None = None
-    """Folder of the adapter to go on from (`train.start=parent`); the base when null."""
+    """Where `train.start=parent` and `merge` go on from: the folder of an adapter, or of complete weights when all are
+    trained; the base when null."""
     merge: bool = False
     """Also write `weights/`, base and adapter merged, for servers that reload or restart."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """For `trainer=grpo`: how the final answer is found in a response, and what counts as the same answer."""
+    grading_timeout_s: float = 5.0
+    """The same as `consensus.grading_timeout_s`."""
+    lineage: dict[str, str] = field(default_factory=dict)
+    """What the model card says of where this comes from: run, round, digests. No result depends on it."""
 
 
 @dataclass

@@ -4,6 +4,59 @@ from dataclasses import dataclass, field
 
 from crescent.config.checks import Choice, require
 
+TRAIN_LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "attention", "liger")
+"""Settings of `train` that say how the work is laid out on the machine: an interrupted run may go on with others."""
+
+
+class Trainer(Choice):
+    """What is learnt from the votes. All but `fake` are TRL's own trainers."""
+
+    sft = "sft"
+    """Supervised fine-tuning on responses that carry the majority (SFTTrainer)."""
+    dpo = "dpo"
+    """Preference: a response that carries the majority over one that was outvoted (DPOTrainer, arXiv 2305.18290).
+    Questions on which all samples agreed have nothing to prefer, and are left out and counted."""
+    grpo = "grpo"
+    """Reinforcement learning on the same questions with the vote as reward (GRPOTrainer, arXiv 2402.03300)."""
+    fake = "fake"
+    """No training: writes down a skill for the fake engine. For people who change the loop."""
+
+
+class Tuning(Choice):
+    """Which weights are trained."""
+
+    lora = "lora"
+    """Low-rank adapters on a frozen model (arXiv 2106.09685)."""
+    qlora = "qlora"
+    """The same, on a model held in four bits while it trains (arXiv 2305.14314): needs bitsandbytes. The adapter is
+    served beside, or merged into, the unquantised model."""
+    full = "full"
+    """All weights. The server gets them by `serving.child=reload` or `restart`."""
+
+
+class Start(Choice):
+    """What a round's training starts from."""
+
+    base = "base"
+    """The base, on the data so far (ReST-EM, arXiv 2312.06585)."""
+    parent = "parent"
+    """The best checkpoint so far."""
+    merge = "merge"
+    """A point between base and parent: base + `train.alpha` * (parent - base), weight by weight."""
+
+
+class Batching(Choice):
+    """How the sequences of a micro batch lie beside each other."""
+
+    padded = "padded"
+    """One row each, padded to the longest; rows of like length stand together. Works with every attention."""
+    padding_free = "padding_free"
+    """One after another in a single row without any padding: the same losses, no token wasted. Needs an attention that
+    keeps them apart, which is tried on the model before training begins."""
+    packed = "packed"
+    """Rows of `train.max_length` filled with as many sequences as fit; `train.batch` then counts such rows. Needs the
+    same."""
+
 
 @dataclass
 class LoraConfig:
@@ -21,34 +74,81 @@ class LoraConfig:
         require(0 <= self.dropout < 1, "train.lora.dropout", self.dropout, "must lie in [0, 1)")
 
 
-class Trainer(Choice):
-    sft = "sft"
-    """TRL's SFTTrainer with a LoRA adapter."""
-    fake = "fake"
-    """No training: writes down a skill for the fake engine. For people who change the loop."""
+@dataclass
+class DpoConfig:
+    """Direct preference optimisation (arXiv 2305.18290), for `trainer=dpo`."""
+
+    beta: float = 0.1
+    """How strongly the child is held to the model it started from; the usual value of the paper and of TRL."""
+    margin_weighted: bool = True
+    """Weigh each preference by its margin: the votes of the majority less those of the outvoted answer, as a share of
+    the answers; the weights of all pairs have mean one. A vote of 4 to 3 then says less than one of 7 to 1."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, "train.dpo.beta", self.beta, "must be positive", "0.1 is usual")
 
 
-class Start(Choice):
-    base = "base"
-    """Each round trains from the base on the data so far (ReST-EM, arXiv 2312.06585)."""
-    parent = "parent"
-    """Each round goes on from the best checkpoint so far."""
+class Reward(Choice):
+    """What an answer is rewarded for in `trainer=grpo`."""
+
+    voted = "voted"
+    """Its final answer is the one that won the round's vote. Fixed labels are the safer ones (arXiv 2505.21444)."""
+    group = "group"
+    """Its final answer is the most frequent one among those sampled with it now (arXiv 2504.16084)."""
+
+
+@dataclass
+class GrpoConfig:
+    """Group-relative policy optimisation (arXiv 2402.03300), for `trainer=grpo`."""
+
+    reward: Reward = Reward.voted
+    generations: int = 8
+    """Answers sampled for each question and step; their mean reward is the baseline."""
+    temperature: float = 1.0
+    """Sampling temperature, in (0, 2]."""
+    max_tokens: int = 512
+    """Longest answer; one that is cut here has no final answer and earns nothing."""
+    beta: float = 0.0
+    """Weight of the divergence from the model it started from; 0 keeps no reference (TRL's default)."""
+    vllm: bool = False
+    """Sample with vLLM inside the trainer's process (TRL's `colocate`), on a GPU: much faster than transformers."""
+    vllm_memory_share: float = 0.3
+    """Share of the GPU's memory for that vLLM, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        where = "train.grpo"
+        require(self.generations >= 2, f"{where}.generations", self.generations, "one answer has nothing to beat")
+        require(0 < self.temperature <= 2, f"{where}.temperature", self.temperature, "must lie in (0, 2]")
+        require(self.max_tokens >= 1, f"{where}.max_tokens", self.max_tokens, "must be at least 1")
+        require(self.beta >= 0, f"{where}.beta", self.beta, "must not be negative", "0 is usual")
+        share = self.vllm_memory_share
+        require(0 < share < 1, f"{where}.vllm_memory_share", share, "must lie in (0, 1)")
 
 
 @dataclass
 class TrainConfig:
-    """Fine-tuning on the winners, in a process of its own: its exit gives all memory back."""
+    """Training on the votes, in a process of its own: its exit gives all memory back."""
 
     trainer: Trainer = Trainer.sft
+    tuning: Tuning = Tuning.lora
     start: Start = Start.base
+    alpha: float = 0.5
+    """For `start=merge`: how far from the base to the parent, in (0, 1]; 1 is `start=parent`."""
+    student: str | None = None
+    """Another model that learns from the votes of `model.path`, which then stays what it is (distillation): a hub id, a
+    folder or `packaged:NAME`. It is compared with its own base, and reported beside its teacher."""
     lora: LoraConfig = field(default_factory=LoraConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
     learning_rate: float = 1e-4
+    """1e-4 is usual for LoRA, 1e-5 for all weights, 5e-6 for DPO and 1e-6 to 1e-5 for GRPO: see conf/train."""
     epochs: float = 2.0
     """Passes over the pairs."""
     max_steps: int = -1
     """Optimizer steps; overrides `epochs` when positive."""
     batch: int = 64
-    """Sequences per optimizer step, over all processes and accumulated micro batches."""
+    """Sequences per optimizer step, over all processes and accumulated micro batches. For `trainer=dpo` pairs of
+    sequences, for `trainer=grpo` sampled answers, for `batching=packed` filled rows."""
     micro_batch: int = 8
     """Sequences per forward pass and process; lower it when memory runs out: `batch` and results stay."""
     max_length: int = 2048
@@ -59,10 +159,18 @@ class TrainConfig:
     """A complete checkpoint every so many steps: what a killed trainer loses at most."""
     gradient_checkpointing: bool = False
     """Trade a third more compute for memory."""
+    batching: Batching = Batching.padded
+    attention: str | None = None
+    """transformers' `attn_implementation`, e.g. `flash_attention_2`; null: what it takes by itself."""
+    liger: bool = False
+    """Fused kernels of liger-kernel: less memory and time on a GPU; needs one."""
     accelerate: str | None = None
-    """A file in train/accelerate (`one_gpu`, …) or a path: start through `accelerate launch`; null: a plain process."""
+    """A file in train/accelerate (`one_gpu`, `eight_gpus`, `zero3`, …) or a path: start through `accelerate launch`;
+    null: a plain process."""
 
     def __post_init__(self) -> None:
+        require(0 < self.alpha <= 1, "train.alpha", self.alpha, "must lie in (0, 1]", "0.5 is half way")
+        require(self.student is None or bool(self.student.strip()), "train.student", repr(self.student), "is empty")
         require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive", "1e-4 for LoRA")
         require(self.epochs > 0 or self.max_steps > 0, "train.epochs", self.epochs, "must be positive")
         require(self.batch >= 1, "train.batch", self.batch, "must be at least 1")
@@ -72,3 +180,12 @@ class TrainConfig:
         require(self.max_length >= 16, "train.max_length", self.max_length, "must be at least 16 tokens")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must lie in [0, 1)")
         require(self.save_steps >= 1, "train.save_steps", self.save_steps, "must be at least 1")
+        supervised = self.trainer in (Trainer.sft, Trainer.fake) or self.batching is Batching.padded
+        rule = "only trainer=sft lays sequences end to end"
+        require(supervised, "train.batching", self.batching.value, rule, "use train.batching=padded")
+        if self.trainer is Trainer.grpo:
+            groups = self.batch % self.grpo.generations == 0
+            rule = f"must be a multiple of train.grpo.generations={self.grpo.generations}: a step takes whole groups"
+            require(groups, "train.batch", self.batch, rule)
+            rule = "samples in four bits while it learns, and nobody has tried that here"
+            require(self.tuning is not Tuning.qlora, "train.tuning", self.tuning.value, rule, "use train.tuning=lora")
