@@ -21,12 +21,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from crescent.config import TRAIN_LAYOUT, ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
+from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
 from crescent.model_folder import find_model, read_tensor_header
 from crescent.packaged_model import PACKAGED, packaged_model
 from crescent.processes import die_with_parent
 from crescent.records import Pair, digest, read_lines
+from crescent.settings import training_settings
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,6 +116,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def deepspeed_launched() -> bool:
+    """Whether `accelerate launch` started us with a configuration of DeepSpeed's."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
 def use_one_gpu() -> None:
     """Show a single process one GPU: with several, transformers would reach for DataParallel, which TRL refuses."""
     if "WORLD_SIZE" not in os.environ:
@@ -138,9 +144,7 @@ def check_adapter(folder: Path) -> None:
 
 def job_digest(job: TrainJob) -> str:
     """Stands for everything the result depends on."""
-    train = as_settings(job.train)
-    for name in TRAIN_LAYOUT:
-        del train[name]
+    train = training_settings(job.train)
     files = [Path(job.pairs)]
     if job.parent is not None:
         files.append(Path(job.parent) / "adapter_model.safetensors")
@@ -148,7 +152,8 @@ def job_digest(job: TrainJob) -> str:
     for path in files:
         with path.open("rb") as file:
             contents.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digest(as_settings(job.model), train, contents, job.seed, job.merge)
+    read = [as_settings(job.task)] if job.train.trainer is Trainer.grpo else []
+    return digest(as_settings(job.model), train, contents, job.seed, job.merge, *read)
 
 
 def refuse_changed(before: object, now: str, output: Path) -> None:

@@ -10,7 +10,6 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from crescent.config import TrainJob
-from crescent.errors import BadConfig
 from crescent.records import Pair
 from train.dataset import to_rows
 from train.order import ByLengthInBatch
@@ -22,26 +21,20 @@ def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any
     """TRL's trainer around the model and its rows."""
     cfg = job.train
     rows = to_rows(pairs, tokenizer, cfg.max_length)
+    args = SFTConfig(
+        **common_arguments(job, len(rows.kept), base),
+        max_length=None,  # nothing is cut: what is too long was left out
+        completion_only_loss=True,
+        packing=False,  # rows would see each other without a variable-length attention kernel
+        include_num_input_tokens_seen="non_padding",
+    )
     set_seed(job.seed)
-    model = load_start(job, base)
     trainer = LengthAwareTrainer(
-        model=model,
+        model=load_start(job, base),  # after `args`: by them, ZeRO-3 splits the weights while they are read
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows.kept),
-        args=SFTConfig(
-            **common_arguments(job, len(rows.kept), model.dtype),
-            max_length=None,  # nothing is cut: what is too long was left out
-            completion_only_loss=True,
-            packing=False,  # rows would see each other without a variable-length attention kernel
-            include_num_input_tokens_seen="non_padding",
-        ),
+        args=args,
     )
-    zero = trainer.args.deepspeed_plugin
-    if trainer.is_fsdp_enabled or (zero is not None and zero.zero_stage == 3):
-        raise BadConfig(
-            f"train.accelerate={cfg.accelerate}: shards the base over the GPUs, and merging and proving need it whole; "
-            "use train.accelerate=eight_gpus or DeepSpeed ZeRO-2"
-        )
     labels = trainer.train_dataset["labels"]
     counts = {
         "rows": len(rows.kept),

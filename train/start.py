@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from crescent.config import TrainJob
+from crescent.config import Dtype, TrainJob
 from crescent.errors import BadConfig
 
 
@@ -22,6 +22,13 @@ def load_start(job: TrainJob, base: Path) -> Any:
         local_files_only=True,
     )
     return start_model(model, job)
+
+
+def stored_dtype(job: TrainJob, base: Path) -> torch.dtype:
+    """The type in which trained weights are written down and served: `model.dtype`, or the base's own for `auto`."""
+    if job.model.dtype is not Dtype.auto:
+        return getattr(torch, job.model.dtype.value)
+    return AutoConfig.from_pretrained(base, trust_remote_code=False).dtype or torch.float32
 
 
 def start_model(model: Any, job: TrainJob) -> Any:

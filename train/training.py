@@ -28,8 +28,9 @@ from crescent.model_folder import sync
 from crescent.records import Pair, Proof
 from train.checkpoints import newest_complete, read_state, remove_incomplete
 from train.child import log_probabilities, write_adapter, write_weights
-from train.job import accumulation, world_size
+from train.job import accumulation, deepspeed_launched, world_size
 from train.memory import memory_explained
+from train.start import stored_dtype
 from train.watch import Watch, signals_noted
 
 PROOF_TEXTS = 4
@@ -108,9 +109,11 @@ def prepare(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any) ->
             raise AssertionError("refused at the door")
 
 
-def common_arguments(job: TrainJob, rows: int, dtype: torch.dtype) -> dict[str, Any]:
-    """What TRL's configurations of all trainers are given, for so many rows and a model of that type."""
+def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
+    """What TRL's configurations of all trainers are given, for so many rows. Make the configuration before the model:
+    by it, ZeRO-3 splits the weights among the processes while they are read."""
     cfg = job.train
+    gpu = torch.cuda.is_available()
     return {
         "output_dir": str(Path(job.output) / "checkpoints"),
         "seed": job.seed,
@@ -122,8 +125,8 @@ def common_arguments(job: TrainJob, rows: int, dtype: torch.dtype) -> dict[str, 
         "per_device_train_batch_size": cfg.micro_batch,
         "gradient_accumulation_steps": accumulation(cfg, world_size()),
         "gradient_checkpointing": cfg.gradient_checkpointing,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": torch.cuda.is_available() and dtype == torch.bfloat16,
+        "use_cpu": not gpu and not deepspeed_launched(),  # DeepSpeed finds out by itself, and is refused with this
+        "bf16": gpu and stored_dtype(job, base) == torch.bfloat16,
         "save_strategy": "steps",
         "save_steps": cfg.save_steps,
         "save_total_limit": 2,
