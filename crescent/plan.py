@@ -197,7 +197,7 @@ def verdict_lines(cfg: Config) -> list[str]:
     ]
     if cfg.verdict.gate is Gate.significant and gain > 0.1:
         lines.append(
-            "            that is a lot: raise eval.benchmarks.<name>.items, or expect most children to be rolled back"
+            "            that is a lot: raise eval.benchmarks.<name>.items, or expect few children to be accepted"
         )
     return lines
 

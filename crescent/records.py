@@ -305,7 +305,12 @@ class Alarm:
     """For a person, with the numbers."""
 
 
-Action = Literal["accept", "roll back", "stop"]
+Action = Literal["accept", "retry", "roll back", "stop"]
+"""What becomes of a child. The parent of the next round is always the last accepted checkpoint, the best by the gate.
+
+`accept`: it is the next parent. `retry`: it was not shown to be better, and nothing speaks against it; its pairs stay, and
+the next round adds to them. `roll back`: something speaks against it; later rounds leave its pairs out. `stop`: neither,
+and the run ends."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The CSV has one row per run, round and benchmark, and these columns, which stay as they are:
 
     run, folder, status, seed          what it is, and how far it went
-    round, checkpoint, verdict         round 0 is the base; accept, roll back or stop
+    round, checkpoint, verdict         round 0 is the base; accept, retry, roll back or stop
     questions, agreement, near_duplicates, pairs, tokens, seconds
     benchmark, split, items, item_set  dev or test; equal sets hold the same items
     total, correct, accuracy, accuracy_low, accuracy_high, unparsed          with the 95 % Wilson interval

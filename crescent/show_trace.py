@@ -149,7 +149,8 @@ def _learned(training: Training) -> str:
 
 
 def _judged(verdict: Verdict) -> str:
-    return "accepted" if verdict.action == "accept" else "rolled back"
+    became = {"accept": "accepted", "retry": "retried", "roll back": "rolled back", "stop": "not accepted"}
+    return became[verdict.action]
 
 
 def _short(text: str) -> str:

@@ -101,7 +101,8 @@ class Stages(Workplace):
         """The pairs to train on: this round's, those of earlier rounds by the data policy, and general ones."""
         cfg = self.cfg
         benchmarks, replay = list_benchmarks(self), write_replay(self)
-        earlier = in_policy(past, cfg.pairs)
+        # What made a worse child is not trained on again; what was only not shown to help is.
+        earlier = in_policy([its for its in past if its.verdict.action != "roll back"], cfg.pairs)
         inputs = {
             "votes": votes.digest,
             "benchmarks": benchmarks.digest,
@@ -179,7 +180,7 @@ class Stages(Workplace):
         return Evaluation(checkpoint, read_scores(done.folder), done)
 
     def judge(self, child: Evaluation, parent: Evaluation, votes: Done, past: Sequence[Round]) -> Verdict:
-        """Accept, roll back or stop, by the dev benchmarks alone; the round's votes show whether it collapses."""
+        """Accept, retry, roll back or stop, by the dev benchmarks alone; the round's votes show whether it collapses."""
         cfg = self.cfg
         base = past[0].parent if past else parent
         best = max([base, *(its.child for its in past)], key=dev_accuracy)

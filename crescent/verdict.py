@@ -13,6 +13,7 @@ from crescent.comparison import (
     compare_benchmarks,
     detectable_after,
     differences_by_item,
+    holm,
     is_correct,
     is_silent,
     sign_flip,
@@ -23,6 +24,10 @@ from crescent.config import Gate, OnCollapse, VerdictConfig
 from crescent.records import Action, Alarm, Checkpoint, Comparison, Response, Verdict
 
 UNMEASURED = Comparison("", "parent", 0.0, -1.0, 1.0, 1.0, 1.0, 0, 0, 0)
+CONSEQUENCES: dict[Action, list[str]] = {
+    "retry": ["nothing speaks against it, so the parent tries again and these pairs stay"],
+    "roll back": ["the parent stays, and later rounds leave these pairs out"],
+}
 
 
 def judge(
@@ -40,6 +45,10 @@ def judge(
     rounds: Sequence[Mapping[str, float]] = (),
 ) -> Verdict:
     """Whether the child replaces its parent, by the responses to the `deciding` benchmarks and to the guards.
+
+    A child that does not pass its gate is rolled back when something speaks against it: it is significantly worse on
+    all dev items or on one deciding benchmark, breaks a guard, answers nothing that can be read, or is refused without
+    labels. Else it is retried: it was only not shown to be better.
 
     Args:
         deciding: Names of dev benchmarks. Only `gate=off` gets by without one.
@@ -73,28 +82,33 @@ def judge(
         passed, finding = _label_free(decides, on_dev["parent"], raised, cfg)
     else:
         passed, finding = _gate(result, cfg)
+    # Without labels there is nothing to wait for: what was refused was refused for something it did.
+    against = (cfg.gate is Gate.label_free and not passed) or _significantly_worse(result, cfg)
     if result.items and all(its.final is None for its in decides):
-        passed = cfg.gate is Gate.off
-        finding = f"no final answer could be read from any of the child's {result.items} responses ({finding})"
+        passed, against = cfg.gate is Gate.off, True
+        finding = f"no final answer could be read from any of the child's {len(decides)} responses ({finding})"
     remarks = [finding]
     if on_dev["base"] and parent.round > 0:
         against_base = compare(decides, on_dev["base"], cfg.resamples, seed, against="base")
         remarks.append(f"against the base {_points(against_base)}")
-    remarks += _worse_somewhere(comparisons, deciding, cfg)
+    worse = _worse_somewhere(comparisons, deciding, cfg)
+    remarks, against = remarks + worse, against or bool(worse)
     if guards:
         reference: Against = "base" if base_responses else "parent"
         breach, held = guard(child_responses, others[reference], guards, cfg)
         remarks.append(f"{breach or held} against the {reference}")
         passed = passed and (not breach or cfg.gate in (Gate.off, Gate.label_free))
+        against = against or bool(breach)
     remarks += [f"collapse alarm: {alarm.sentence}" for alarm in raised]
-    action: Action = "accept" if passed else "roll back"
+    action: Action = "accept" if passed else "roll back" if against else "retry"
     if raised and cfg.collapse.on_collapse is OnCollapse.stop:
         action = "stop"
         remarks.append("stopped, because verdict.collapse.on_collapse=stop")
+    remarks += CONSEQUENCES.get(action, [])
     detectable = detectable_after(result, cfg.alpha)
     return Verdict(
         action=action,
-        reason=f"{_numbers(result, cfg)}: {'; '.join(remarks)}",
+        reason=f"{_numbers(result, len(decides), cfg)}: {'; '.join(remarks)}",
         child=child.name,
         parent=parent.name,
         difference=result.difference,
@@ -115,10 +129,10 @@ def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verd
     """The same verdict, turned into `stop` when it is one rejection in a row too many.
 
     Args:
-        rejected_before: Children rejected since the last accepted one, this one not counted.
+        rejected_before: Children retried or rolled back since the last accepted one, this one not counted.
     """
     in_a_row = rejected_before + 1
-    if verdict.action != "roll back" or in_a_row <= patience:
+    if verdict.action in ("accept", "stop") or in_a_row <= patience:
         return verdict
     return replace(
         verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row, patience is {patience}"
@@ -182,15 +196,19 @@ def _gate(result: Comparison, cfg: VerdictConfig) -> tuple[bool, str]:
     match cfg.gate:
         case Gate.off:
             return True, "accepted whatever they are, because verdict.gate=off"
+        case _ if _significantly_worse(result, cfg):
+            return False, "significantly worse"
         case Gate.better:
             return result.difference > 0, "better" if result.difference > 0 else "not better"
-        case Gate.significant if significant and result.difference > 0:
-            return True, "significantly better"
         case Gate.significant if significant:
-            return False, "significantly worse"
+            return True, "significantly better"
         case Gate.significant:
             return False, f"not significant ({_would_show(result, cfg)})"
     raise AssertionError(cfg.gate)
+
+
+def _significantly_worse(result: Comparison, cfg: VerdictConfig) -> bool:
+    return result.difference < 0 and result.p_value <= cfg.alpha
 
 
 def _label_free(
@@ -198,11 +216,12 @@ def _label_free(
 ) -> tuple[bool, str]:
     """As `Gate.label_free` says. `correct` and `target` are not looked at."""
     differences, _ = differences_by_item(child, parent, is_silent)
+    of = f"{len(child)} answers to {len(differences)} dev items"
     p_value, rise = sign_flip(differences), int(differences.sum())
     silent, had = (sum(map(is_silent, its)) for its in (child, parent))
     relation = "<=" if p_value <= cfg.alpha else ">"
     finding = (
-        f"no label was looked at (verdict.gate=label_free); {silent} of {len(child)} dev answers cannot be read, "
+        f"no label was looked at (verdict.gate=label_free); {silent} of {of} cannot be read, "
         f"{had} of the parent's (p = {p_value:.2g} {relation} {cfg.alpha:g})"
     )
     if rise > 0 and p_value <= cfg.alpha:
@@ -211,13 +230,18 @@ def _label_free(
 
 
 def _worse_somewhere(comparisons: Sequence[Comparison], deciding: Collection[str], cfg: VerdictConfig) -> list[str]:
-    """A gain on all items together may hide a loss on some: say so."""
+    """A gain on all items together may hide a loss on some: say so.
+
+    Holm's adjustment is over the deciding benchmarks alone: how a test set came out may not change what is decided.
+    """
+    decide = [its for its in comparisons if its.against == "parent" and its.benchmark in deciding]
+    adjusted = holm([its.p_value for its in decide])
     worse = [
-        f"{its.benchmark} ({_points(its)}, p = {its.p_holm:.2g} after Holm)"
-        for its in comparisons
-        if its.against == "parent" and its.benchmark in deciding and its.difference < 0 and its.p_holm <= cfg.alpha
+        f"{its.benchmark} ({_points(its)}, p = {p_holm:.2g} after Holm)"
+        for its, p_holm in zip(decide, adjusted, strict=True)
+        if its.difference < 0 and p_holm <= cfg.alpha
     ]
-    return [f"significantly worse on {', '.join(worse)}"] if worse and len(deciding) > 1 else []
+    return [f"significantly worse on {', '.join(worse)}"] if worse and len(decide) > 1 else []
 
 
 def _would_show(result: Comparison, cfg: VerdictConfig) -> str:
@@ -231,9 +255,10 @@ def _points(result: Comparison) -> str:
     return f"{100 * result.difference:+.1f} points [{100 * result.low:.1f}, {100 * result.high:.1f}]"
 
 
-def _numbers(result: Comparison, cfg: VerdictConfig) -> str:
+def _numbers(result: Comparison, responses: int, cfg: VerdictConfig) -> str:
     relation = "<=" if result.p_value <= cfg.alpha else ">"
+    several = f" (asked {responses // result.items} times each)" if responses > result.items > 0 else ""
     return (
-        f"{result.gained} of {result.items} items gained, {result.lost} lost: {_points(result)}, "
+        f"{result.gained} of {result.items} items{several} gained, {result.lost} lost: {_points(result)}, "
         f"p = {result.p_value:.2g} {relation} {cfg.alpha:g}"
     )

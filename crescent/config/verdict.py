@@ -9,7 +9,8 @@ class Gate(Choice):
     """What a child has to show to replace its parent."""
 
     significant = "significant"
-    """Better on the dev items with p <= alpha (exact McNemar, two-sided)."""
+    """Better on the dev items with p <= alpha (exact McNemar, two-sided). A child that is neither better nor worse is
+    retried: its pairs stay."""
     better = "better"
     """More dev items solved, however few."""
     label_free = "label_free"
@@ -73,7 +74,8 @@ class VerdictConfig:
     alpha: float = 0.05
     """Two-sided level of the test, in (0, 1). A child that is no better is accepted with half that chance at most."""
     patience: int = 1
-    """Roll-backs in a row that are borne; one more ends the run. May be raised later: the same command then goes on."""
+    """Rounds in a row without an accepted child that are borne, retried or rolled back; one more ends the run. May be
+    raised later: the same command then goes on."""
     resamples: int = 9_999
     """Bootstrap resamples behind the interval of the difference."""
     guard_mean: float = 0.01
