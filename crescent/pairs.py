@@ -6,6 +6,7 @@ Nothing is drawn: whoever has to go is decided by hashes of ids, so the order of
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from crescent.config import ConsensusConfig, DataPolicy, Labels, PairsConfig, TaskConfig, TrainPrompt, Winner
-from crescent.consensus import fill, is_kept, is_unanimous, standings
+from crescent.consensus import SILENCE, fill, is_kept, is_unanimous, margin, standings
 from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Quarantined, Vote, digest
 
@@ -75,6 +76,7 @@ def select(
         **{f"quarantined_{rule}": sum(its.rule == rule for its in quarantined) for rule in RULES},
         "unanimous_kept": sum(is_unanimous(its, consensus.samples) for its in kept),
         "unanimous_dropped": len(clean) - len(kept),
+        "with_rejected": sum(pair.rejected is not None for pair in new),
         "earlier": len(still) - len(new),
         "decayed": len(within) + len(new) - len(still),
         "replayed": len(pairs) - len(still),
@@ -140,9 +142,13 @@ def _first_by_hash(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 
 def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: PairsConfig) -> list[Pair]:
-    """The question with each chosen response, the best first."""
+    """The question with each chosen response, the best first, and beside each the answer that was outvoted.
+
+    Control arms have no outvoted answer: what they take for right is not what the vote found.
+    """
     question = decided.question
     prompt = fill(task.answer_prompt, question.text) if cfg.prompt is TrainPrompt.answer else question.text
+    outvoted = outvoted_answer(decided) if cfg.labels is Labels.majority else None
     return [
         Pair(
             id=digest(question.id, response.sample, prompt),
@@ -152,6 +158,8 @@ def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: P
             completion=response.text,
             final=(decided.winner if cfg.labels is Labels.majority else response.final) or "",
             agreement=decided.agreement,
+            rejected=outvoted.text if outvoted else None,
+            margin=margin(decided) if outvoted else None,
         )
         for response in choose_responses(labelled_answers(decided, consensus, cfg.labels), cfg)
     ]
@@ -174,6 +182,19 @@ def winning_answers(decided: Vote) -> list[Answer]:
     """The answers in the winner's class, in sample order."""
     leader, _, _ = standings(decided.classes)
     return [answer for answer, its in zip(decided.answers, decided.classes, strict=True) if its == leader]
+
+
+def outvoted_answer(decided: Vote) -> Answer | None:
+    """Of the losing class with the most votes (the earliest of equals) the answer of median length.
+
+    Silence contradicts nothing, so it is never the one; nor does a tie outvote anybody.
+    """
+    leader, _, _ = standings(decided.classes)
+    losing = Counter(its for its in decided.classes if its not in (SILENCE, leader)).most_common(1)
+    if not losing or margin(decided) == 0:
+        return None
+    runner_up = losing[0][0]
+    return from_the_median([a for a, its in zip(decided.answers, decided.classes, strict=True) if its == runner_up])[0]
 
 
 def choose_responses(answers: Sequence[Answer], cfg: PairsConfig) -> list[Answer]:

@@ -93,6 +93,69 @@ def test_the_winning_class_counts_even_where_a_loser_is_spelled_the_same() -> No
     assert [answer.sample for answer in winning_answers(its)] == [2, 3, 4, 5]
 
 
+def test_a_pair_carries_the_outvoted_answer_of_median_length_and_its_margin() -> None:
+    its = voted(0, "5", "7", "5", "7", "5", "7", "5", lengths=[9, 40, 9, 20, 9, 30, 9])
+    pair = trained(its)
+    assert len(pair.rejected or "") == 30
+    assert pair.margin == 1 / 7
+
+
+def test_the_most_frequent_loser_is_rejected_and_the_earliest_of_equals() -> None:
+    often = trained(voted(0, "5", "8", "7", "5", "7", "5", lengths=[9, 1, 2, 9, 3, 9]))
+    assert (often.rejected, often.margin) == ("xx", 1 / 6)
+    equals = trained(voted(0, "5", "8", "7", "5", lengths=[9, 1, 2, 9]))
+    assert (equals.rejected, equals.margin) == ("x", 1 / 4)
+
+
+def test_nobody_is_outvoted_by_silence_or_where_all_agree() -> None:
+    for finals in (["5", "5", None, None], ["5", "5", "5"]):
+        pair = trained(voted(0, *finals))
+        assert (pair.rejected, pair.margin) == (None, None)
+
+
+def test_silence_is_never_rejected_but_counts_among_the_answers() -> None:
+    pair = trained(voted(0, None, "5", None, "7", "5", None, "5", None, lengths=[1, 9, 1, 4, 9, 1, 9, 1]))
+    assert (pair.rejected, pair.margin) == ("xxxx", 2 / 8)
+
+
+def test_a_tie_prefers_nothing_even_where_it_was_given_a_winner() -> None:
+    asked = question("What is 1 + 1?")
+    answers = [Answer(asked.id, sample, 0, f"It is {final}.", final, "stop", 1) for sample, final in enumerate("23")]
+    pair = trained(vote(asked, answers, [0, 1], keep_ties=True))
+    assert (pair.final, pair.rejected, pair.margin) == ("2", None, None)
+
+
+def test_what_is_rejected_changes_no_id_and_is_counted() -> None:
+    its = [voted(0, "1", "1", "2", "1"), voted(1, "1", "1", "1", "1"), voted(2, "1", "1", None, "1")]
+    selection = chosen(its)
+    assert selection.metrics["with_rejected"] == 1
+    assert [pair.rejected is not None for pair in selection.new] == [True, False, False]
+    agreeing = voted(0, "1", "1", "1", "1")
+    assert [trained(it).id for it in (its[0], agreeing)] == [selection.new[0].id] * 2
+
+
+@pytest.mark.parametrize("labels", [Labels.first, Labels.minority])
+def test_control_arms_prefer_nothing(labels: Labels) -> None:
+    selection = chosen([voted(index, "2", "1", "1", "1") for index in range(3)], labels=labels)  # type: ignore[arg-type]
+    assert [pair.rejected for pair in selection.new] == [None] * 3
+    assert selection.metrics["with_rejected"] == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["1", "2", "3", None]), st.integers(0, 50)), min_size=1, max_size=12))
+def test_the_rejected_answer_contradicts_the_winner_by_its_margin(samples: list[tuple[str | None, int]]) -> None:
+    its = voted(0, *(final for final, _ in samples), lengths=[length for _, length in samples])
+    finals = [final for final, _ in samples]
+    counts = {final: finals.count(final) for final in finals if final not in (None, its.winner)}
+    if its.winner is None:
+        return
+    pair = trained(its)
+    assert (pair.rejected is None) == (pair.margin is None) == (not counts)
+    if counts:
+        losers = [final for final, count in counts.items() if count == max(counts.values())]
+        assert pair.rejected in [answer.text for answer in its.answers if answer.final == losers[0]]
+        assert pair.margin == (finals.count(its.winner) - max(counts.values())) / len(finals)
+
+
 def test_ties_and_silent_votes_are_dropped() -> None:
     votes = [voted(0, "1", "1", "2", "2"), voted(1, None, None), voted(2, "3", "3")]
     selection = chosen(votes)
