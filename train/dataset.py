@@ -27,11 +27,6 @@ def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
         BadConfig: the tokenizer has no chat template.
         DataSaysNo: no pair is short enough.
     """
-    if not tokenizer.chat_template:
-        raise BadConfig(
-            f"model.path={tokenizer.name_or_path}: its tokenizer has no chat template, so it cannot be asked or taught "
-            "in turns; use the instruction-tuned variant of this model"
-        )
     rows = [
         Row(
             prompt=[{"role": "user", "content": pair.prompt}],
@@ -39,7 +34,7 @@ def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
         )
         for pair in pairs
     ]
-    tokens = tokenizer.apply_chat_template([row["prompt"] + row["completion"] for row in rows], return_dict=False)
+    tokens = tokenize([row["prompt"] + row["completion"] for row in rows], tokenizer)
     kept = [row for row, ids in zip(rows, tokens, strict=True) if len(ids) <= max_length]
     if not kept:
         shortest = min(map(len, tokens))
@@ -48,3 +43,20 @@ def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
             f"use train.max_length={shortest} or more"
         )
     return Rows(kept, too_long=len(rows) - len(kept))
+
+
+def tokenize(conversations: Sequence[list[Message]], tokenizer: Any, ask: bool = False) -> list[list[int]]:
+    """The conversations as token ids by the model's own chat template; with `ask` up to where it answers.
+
+    Raises:
+        BadConfig: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise BadConfig(
+            f"model.path={tokenizer.name_or_path}: its tokenizer has no chat template, so it cannot be asked or taught "
+            "in turns; use the instruction-tuned variant of this model"
+        )
+    ids: list[list[int]] = tokenizer.apply_chat_template(
+        list(conversations), add_generation_prompt=ask, return_dict=False
+    )
+    return ids
