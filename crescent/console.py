@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from crescent.config import Config, Console, Wandb
-from crescent.records import Round
+from crescent.records import Evaluation, Round
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -136,13 +136,15 @@ class LiveView:
 def rounds_table(rounds: list[Round]) -> Table:
     """The rounds of a run, one row each."""
     table = Table(title="rounds", title_justify="left")
-    for column in ("round", "questions", "agreement", "pairs", "benchmark", "parent", "child", "difference", "p"):
+    taught = any(its.teacher is not its.parent for its in rounds)
+    compared = ["teacher", "parent", "child"] if taught else ["parent", "child"]
+    for column in ("round", "questions", "agreement", "pairs", "benchmark", *compared, "difference", "p"):
         table.add_column(column, justify="left" if column == "benchmark" else "right")
     table.add_column("verdict")
     for its in rounds:
         verdict = its.verdict
         for row, score in enumerate(its.child.scores):
-            before = next((old for old in its.parent.scores if old.benchmark == score.benchmark), None)
+            before = accuracy_on(score.benchmark, its.parent)
             first = row == 0
             table.add_row(
                 str(its.number) if first else "",
@@ -150,7 +152,8 @@ def rounds_table(rounds: list[Round]) -> Table:
                 f"{its.votes.metrics['agreement']:.2f}" if first else "",
                 f"{its.pairs.metrics['pairs']:.0f}" if first else "",
                 score.benchmark + ("" if score.decides else " (test)"),
-                f"{before.accuracy:.1%}" if before else "",
+                *([accuracy_on(score.benchmark, its.teacher)] if taught else []),
+                before,
                 f"{score.accuracy:.1%} [{score.low:.1%}, {score.high:.1%}]",
                 f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
                 if first
@@ -159,6 +162,11 @@ def rounds_table(rounds: list[Round]) -> Table:
                 verdict.action if first else "",
             )
     return table
+
+
+def accuracy_on(benchmark: str, evaluated: Evaluation) -> str:
+    """As a percentage; empty where it was not asked."""
+    return next((f"{its.accuracy:.1%}" for its in evaluated.scores if its.benchmark == benchmark), "")
 
 
 def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:

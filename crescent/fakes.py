@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from crescent.config import TrainJob, read_job
+from crescent.config import TrainJob, Tuning, read_job
 from crescent.errors import run_to_exit_code
 from crescent.failpoint import failpoint
 from crescent.records import Pair, Proof, read_lines
@@ -158,7 +158,8 @@ def train(job: TrainJob) -> None:
     right = sum(_is_right(pair) for pair in pairs)
     start = read_skill(job.parent or job.model.path)
     skill = min(1.0, max(0.0, start + 0.5 * (2 * right / len(pairs) - 1) * min(1.0, len(pairs) / 40)))
-    for name in ("adapter", "weights") if job.merge else ("adapter",):
+    full = job.train.tuning is Tuning.full
+    for name in ("weights",) if full else ("adapter", "weights") if job.merge else ("adapter",):
         (output / name).mkdir(exist_ok=True)
         (output / name / "skill.json").write_text(json.dumps({"skill": skill}))
     child = tuple(log_probabilities(ids, skill) for ids in PROOF_IDS)

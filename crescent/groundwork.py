@@ -8,12 +8,13 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from crescent.client import Client, Endpoint, EngineDied
-from crescent.config import Config, Embedder, EngineKind, EvalJob, ReliabilityJob
+from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
 from crescent.errors import BadConfig, TryAgain
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
@@ -26,17 +27,25 @@ from crescent.replay import write_instructions
 from crescent.workplace import Workplace
 
 
-def find_base(place: Workplace) -> Checkpoint:
-    """The model the run starts from, on this machine or on the hub; the server is told."""
+def find_models(place: Workplace) -> None:
+    """The model that learns and, where it is another's student, its teacher: on this machine, or from the hub."""
     cfg = place.cfg
-    path = cfg.model.path
-    identity = digest(path)
-    if cfg.serving.engine is EngineKind.vllm:
-        packaged = path.startswith(PACKAGED)
-        folder = convert_packaged(place, path.removeprefix(PACKAGED)) if packaged else find_model(cfg.model)
-        path, identity = str(folder.resolve()), folder_digest(folder)
-    place.server.base = Checkpoint(f"{cfg.run.name}-base", 0, identity, weights=path)
-    return place.server.base
+    if cfg.train.student is None:
+        place.models["base"] = find_one(place, cfg.model, "base")
+    else:
+        student = replace(cfg.model, path=cfg.train.student, revision=None)
+        place.models["base"] = find_one(place, student, "base")
+        place.models["teacher"] = find_one(place, cfg.model, "teacher")
+
+
+def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:
+    """A model that was not trained here; `role` ends its name."""
+    path, name = model.path, f"{place.cfg.run.name}-{role}"
+    if place.cfg.serving.engine is EngineKind.fake:
+        return Checkpoint(name, 0, digest(path), weights=path)
+    packaged = path.startswith(PACKAGED)
+    folder = convert_packaged(place, path.removeprefix(PACKAGED)) if packaged else find_model(model)
+    return Checkpoint(name, 0, folder_digest(folder), weights=str(folder.resolve()))
 
 
 def list_benchmarks(place: Workplace) -> Done:
@@ -53,7 +62,7 @@ def list_benchmarks(place: Workplace) -> Done:
         return {"items": len(items)}
 
     own = place.cfg.diversify.embedder is Embedder.self and place.cfg.diversify.path is None
-    return place.do(stage, "benchmarks", work, {"model": place.base_model.digest} if own else {})
+    return place.do(stage, "benchmarks", work, {"model": place.asking_model.digest} if own else {})
 
 
 def list_others(place: Workplace) -> Done | None:
@@ -115,8 +124,8 @@ def run_harness(place: Workplace, checkpoint: Checkpoint) -> Done | None:
     """The checkpoint's scores on tasks of lm-evaluation-harness, only reported; `None` when none are asked for."""
     if not place.cfg.eval.harness.tasks:
         return None
-    stage = f"round-{checkpoint.round}/harness" if checkpoint.round else "base/harness"
-    tokenizer = str(place.base_model.weights)
+    stage = f"{place.place_of(checkpoint)}/harness"
+    tokenizer = str(checkpoint.origin.weights)
 
     def work(folder: Path) -> Mapping[str, float]:
         place.server.ask(checkpoint, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--harness", tokenizer))

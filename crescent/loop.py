@@ -17,7 +17,7 @@ from crescent.stages import Stages
 def run(rounds: int, stages: Stages) -> list[Round]:
     """Teach the model for so many rounds, or until a verdict says stop."""
     best = stages.evaluate(stages.base())
-    stages.calibrate(best.checkpoint)
+    stages.calibrate(stages.teacher(best).checkpoint)
     past: list[Round] = []
     for number in range(1, rounds + 1):
         finished = run_round(number, best, past, stages)
@@ -31,12 +31,13 @@ def run(rounds: int, stages: Stages) -> list[Round]:
 
 def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: Stages) -> Round:
     """The parent asks itself questions and votes on its answers; its child learns from the winners and is judged."""
-    votes = stages.synthesise(number, parent.checkpoint, past)
+    teacher = stages.teacher(parent)
+    votes = stages.synthesise(number, teacher.checkpoint, past)
     pairs = stages.select(number, votes, past)
     child = stages.train(number, pairs, parent.checkpoint)
     scored = stages.evaluate(child)
     verdict = stages.judge(scored, parent, votes, past)
-    return stages.announce(Round(number, votes, pairs, parent, scored, verdict))
+    return stages.conclude(Round(number, teacher, votes, pairs, parent, scored, verdict))
 
 
 def main() -> None:

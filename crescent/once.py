@@ -112,6 +112,20 @@ class Once:
         self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=True)
         return self._settle(stage, manifest)
 
+    def drop(self, stage: str, part: str) -> None:
+        """Delete a folder of a finished stage that nobody will need again; the stage stays finished, and its digest."""
+        folder = self.root / stage
+        if not (folder / part).is_dir():
+            return
+        names = sorted(its.relative_to(folder).as_posix() for its in (folder / part).rglob("*") if its.is_file())
+        note = folder.with_name(folder.name + DROPPED)
+        staged = note.with_suffix(".new")
+        staged.write_text(json.dumps(sorted({*dropped(folder), *names}), indent=1))
+        sync(staged)
+        staged.rename(note)
+        sync(folder.parent)
+        shutil.rmtree(folder / part)
+
     def _settle(self, stage: str, manifest: Mapping[str, Any]) -> Done:
         found = Done(self.root / stage, manifest["digest"], manifest["metrics"], manifest["seconds"])
         self._settled[stage] = found
@@ -172,7 +186,12 @@ class Once:
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder, target)
+                folder.with_name(folder.name + DROPPED).unlink(missing_ok=True)
                 return
+
+
+DROPPED = ".dropped.json"
+"""Ends the name of the file beside a stage's folder that says which of its files were dropped on purpose."""
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,13 +217,18 @@ def verified_manifest(folder: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
         untouched = all(_is_as_sealed(path, name, manifest) for name, path in names.items())
-        holds = (
-            names.keys() == manifest["files"].keys() and manifest["digest"] == digest(manifest["files"]) and untouched
-        )
+        there = names.keys() == manifest["files"].keys() - (dropped(folder) - names.keys())
+        holds = there and manifest["digest"] == digest(manifest["files"]) and untouched
         complete = {"made_from", "metrics", "seconds"} <= manifest.keys()
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if holds and complete else None
+
+
+def dropped(folder: Path) -> set[str]:
+    """The files of a finished stage that were deleted on purpose."""
+    note = folder.with_name(folder.name + DROPPED)
+    return set(json.loads(note.read_text())) if note.exists() else set()
 
 
 def _is_as_sealed(path: Path, name: str, manifest: Mapping[str, Any]) -> bool:

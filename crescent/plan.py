@@ -66,12 +66,12 @@ def check_machine(cfg: Config) -> None:
     """
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
-    if cfg.train.trainer is Trainer.sft:
+    if cfg.train.trainer is not Trainer.fake:
         wanted = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]
         absent = [name for name in wanted if importlib.util.find_spec(name) is None]
         if absent:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
-            raise Missing(f"train.trainer=sft needs {', '.join(absent)}: {install}")
+            raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()

@@ -193,20 +193,27 @@ class Proof:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be served: the base, or the base with one round's adapter."""
+    """A model that can be served: the base (or a teacher), or what one round made of the base."""
 
     name: str
-    """Name in the server and in W&B, never used twice: `<run>-r03-<digest8>`, or `<run>-base`."""
+    """Name in the server and in W&B, never used twice: `<run>-r03-<digest8>`, `<run>-base` or `<run>-teacher`."""
     round: int
-    """0 for the base."""
+    """0 for the base and for a teacher."""
     digest: str
     """Digest of the weights' manifest: two checkpoints are the same when their digests are."""
     adapter: str | None = None
     """Folder of the LoRA adapter."""
     weights: str | None = None
-    """Folder of complete weights (or the hub id of a base): the base, or base and adapter merged."""
+    """Folder of complete weights: the base's, base and adapter merged, or all weights as trained."""
     proof: Proof | None = None
     """How to recognise it when it is served; `None` for the base."""
+    base: "Checkpoint | None" = None
+    """The model its adapter goes with, and of whose architecture it is; `None` for such a model itself."""
+
+    @property
+    def origin(self) -> "Checkpoint":
+        """The model that was not trained here: its base, or itself."""
+        return self.base or self
 
 
 @dataclass(frozen=True)
@@ -369,6 +376,8 @@ class Round:
     """What one round came to."""
 
     number: int
+    teacher: Evaluation
+    """Who asked and answered: the parent itself, unless another model teaches (`train.student`)."""
     votes: Done
     pairs: Done
     parent: Evaluation

@@ -56,14 +56,15 @@ class Server:
         self.tell = tell
         """Told in a line what the engine does: it can take minutes to start."""
         self.served: Checkpoint | None = None
-        self.base: Checkpoint | None = None
-        """The weights an adapter goes with."""
         self._process: ChildProcess | None = None
+        self._origin: Checkpoint | None = None
+        """The untrained model whose architecture the process runs: others need another process."""
         own_key = "crescent-" + secrets.token_urlsafe(24)
         self._key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
         self._urls: tuple[str, ...] = tuple(serving.urls)
-        self._base_proof: Proof | None = None
-        """The last child's proof, when it was trained from the base: by its parent's side the base is recognised."""
+        self._base_proofs: dict[str, Proof] = {}
+        """By a base's digest the proof of its last child, when that was trained from it: by the proof's other side the
+        base is recognised."""
 
     def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
         """Do `work` on the served checkpoint; a dead engine is started again, a bounded number of times.
@@ -96,11 +97,21 @@ class Server:
             return len(deaths.readlines())
 
     def serve(self, checkpoint: Checkpoint) -> Endpoint:
-        """Make the engine serve `checkpoint`, whatever it served before, and prove that it does."""
+        """Make the engine serve `checkpoint`, whatever it served before, and prove that it does.
+
+        Raises:
+            Missing: its weights were dropped (`run.keep`).
+        """
         if self.served != checkpoint or not self._alive():
+            if checkpoint.weights is None and (checkpoint.adapter is None or self.serving.child is not Child.adapter):
+                raise Missing(
+                    f"{checkpoint.name}: its weights were dropped when its round was over (run.keep=best); "
+                    f"run.redo=round-{checkpoint.round}/train makes them, and all that follows, again"
+                )
+            other = self._origin is not None and self._origin != checkpoint.origin
             if self.serving.urls:
                 self._load_adapter(checkpoint)
-            elif not self._alive() or self.serving.child is Child.restart:
+            elif not self._alive() or self.serving.child is Child.restart or other:
                 self._start(checkpoint)
             elif self.serving.child is Child.reload:
                 self._reload(checkpoint)
@@ -150,9 +161,9 @@ class Server:
         self.tell(f"the engine starts; its log is {self.log}")
         port = _free_port()
         self._urls = (f"http://127.0.0.1:{port}/v1",)
-        by_adapter = self.serving.child is Child.adapter
-        start = self.base if by_adapter and self.base is not None else checkpoint
+        start = checkpoint.origin if self.serving.child is Child.adapter else checkpoint
         assert start.weights is not None
+        self._origin = checkpoint.origin
         if self.serving.engine is EngineKind.vllm:
             command = self._vllm_command(start.weights, self._model_name(start), port)
         else:
@@ -252,7 +263,7 @@ class Server:
         Raises:
             CrescentError: the server answers with other weights than the checkpoint's.
         """
-        proof = checkpoint.proof or self._base_proof
+        proof = checkpoint.proof or self._base_proofs.get(checkpoint.digest)
         if proof is None:
             return  # a base that nothing was trained from yet
         expected, other = (proof.child, proof.parent) if checkpoint.proof else (proof.parent, proof.child)
@@ -274,7 +285,7 @@ class Server:
         if not told_apart:
             self.tell(f"{checkpoint.name} cannot be told from its parent: training changed next to nothing")
         if checkpoint.proof and self.train.start is Start.base:
-            self._base_proof = checkpoint.proof
+            self._base_proofs[checkpoint.origin.digest] = checkpoint.proof
 
     def _log_probabilities(self, token_ids: Sequence[int], model: str, url: str) -> list[float | None]:
         body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crescent.config import TRAIN_LAYOUT, Child, Config, as_settings
+from crescent.config import TRAIN_LAYOUT, Child, Config, Start, TrainConfig, Trainer, Tuning, as_settings
 
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
@@ -10,7 +10,9 @@ def planned_stages(cfg: Config) -> list[tuple[str, str]]:
     harness = ["harness"] if cfg.eval.harness.tasks else []
     kinds = ("synthesis", "pairs", "train", "eval", *harness, "verdict")
     others = [("base/others", "others")] if cfg.diversify.runs else []
-    stages = [("base/benchmarks", "benchmarks"), *((f"base/{kind}", kind) for kind in ("eval", *harness))]
+    models = ("base",) if cfg.train.student is None else ("base", "teacher")
+    stages = [("base/benchmarks", "benchmarks")]
+    stages += [(f"{model}/{kind}", kind) for model in models for kind in ("eval", *harness)]
     if cfg.eval.reliability:
         stages.append(("base/reliability", "reliability"))
     stages += others
@@ -56,11 +58,11 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             cut = {name: voting[name] for name in ("samples", "min_agreement", "keep_ties")}
             return {"task": as_settings(cfg.task), "consensus": cut, "pairs": as_settings(cfg.pairs)}
         case "train":
-            train = as_settings(cfg.train)
-            for layout in TRAIN_LAYOUT:
-                del train[layout]
             merged = cfg.serving.child is not Child.adapter
-            return {"model": model, "seed": seed, "train": train, "serving": {"merged": merged}}
+            settings = {"train": training_settings(cfg.train), "serving": {"merged": merged}}
+            if cfg.train.trainer is Trainer.grpo:
+                settings["task"] = as_settings(cfg.task)
+            return {"model": model, "seed": seed, **settings}
         case "harness":
             tasks = as_settings(cfg.eval.harness)
             del tasks["python"]
@@ -74,6 +76,25 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             guards = sorted(name for name, its in cfg.eval.benchmarks.items() if its.guard)
             return {"seed": seed, "verdict": judging, "eval": {"guards": guards}}
     raise ValueError(f"no stage {stage!r}")
+
+
+def training_settings(train: TrainConfig) -> dict[str, Any]:
+    """The settings that a training's result depends on, without those that its trainer does not read.
+
+    Which models it starts from is not said here: their digests are inputs.
+    """
+    settings: dict[str, Any] = as_settings(train)
+    unread = {
+        **dict.fromkeys(TRAIN_LAYOUT, True),
+        "student": True,
+        "dpo": train.trainer is not Trainer.dpo,
+        "grpo": train.trainer is not Trainer.grpo,
+        "lora": train.tuning is Tuning.full,
+        "alpha": train.start is not Start.merge,
+    }
+    for name in (its for its, absent in unread.items() if absent):
+        del settings[name]
+    return settings
 
 
 def _evaluation(cfg: Config) -> dict[str, Any]:

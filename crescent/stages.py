@@ -18,7 +18,7 @@ import numpy as np
 from crescent import verdict
 from crescent.client import Client, Endpoint, EngineDied
 from crescent.collapse import monitors
-from crescent.config import Child, Config, Split, Start, Trainer, TrainJob
+from crescent.config import Child, Config, Keep, Split, Start, Trainer, TrainJob, Tuning
 from crescent.decontamination import Benchmarks
 from crescent.diversify import Memory
 from crescent.embedders import Embed
@@ -27,7 +27,7 @@ from crescent.groundwork import (
     accepted_questions,
     ask_eval,
     calibrate,
-    find_base,
+    find_models,
     list_benchmarks,
     list_others,
     run_harness,
@@ -66,9 +66,14 @@ class Stages(Workplace):
 
     def base(self) -> Checkpoint:
         """The model the run starts from; a benchmark that cannot be had is missed here, before anything is served."""
-        base = find_base(self)
+        find_models(self)
         list_benchmarks(self)
-        return base
+        return self.base_model
+
+    def teacher(self, parent: Evaluation) -> Evaluation:
+        """Who asks and answers: the parent itself, or the model it is a student of (`train.student`), which stays the
+        same."""
+        return self.evaluate(self.models["teacher"]) if "teacher" in self.models else parent
 
     def calibrate(self, base: Checkpoint) -> None:
         """How far agreement can be trusted as a label, when `eval.reliability` asks for it."""
@@ -130,19 +135,30 @@ class Stages(Workplace):
         """The child: trained in a process of its own, from the base or from the parent."""
         cfg = self.cfg
         stage = f"round-{number}/train"
-        start = parent if cfg.train.start is Start.parent else self.base_model
+        start = self.base_model if cfg.train.start is Start.base else parent
         inputs = {"pairs": pairs.digest, "start": start.digest}
+        if cfg.train.start is Start.merge:
+            inputs["base"] = self.base_model.digest
 
         def work(folder: Path) -> Mapping[str, float]:
             assert self.base_model.weights is not None
             job = TrainJob(
                 model=replace(cfg.model, path=self.base_model.weights, parameters_b=None),
-                train=cfg.train,
+                train=replace(cfg.train, student=None),
                 pairs=str((pairs.folder / "pairs.jsonl").resolve()),
                 output=str(folder.resolve()),
                 seed=cfg.run.seed,
-                parent=start.adapter,
+                parent=trained_part(start, cfg.train.tuning),
                 merge=cfg.serving.child is not Child.adapter,
+                task=cfg.task,
+                grading_timeout_s=cfg.consensus.grading_timeout_s,
+                lineage={
+                    "run": cfg.run.name,
+                    "round": str(number),
+                    "start": start.name,
+                    "base": self.base_model.digest,
+                    "pairs": pairs.digest,
+                },
             )
             self.server.pause()
             self.run_child(stage, trainer_command(cfg), job, folder, {})
@@ -150,18 +166,20 @@ class Stages(Workplace):
 
         done = self.do(stage, "train", work, inputs)
         folder = done.folder.resolve()
+        adapter, weights = folder / "adapter", folder / "weights"
         return Checkpoint(
             name=f"{cfg.run.name}-r{number:02d}-{done.digest[:8]}",
             round=number,
             digest=done.digest,
-            adapter=str(folder / "adapter"),
-            weights=str(folder / "weights") if (folder / "weights").exists() else None,
+            adapter=str(adapter) if adapter.exists() else None,
+            weights=str(weights) if weights.exists() else None,
+            base=self.base_model,
             proof=msgspec.json.decode((folder / "proof.json").read_bytes(), type=Proof),
         )
 
     def evaluate(self, checkpoint: Checkpoint) -> Evaluation:
         """The checkpoint's answers to all benchmarks, and its scores."""
-        stage = f"round-{checkpoint.round}/eval" if checkpoint.round else "base/eval"
+        stage = f"{self.place_of(checkpoint)}/eval"
 
         def work(folder: Path) -> Mapping[str, float]:
             self.server.ask(checkpoint, lambda endpoint: ask_eval(self, stage, endpoint, folder))
@@ -217,9 +235,13 @@ class Stages(Workplace):
         found = read_lines(done.folder / "verdict.json", Verdict)[0]
         return verdict.with_patience(found, rejected_before, cfg.verdict.patience)
 
-    def announce(self, finished: Round) -> Round:
-        """Tell the observer that a round is over."""
+    def conclude(self, finished: Round) -> Round:
+        """The round is over: tell the observer, and drop the weights that nobody will need again (`run.keep`)."""
         self.observer.round_done(finished)
+        accepted = finished.verdict.action == "accept"
+        beaten = (finished.parent if accepted else finished.child).checkpoint
+        if self.cfg.run.keep is Keep.best and beaten.round:
+            self.once.drop(f"round-{beaten.round}/train", "weights")
         return finished
 
     def _synthesise(
@@ -258,6 +280,13 @@ class Stages(Workplace):
                 if died is None or rest is not None:
                     raise
                 raise EngineDied(f"while asking for {stage}: {leaf(died)}") from group
+
+
+def trained_part(start: Checkpoint, tuning: Tuning) -> str | None:
+    """The folder that training goes on from; `None` for a model that was not trained yet."""
+    if start.round == 0:
+        return None
+    return start.weights if tuning is Tuning.full else start.adapter
 
 
 def trainer_command(cfg: Config) -> list[str]:

@@ -35,12 +35,25 @@ class Workplace:
         self.launch = launch
         self.observer = observer
         self.root = once.root.resolve()
+        self.models: dict[str, Checkpoint] = {}
+        """What training and asking start from, as `crescent.groundwork.find_models` found it: `base`, and `teacher`
+        where another model teaches it."""
 
     @property
     def base_model(self) -> Checkpoint:
-        """The model the run started from."""
-        assert self.server.base is not None
-        return self.server.base
+        """The model that learns, as it was before the first round."""
+        return self.models["base"]
+
+    @property
+    def asking_model(self) -> Checkpoint:
+        """The model that asks and answers in the first round: a student's teacher, or the base."""
+        return self.models.get("teacher", self.base_model)
+
+    def place_of(self, checkpoint: Checkpoint) -> str:
+        """Where the stages about a checkpoint lie: `base`, `teacher` or `round-3`."""
+        if checkpoint.round:
+            return f"round-{checkpoint.round}"
+        return next(name for name, model in self.models.items() if model == checkpoint)
 
     def do(self, stage: str, kind: str, work: Callable[[Path], Mapping[str, float]], inputs: Mapping[str, str]) -> Done:
         """The stage's folder; `work` fills it unless it is finished."""
@@ -48,7 +61,7 @@ class Workplace:
 
     def embedder(self) -> AbstractContextManager[Embed]:
         """Texts to vectors, for as long as the context lasts."""
-        return open_embedder(self.cfg.diversify, self.base_model.weights)
+        return open_embedder(self.cfg.diversify, self.asking_model.weights)
 
     def run_child(
         self, stage: str, command: Sequence[str], job: object, folder: Path, environment: Mapping[str, str]

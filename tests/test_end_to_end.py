@@ -119,10 +119,9 @@ def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_round
     server = Server(serving, model, train, LocalLaunch(grace_s=20), "t", tmp_path / "server.log")
     base = Checkpoint("t-base", 0, "base", weights=str(packaged_model()))
     proof = msgspec.json.decode((trained / "proof.json").read_bytes(), type=Proof)
-    server.base = base
     try:
         server.serve(base)
-        server.serve(Checkpoint("t-r01", 1, "child", adapter=str(trained / "adapter"), proof=proof))
+        server.serve(Checkpoint("t-r01", 1, "child", adapter=str(trained / "adapter"), proof=proof, base=base))
         server.serve(base)
     finally:
         server.stop()

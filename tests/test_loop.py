@@ -271,3 +271,51 @@ def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> Non
     assert len({config.run.name for config in configs}) == 2
     assert {config.tracking.group for config in configs} == {"smoke"}
     assert len(list(tmp_path.glob("smoke-*/round-1/verdict/manifest.json"))) == 2
+
+
+@pytest.mark.parametrize("child", ["adapter", "reload"])
+def test_a_student_learns_from_a_teacher_that_stays_the_same(data: Path, tmp_path: Path, child: str) -> None:
+    run = Run(tmp_path, data, "model.path=fake:0.9", "train.student=fake:0.2", f"serving.child={child}")
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    assert run.leaves_nothing_running()
+    accuracy = {
+        place: json.loads((run.folder / place / "eval/manifest.json").read_text())["metrics"]["sums_dev/accuracy"]
+        for place in ("base", "teacher", "round-1", "round-2")
+    }
+    assert accuracy["teacher"] > 0.75
+    assert accuracy["base"] < 0.35, "the child is compared with the student's own base"
+    assert accuracy["round-1"] > accuracy["base"]
+    assert "teacher" in ended.stdout
+    asked = [json.loads((run.folder / f"round-{n}/synthesis/manifest.json").read_text())["made_from"] for n in (1, 2)]
+    assert asked[0]["inputs"]["parent"] == asked[1]["inputs"]["parent"], "the teacher asks in every round"
+    verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0] for n in (1, 2)]
+    assert [its.action for its in verdicts][0] == "accept"
+    assert verdicts[0].parent == "smoke-base"
+    assert verdicts[1].parent.startswith("smoke-r01-")
+
+
+def test_all_weights_can_be_trained_and_only_the_best_kept(data: Path, tmp_path: Path) -> None:
+    full = ("train.tuning=full", "serving.child=restart", "train.start=parent")
+    run = Run(tmp_path, data, *full)
+    assert run().returncode == 0
+    jobs = [OmegaConf.load(run.folder / "jobs" / f"round-{n}-train.yaml") for n in (1, 2)]
+    assert jobs[0].parent is None
+    assert Path(jobs[1].parent) == (run.folder / "round-1/train/weights").resolve(), "the child is gone on from"
+    assert not (run.folder / "round-1/train/adapter").exists()
+    before = tree_digest(run.folder)
+    verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0].action for n in (1, 2)]
+    assert run("run.keep=best").returncode == 0, "a finished run can be made lean later"
+    kept = [(run.folder / f"round-{n}/train/weights").exists() for n in (1, 2)]
+    best = 2 if verdicts[1] == "accept" else 1
+    assert verdicts[0] == "accept"
+    assert kept == [best == 1, best == 2]
+    assert tree_digest(run.folder) == before
+    again = run("run.keep=best")
+    assert again.returncode == 0
+    assert "starts" not in again.stdout, "what was dropped on purpose is not made again"
+    lost = run("run.keep=best", f"run.redo=round-{3 - best}/eval")
+    assert lost.returncode == 69
+    assert f"run.redo=round-{3 - best}/train" in lost.stderr
+    assert run("run.keep=best", f"run.redo=round-{3 - best}/train").returncode == 0
+    assert tree_digest(run.folder) == before

@@ -36,7 +36,6 @@ def new_server(tmp_path: Path, serving: ServingConfig = FAKE, launch: object = N
     model = ModelConfig(path="fake:0.2", dtype=Dtype.float32)
     started = launch if isinstance(launch, Recorder) else LocalLaunch(grace_s=2)
     server = Server(serving, model, TrainConfig(), started, name, tmp_path / "logs" / "server.log")
-    server.base = BASE
     return server
 
 
@@ -72,7 +71,7 @@ def child_of(tmp_path: Path, skill: float, claimed: float | None = None) -> Chec
         tuple(log_probabilities(ids, told) for ids in PROOF_IDS),
         tuple(log_probabilities(ids, 0.2) for ids in PROOF_IDS),
     )
-    return Checkpoint("t-r01-abc", 1, "child", adapter=str(folder), weights=str(folder), proof=proof)
+    return Checkpoint("t-r01-abc", 1, "child", adapter=str(folder), weights=str(folder), proof=proof, base=BASE)
 
 
 def ask(endpoint: Endpoint, *requests: Request) -> list[Completion]:

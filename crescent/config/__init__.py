@@ -32,6 +32,7 @@ from crescent.config.pairs import ReplayConfig as ReplayConfig
 from crescent.config.pairs import TrainPrompt as TrainPrompt
 from crescent.config.pairs import Winner as Winner
 from crescent.config.run import Console as Console
+from crescent.config.run import Keep as Keep
 from crescent.config.run import LaunchConfig as LaunchConfig
 from crescent.config.run import Mode as Mode
 from crescent.config.run import RunConfig as RunConfig
@@ -102,8 +103,26 @@ class Config:
         has_states = real or self.diversify.path is not None or self.diversify.embedder is not Embedder.self
         way_out = "use diversify.embedder=lexical"
         require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", way_out)
+        self._check_training()
         fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
         way_out = "set both serving.engine=fake and train.trainer=fake, or neither"
         require(
             fakes, "train.trainer", self.train.trainer.value, "the fake trainer teaches only the fake engine", way_out
         )
+
+    def _check_training(self) -> None:
+        """What is trained has to be servable, and votable."""
+        train, serving = self.train, self.serving
+        servable = train.tuning is not Tuning.full or serving.child is not Child.adapter
+        rule, way_out = "there is no adapter where all weights are trained", "use serving.child=restart, or reload"
+        require(servable, "serving.child", serving.child.value, rule, way_out)
+        rule = "a server we did not start cannot serve two models in turn"
+        require(
+            train.student is None or not serving.urls, "train.student", train.student, rule, "leave serving.urls empty"
+        )
+        gradable = train.trainer is not Trainer.grpo or self.task.answer_style is not AnswerStyle.code
+        rule = "programs are compared with each other, not with a known answer (task.answer_style=code)"
+        require(gradable, "train.trainer", "grpo", rule, "use train.trainer=dpo or sft")
+        labelled = train.trainer is not Trainer.dpo or self.pairs.labels is Labels.majority
+        rule = "nothing is voted down in a control arm"
+        require(labelled, "pairs.labels", self.pairs.labels.value, rule, "use train.trainer=sft")

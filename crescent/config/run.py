@@ -11,6 +11,16 @@ class Mode(Choice):
     plan = "plan"
 
 
+class Keep(Choice):
+    """Which rounds' complete weights stay on the disk. Adapters, data and scores always do."""
+
+    all = "all"
+    """Every round's."""
+    best = "best"
+    """Those of the best checkpoint so far. Of the others, merged weights can be made again from the adapter; where all
+    weights are trained, only by training again."""
+
+
 @dataclass
 class RunConfig:
     """Where the run lives and how long it goes on."""
@@ -23,6 +33,7 @@ class RunConfig:
     """Rounds at most; patience (`verdict.patience`) can end the run earlier."""
     seed: int = 0
     """The one seed. Each request's, sample's and shuffle's seed is a hash of it and of what it is for."""
+    keep: Keep = Keep.all
     redo: str | None = None
     """Name of a finished stage, e.g. `round-2/train`: set it and all later stages aside and make them again."""
 
