@@ -198,7 +198,7 @@ class Stages(Workplace):
         return Evaluation(checkpoint, read_scores(done.folder), done)
 
     def judge(self, child: Evaluation, parent: Evaluation, votes: Done, past: Sequence[Round]) -> Verdict:
-        """Accept, retry, roll back or stop, by the dev benchmarks alone; the round's votes show whether it collapses."""
+        """Accept, retry, roll back or stop, by the dev benchmarks; the round's votes show whether it collapses."""
         cfg = self.cfg
         base = past[0].parent if past else parent
         best = max([base, *(its.child for its in past)], key=dev_accuracy)
