@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from fakes import some_pairs
 
-from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, write_job
+from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, Tuning, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
 from crescent.model_folder import find_model
 from crescent.records import Proof
-from train.checkpoints import SENTINEL, newest_complete, remove_incomplete
+from train.checkpoints import SENTINEL, Layout, newest_complete, remove_incomplete, write_layout
 from train.job import accumulation, attempt
 
 STEPS = 6
@@ -40,7 +40,8 @@ def run_apart(job: TrainJob, *launcher: str, **environment: str) -> subprocess.C
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    """Of all files but the one that says how fast it went."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "progress.jsonl")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -59,6 +60,7 @@ def test_a_job_leaves_adapter_weights_proof_metrics_and_no_checkpoints(reference
     names = {path.name for path in reference.iterdir()}
     assert names == {"adapter", "weights", "proof.json", "metrics.json", "progress.jsonl"}
     assert {path.name for path in (reference / "adapter").iterdir()} == {
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     }
@@ -109,7 +111,7 @@ def test_merged_weights_are_base_plus_adapter(reference: Path, tiny: Path) -> No
         torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
         assert not torch.allclose(merged(ids).logits, loaded(tiny)(ids).logits, atol=1e-2)
     beside = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-    assert {path.name for path in (reference / "weights").iterdir()} == beside | {"model.safetensors"}
+    assert {path.name for path in (reference / "weights").iterdir()} == beside | {"model.safetensors", "README.md"}
 
 
 @pytest.mark.real
@@ -330,7 +332,12 @@ def test_memory_that_ran_out_is_explained_with_the_override_to_try() -> None:
     with pytest.raises(Missing, match=advice), memory_explained(cfg):
         raise MemoryError
     assert "gradient_checkpointing=true" in less_memory(replace(cfg, micro_batch=1), 1)
-    assert "max_length=1024" in less_memory(replace(cfg, micro_batch=1, gradient_checkpointing=True), 1)
+    lean = replace(cfg, micro_batch=1, gradient_checkpointing=True)
+    assert "train.tuning=qlora" in less_memory(lean, 1)
+    assert "max_length=1024" in less_memory(replace(lean, tuning=Tuning.qlora), 1)
+    assert "train.accelerate=zero3_offload" in less_memory(replace(lean, tuning=Tuning.full, accelerate="zero2"), 8)
+    offloaded = replace(lean, tuning=Tuning.full, accelerate="zero3_offload")
+    assert "max_length=1024" in less_memory(offloaded, 8)
 
 
 def test_the_batch_is_the_same_for_any_number_of_processes() -> None:
@@ -368,6 +375,7 @@ def saved(tmp_path: Path) -> Path:
         folder.mkdir()
         (folder / "adapter_model.safetensors").write_bytes(len(tensors).to_bytes(8, "little") + tensors + bytes(4))
         (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        write_layout(folder, Layout(1, "whole"))
         for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
             with zipfile.ZipFile(folder / name, "w") as archive:
                 archive.writestr("data", b"12345678")

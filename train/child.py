@@ -15,7 +15,7 @@ LogProbabilities = tuple[tuple[float | None, ...], ...]
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
 
 
-def write_adapter(checkpoint: Path, folder: Path) -> None:
+def write_adapter(checkpoint: Path, folder: Path, card: str) -> None:
     """Copy the adapter out of the last checkpoint."""
     if folder.exists():
         return
@@ -25,21 +25,21 @@ def write_adapter(checkpoint: Path, folder: Path) -> None:
         if isinstance(config["target_modules"], list):
             config["target_modules"].sort()  # peft writes a set, in another order each time
         (draft / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        (draft / "README.md").write_text(card)
 
 
-def write_weights(merged: Any, base: Path, folder: Path) -> None:
+def write_weights(trained: Any, base: Path, folder: Path, card: str) -> None:
     """Write complete weights with all that lay beside the base's own: only the weights differ from their parent's."""
-    if folder.exists():
-        return
     with whole_folder(folder) as draft:
-        merged.save_pretrained(draft)
+        trained.save_pretrained(draft)
         for path in base.iterdir():
             if path.is_file() and path.suffix in BESIDE_WEIGHTS and path.name != INDEX:
                 shutil.copyfile(path, draft / path.name)
         config = read_json(draft / "config.json")
         config.pop("torch_dtype", None)
-        config["dtype"] = str(merged.dtype).removeprefix("torch.")
+        config["dtype"] = str(trained.dtype).removeprefix("torch.")
         (draft / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        (draft / "README.md").write_text(card)
 
 
 def log_probabilities(model: Any, texts: Sequence[Sequence[int]]) -> LogProbabilities:

@@ -3,8 +3,8 @@
 A finished job is recognised and left alone, an interrupted one goes on from its newest complete checkpoint. Written
 into `job.output`:
 
-    adapter/        the LoRA adapter
-    weights/        base and adapter merged, when `job.merge`
+    adapter/        the LoRA adapter, unless all weights are trained
+    weights/        complete weights: base and adapter merged, when `job.merge`; always when all weights are trained
     proof.json      `crescent.records.Proof`
     metrics.json    last: it says that all the rest is there. No timings, so that equal jobs give equal folders
     progress.jsonl  one line a step
@@ -15,19 +15,21 @@ into `job.output`:
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, as_settings, read_job
+from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, Tuning, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
-from crescent.model_folder import find_model, read_tensor_header
+from crescent.model_folder import find_model, weight_files
 from crescent.packaged_model import PACKAGED, packaged_model
 from crescent.processes import die_with_parent
 from crescent.records import Pair, digest, read_lines
 from crescent.settings import training_settings
+from train.parent import check_parent
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,13 +77,14 @@ def run(job: TrainJob) -> None:
     key.parent.mkdir(exist_ok=True)
     key.write_text(settings)
 
+    check_quantisation(job.train)
     pairs = read_lines(Path(job.pairs), Pair)
     if not pairs:
         raise DataSaysNo(f"pairs={job.pairs}: the file is empty, there is nothing to learn from")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports every trainer that is made
     base = find_base(job.model)
     if job.parent is not None:
-        check_adapter(Path(job.parent))
+        check_parent(job, Path(job.parent), base)
     use_one_gpu()
 
     from train.training import train
@@ -121,6 +124,16 @@ def deepspeed_launched() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
+def fsdp_launched() -> bool:
+    """Whether `accelerate launch` started us with a configuration of FSDP's."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def local_rank() -> int:
+    """Which of the processes on this machine we are; set by torchrun and `accelerate launch`."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def use_one_gpu() -> None:
     """Show a single process one GPU: with several, transformers would reach for DataParallel, which TRL refuses."""
     if "WORLD_SIZE" not in os.environ:
@@ -134,12 +147,20 @@ def find_base(model: ModelConfig) -> Path:
     return find_model(model)
 
 
-def check_adapter(folder: Path) -> None:
-    """Refuse to go on from an adapter that is not whole."""
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise Missing(f"parent={folder}: {name} is missing; give the `adapter` folder of a finished round, or null")
-    read_tensor_header(folder / "adapter_model.safetensors")
+def check_quantisation(train: TrainConfig) -> None:
+    """Refuse four bits where they cannot be had, before anything is loaded."""
+    if train.tuning is not Tuning.qlora:
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise Missing(
+            "train.tuning=qlora: needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'; "
+            "or use train.tuning=lora"
+        )
+    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" or fsdp_launched():
+        raise BadConfig(
+            f"train.accelerate={train.accelerate}: splits weights among processes, and four-bit ones cannot be split; "
+            "use train.accelerate=eight_gpus or zero2, or train.tuning=lora"
+        )
 
 
 def job_digest(job: TrainJob) -> str:
@@ -147,7 +168,8 @@ def job_digest(job: TrainJob) -> str:
     train = training_settings(job.train)
     files = [Path(job.pairs)]
     if job.parent is not None:
-        files.append(Path(job.parent) / "adapter_model.safetensors")
+        adapter = Path(job.parent) / "adapter_model.safetensors"
+        files += [adapter] if adapter.is_file() else weight_files(Path(job.parent))
     contents = []
     for path in files:
         with path.open("rb") as file:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from crescent.config import TrainConfig
+from crescent.config import TrainConfig, Tuning
 from crescent.errors import Missing
 from train.job import smaller_micro_batch, world_size
 
@@ -33,4 +33,15 @@ def less_memory(cfg: TrainConfig, processes: int) -> str:
         return f"try train.micro_batch={smaller} (now {cfg.micro_batch}): train.batch={cfg.batch} and results stay"
     if not cfg.gradient_checkpointing:
         return "try train.gradient_checkpointing=true: a third slower, same results"
+    # Nothing that leaves the result as it is remains within one GPU.
+    if cfg.tuning is Tuning.full and "offload" not in (cfg.accelerate or ""):
+        return (
+            "try train.accelerate=zero3_offload: weights and optimizer states in the machine's own memory, slower, "
+            "same results; or train.tuning=lora"
+        )
+    if cfg.tuning is Tuning.lora and cfg.accelerate is None:
+        return (
+            "try train.tuning=qlora: a frozen model of four bits, other results; or, on several GPUs, "
+            "train.accelerate=zero3, same results"
+        )
     return f"try train.max_length={cfg.max_length // 2}: longer pairs are left out, and counted"

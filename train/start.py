@@ -1,27 +1,104 @@
 """The model that training starts from."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from crescent.config import Dtype, TrainJob
+from crescent.config import Dtype, Start, TrainJob, Tuning
 from crescent.errors import BadConfig
+from train.attention import attention_explained
+from train.job import deepspeed_launched, local_rank
+from train.liger import apply_liger, check_liger
 
 
 def load_start(job: TrainJob, base: Path) -> Any:
-    """The model to train: the base with a new adapter, or with the parent's. Call `set_seed` before: a new adapter
+    """The model to train: all of its weights, or an adapter on frozen ones. Call `set_seed` before: a new adapter
     starts from random numbers."""
-    model = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=job.model.dtype.value,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
+    cfg = job.train
+    extra = {"attention": cfg.attention, "liger": cfg.liger}
+    match cfg.tuning:
+        case Tuning.lora:
+            return start_model(load(base, stored_dtype(job, base), **extra), job)
+        case Tuning.qlora:
+            return start_model(load_quantised(job, base, **extra), job)
+        case Tuning.full:
+            # bfloat16 has 8 bits of precision: an update of 1e-5 to a weight of 0.01 is rounded away. Held in float32,
+            # weights keep it, and matrices are still multiplied in bfloat16 (autocast). DeepSpeed keeps such a copy
+            # itself.
+            dtype = stored_dtype(job, base) if deepspeed_launched() else torch.float32
+            return load_between(job, base, dtype, **extra)
+
+
+def load_started(job: TrainJob, base: Path) -> Any:
+    """The weights that training started from as a server would hold them: whole, in `model.dtype`, not quantised."""
+    dtype = stored_dtype(job, base)
+    if job.train.tuning is Tuning.full:
+        return load_between(job, base, dtype)
+    model = load(base, dtype)
+    return model if job.parent is None else with_parent(model, job)
+
+
+def load(folder: Path, dtype: torch.dtype, attention: str | None = None, liger: bool = False, **extra: Any) -> Any:
+    """The complete weights in a folder."""
+    if liger:
+        check_liger()
+    with attention_explained(attention):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            **extra,
+        )
+    if liger:
+        apply_liger(model)
+    return model
+
+
+def load_quantised(job: TrainJob, base: Path, **extra: Any) -> Any:
+    """The base in four bits, ready for an adapter (https://huggingface.co/docs/peft/developer_guides/quantization)."""
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=stored_dtype(job, base),
     )
-    return start_model(model, job)
+    device = {"": local_rank()} if torch.cuda.is_available() else {"": "cpu"}
+    model = load(base, stored_dtype(job, base), quantization_config=four_bits, device_map=device, **extra)
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=job.train.gradient_checkpointing)
+
+
+def load_between(job: TrainJob, base: Path, dtype: torch.dtype, **extra: Any) -> Any:
+    """base + alpha * (parent - base), weight by weight; the base when there is no parent."""
+    alpha = share_of_parent(job)
+    if job.parent is None or alpha == 1:
+        return load(Path(job.parent or base), dtype, **extra)
+    model, parent = load(base, dtype, **extra), load(Path(job.parent), dtype)
+    for weight, towards in zip(model.parameters(), parent.parameters(), strict=True):
+        with torch.no_grad(), gathered(weight, towards):
+            weight.copy_(torch.lerp(weight.float(), towards.float(), alpha))
+    return model
+
+
+def gathered(*weights: torch.nn.Parameter) -> Any:
+    """Within this, weights that ZeRO-3 split among the processes are whole; what the first one writes is kept."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters  # type: ignore[import-untyped]
+
+    return GatheredParameters(weights, modifier_rank=0)
+
+
+def share_of_parent(job: TrainJob) -> float:
+    """How far from the base to the parent training starts, in (0, 1]."""
+    return job.train.alpha if job.train.start is Start.merge else 1.0
 
 
 def stored_dtype(job: TrainJob, base: Path) -> torch.dtype:
@@ -34,7 +111,7 @@ def stored_dtype(job: TrainJob, base: Path) -> torch.dtype:
 def start_model(model: Any, job: TrainJob) -> Any:
     """The model with the adapter that training starts from."""
     if job.parent is not None:
-        return PeftModel.from_pretrained(model, job.parent, is_trainable=True)
+        return with_parent(model, job, is_trainable=True, **adapter_dtype(model))
     lora = job.train.lora
     linear = {name.rpartition(".")[2] for name, its in model.named_modules() if isinstance(its, torch.nn.Linear)}
     linear -= {"lm_head"}  # TRL reads its weight directly, past any adapter
@@ -50,4 +127,23 @@ def start_model(model: Any, job: TrainJob) -> Any:
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, config)
+    return get_peft_model(model, config, **adapter_dtype(model))
+
+
+def with_parent(model: Any, job: TrainJob, **extra: Any) -> Any:
+    """The model with the parent's adapter, at `train.alpha` of its strength for `train.start=merge`."""
+    adapted = PeftModel.from_pretrained(model, job.parent, **extra)
+    alpha = share_of_parent(job)
+    if alpha < 1:
+        # What an adapter adds to a weight is scaling * B @ A, whatever the scaling: linear in B.
+        for name, weight in adapted.named_parameters():
+            if ".lora_B." in name:
+                weight.data.mul_(alpha)
+    return adapted
+
+
+def adapter_dtype(model: Any) -> dict[str, bool]:
+    """Under ZeRO-3 an adapter has its model's type: tensors of two types cannot be gathered together
+    (https://github.com/deepspeedai/DeepSpeed/issues/8072, as TRL does for adapters that it makes itself)."""
+    split = is_deepspeed_zero3_enabled() and not getattr(model, "is_loaded_in_4bit", False)
+    return {"autocast_adapter_dtype": False} if split else {}

@@ -4,9 +4,7 @@ Interrupted and started again, a job trains exactly what it would have trained u
 of the seed, and a checkpoint holds optimizer, schedule and random state.
 """
 
-import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -15,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import msgspec
 import torch
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, PrinterCallback
+from accelerate.utils import broadcast_object_list
+from transformers import AutoConfig, AutoTokenizer, PrinterCallback, TrainerCallback
 
 from crescent.config import TrainConfig, Trainer, TrainJob
-from crescent.errors import TryAgain
+from crescent.errors import BadConfig, TryAgain
 from crescent.failpoint import failpoint
-from crescent.model_folder import sync
-from crescent.records import Pair, Proof
-from train.checkpoints import newest_complete, read_state, remove_incomplete
-from train.child import log_probabilities, write_adapter, write_weights
+from crescent.records import Pair
+from train.checkpoints import (
+    Layout,
+    newest_complete,
+    read_state,
+    refuse_other_layout,
+    remove_incomplete,
+    write_layout,
+)
+from train.export import export, release_memory
 from train.job import accumulation, deepspeed_launched, world_size
 from train.memory import memory_explained
 from train.start import stored_dtype
@@ -48,46 +50,66 @@ class Prepared:
     """What became of the pairs: `rows`, `too_long`, `tokens`, …; goes into metrics.json."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What remains of a trainer that reached its last step."""
+
+    last: Path
+    """The checkpoint of that step."""
+    texts: list[list[int]]
+    counts: dict[str, float]
+    main: bool
+    """Whether this is the one process that writes the child down."""
+
+
 def train(job: TrainJob, pairs: Sequence[Pair], base: Path, settings: str) -> None:
     """Train and write everything `train.job` promises.
 
     Raises:
+        BadConfig: the tokenizer is another model's; the checkpoints were made by another layout of processes.
         DataSaysNo: no pair is short enough, or the loss or a gradient is not finite.
         Missing: memory ran out.
         TryAgain: a signal asked us to end; the step under way was finished and saved.
     """
-    output = Path(job.output)
-    checkpoints = output / "checkpoints"
+    with memory_explained(job.train):
+        done = reach_last_checkpoint(job, pairs, base)
+        release_memory()
+        if done.main:
+            export(job, base, done.last, done.texts, {**done.counts, "settings": settings})
+
+
+def reach_last_checkpoint(job: TrainJob, pairs: Sequence[Pair], base: Path) -> Trained:
+    """Make the trainer, train to the last step, and let the trainer go."""
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    refuse_foreign_tokenizer(tokenizer, pairs, base)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    with signals_noted() as signals, memory_explained(job.train):
+    with signals_noted() as signals:
         ready = prepare(job, pairs, base, tokenizer)
         trainer = ready.trainer
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Watch(output, trainer.accelerator, signals))
-        texts = [ids[:PROOF_TOKENS] for ids in ready.texts[:PROOF_TEXTS]]
-        main = trainer.is_world_process_zero()
-        parent = log_probabilities(trainer.model, texts) if main else ()
-        last = reach_last_step(trainer, checkpoints)
-    if not main:
-        return
+        trainer.add_callback(Watch(Path(job.output), trainer.accelerator, signals))
+        trainer.add_callback(DeclareComplete(trainer.accelerator, layout_of(trainer)))
+        last = reach_last_step(trainer, job)
+    texts = [ids[:PROOF_TOKENS] for ids in ready.texts[:PROOF_TEXTS]]
+    return Trained(last, texts, ready.counts, trainer.is_world_process_zero())
 
-    model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    write_adapter(last, output / "adapter")
-    failpoint("train.adapter")
-    if job.merge:
-        model = model.merge_and_unload()
-        write_weights(model, base, output / "weights")
-        failpoint("train.weights")
-    proof = Proof(tuple(map(tuple, texts)), child=log_probabilities(model, texts), parent=parent)
-    write_whole(output / "proof.json", msgspec.json.encode(proof))
-    failpoint("train.proof")
-    metrics = {**summary(last), **ready.counts, "trainable_parameters": trainable, "settings": settings}
-    write_whole(output / "metrics.json", json.dumps(metrics, indent=1).encode())
-    failpoint("train.metrics")
-    shutil.rmtree(checkpoints)
+
+def refuse_foreign_tokenizer(tokenizer: Any, pairs: Sequence[Pair], base: Path) -> None:
+    """Refuse a tokenizer whose tokens have no row in the model's embedding: it belongs to another model.
+
+    Some models ship tokens that no text has (images); only those that occur count.
+    """
+    rows = AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config().vocab_size
+    if len(tokenizer) <= rows:
+        return
+    texts = [pair.prompt + pair.completion for pair in pairs]
+    used = max((max(ids) for ids in tokenizer([*texts, *tokenizer.all_special_tokens])["input_ids"] if ids), default=0)
+    if used >= rows:
+        raise BadConfig(
+            f"model.path={base}: its tokenizer makes token {used} ({tokenizer.convert_ids_to_tokens(used)}) and its "
+            f"embedding has {rows} rows; put the tokenizer there that these weights were trained with"
+        )
 
 
 def prepare(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any) -> Prepared:
@@ -146,26 +168,25 @@ def warmup_steps(cfg: TrainConfig, rows: int) -> int:
     return int(cfg.warmup * steps)
 
 
-def reach_last_step(trainer: Any, checkpoints: Path) -> Path:
+def reach_last_step(trainer: Any, job: TrainJob) -> Path:
     """Train on from the newest complete checkpoint to the last step, and return its checkpoint.
 
     Raises:
+        BadConfig: the checkpoint was made by another layout of processes.
         TryAgain: a signal came before.
     """
+    checkpoints = Path(job.output) / "checkpoints"
     if trainer.is_world_process_zero():
         remove_incomplete(checkpoints)
-    trainer.accelerator.wait_for_everyone()
-    found = newest_complete(checkpoints)
+    found = found_by_first(trainer, checkpoints)
     if found is not None and is_last(found):
-        # transformers would make one more step
-        set_peft_model_state_dict(trainer.model, load_file(found / "adapter_model.safetensors"))
-        return found
+        return found  # transformers would make one more step
     if found is not None:
+        refuse_other_layout(found, layout_of(trainer), job.train.accelerate)
         print(f"going on from {found}", flush=True)
     began, first = time.monotonic(), read_state(found)["global_step"] if found else 0
     trainer.train(resume_from_checkpoint=str(found) if found else None)
-    trainer.accelerator.wait_for_everyone()
-    last = newest_complete(checkpoints)
+    last = found_by_first(trainer, checkpoints)
     if last is None or not is_last(last):
         raise TryAgain(f"asked to end; saved as {last}: run the same command again to go on from there")
     seconds, steps = time.monotonic() - began, trainer.state.global_step - first
@@ -173,28 +194,35 @@ def reach_last_step(trainer: Any, checkpoints: Path) -> Path:
     return last
 
 
+def found_by_first(trainer: Any, checkpoints: Path) -> Path | None:
+    """The newest complete checkpoint. One process looks, since reading all of it takes long; all are told."""
+    trainer.accelerator.wait_for_everyone()
+    found = [newest_complete(checkpoints) if trainer.is_world_process_zero() else None]
+    broadcast_object_list(found)
+    return found[0]
+
+
+class DeclareComplete(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Marks each checkpoint when all processes have written their part of it."""
+
+    def __init__(self, accelerator: Any, layout: Layout) -> None:
+        self.accelerator = accelerator
+        self.layout = layout
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.accelerator.wait_for_everyone()
+        failpoint("train.saving")
+        if state.is_world_process_zero:
+            write_layout(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.layout)
+
+
+def layout_of(trainer: Any) -> Layout:
+    """How this trainer's checkpoints lie in their files."""
+    if trainer.is_deepspeed_enabled:
+        return Layout(trainer.args.world_size, f"zero{trainer.args.deepspeed_plugin.zero_stage}")
+    return Layout(trainer.args.world_size, "fsdp" if trainer.is_fsdp_enabled else "whole")
+
+
 def is_last(checkpoint: Path) -> bool:
     state = read_state(checkpoint)
     return bool(state["global_step"] >= state["max_steps"])
-
-
-def summary(last: Path) -> dict[str, float]:
-    """Losses, and what the whole training came to in tokens."""
-    state = read_state(last)
-    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
-    return {
-        "steps": state["global_step"],
-        "loss_first": losses[0],
-        "loss_last": losses[-1],
-        "loss_mean": round(sum(losses) / len(losses), 6),
-        "tokens_seen": state["num_input_tokens_seen"],
-    }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never half there."""
-    staged = path.with_name(f"{path.name}.new")
-    staged.write_bytes(content)
-    sync(staged)
-    staged.rename(path)
-    sync(path.parent)

@@ -1,0 +1,97 @@
+"""The model card: what the adapter or the weights are, for people who find them without the run
+(https://huggingface.co/docs/hub/model-cards). Holds nothing that changes from one attempt to the next."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from crescent.config import Start, TrainJob, Tuning
+from crescent.packaged_model import PACKAGED
+
+UNKNOWN = "unknown: see the base model"
+HUB = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)")
+
+
+def model_card(job: TrainJob, base: Path, metrics: Mapping[str, Any]) -> str:
+    """README.md of both `adapter/` and `weights/`."""
+    cfg = job.train
+    name, revision = base_model(job, base)
+    licence = licence_of(base)
+    full = cfg.tuning is Tuning.full
+    data = ModelCardData(
+        base_model=name if "/" in name else None,  # the hub reads it as one of its own names
+        license=licence.lower() if is_identifier(licence) else None,
+        library_name="transformers" if full else "peft",
+        pipeline_tag="text-generation",
+        tags=["crescent", "self-improvement", cfg.trainer.value, *([] if full else ["lora"])],
+    )
+    start = {Start.base: "the base", Start.parent: "the parent", Start.merge: f"base + {cfg.alpha} (parent - base)"}
+    low_rank = f", rank {cfg.lora.rank}, alpha {cfg.lora.alpha}, dropout {cfg.lora.dropout}, on {cfg.lora.targets}"
+    steps = f"{metrics['steps']} of {cfg.batch}, learning rate {cfg.learning_rate:g}, warm-up {cfg.warmup:g}, cosine"
+    rows = {
+        "base model": name,
+        "revision": revision,
+        "licence": licence,
+        "method": f"{cfg.trainer.value}, {cfg.tuning.value}" + ("" if full else low_rank),
+        "started from": start[cfg.start if job.parent else Start.base],
+        "pairs": f"{metrics['rows']} trained on, {metrics.get('too_long', 0)} left out as too long",
+        "steps": steps,
+        "loss": f"{metrics['loss_first']:.4f} at first, {metrics['loss_last']:.4f} at last",
+        "seed": job.seed,
+        "settings": metrics["settings"],
+        **job.lineage,
+    }
+    table = "\n".join(f"| {key} | {cell(value)} |" for key, value in rows.items())
+    text = f"""---
+{data.to_yaml()}
+---
+
+# A child of {cell(name)}
+
+{"All weights" if full else "A LoRA adapter"}, trained by Crescent on questions that the model asked itself and on
+answers that most of its own samples agreed on. What it gained, or lost, stands in the report of its run.
+
+| | |
+|---|---|
+{table}
+"""
+    return str(ModelCard(text))
+
+
+def base_model(job: TrainJob, base: Path) -> tuple[str, str]:
+    """Name and revision of the base. Of a folder only the last part of its name: where it lay is nobody's business."""
+    cached = HUB.search(base.as_posix())
+    if cached:
+        return f"{cached['owner']}/{cached['name']}", cached["commit"]
+    if job.model.path.startswith(PACKAGED):
+        return job.model.path, "as packaged"
+    return base.name, job.model.revision or "unknown: a local folder"
+
+
+def licence_of(base: Path) -> str:
+    """The base's licence, as its own card says, or the first line of its licence file."""
+    card = base / "README.md"
+    if card.is_file():
+        found = ModelCard(card.read_text(errors="replace"), ignore_metadata_errors=True).data
+        named = found.get("license_name") if found.get("license") == "other" else found.get("license")
+        if isinstance(named, str) and named:
+            return named
+    for file in sorted(base.glob("LICEN[CS]E*")):
+        lines = [line.strip() for line in file.read_text(errors="replace").splitlines()]
+        first = next(filter(None, lines), "")
+        if first:
+            return first
+    return UNKNOWN
+
+
+def is_identifier(licence: str) -> bool:
+    """Whether it is a name as the hub knows them, `apache-2.0`, and no sentence."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", licence) is not None
+
+
+def cell(value: object) -> str:
+    """Text that cannot leave its cell of a Markdown table."""
+    return " ".join(str(value).replace("|", "\\|").split())

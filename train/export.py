@@ -1,0 +1,113 @@
+"""The end of a job, the same for every way of training: the child is written down and proven from its files.
+
+One process does it, from the last checkpoint alone, when the trainer is gone: whole weights are needed here, and a
+sharded trainer has none. Killed and started again, it writes the same bytes.
+"""
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from peft import PeftModel
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from crescent.config import TrainJob, Tuning
+from crescent.failpoint import failpoint
+from crescent.model_folder import read_tensor_header, sync
+from crescent.records import Proof
+from train.card import model_card
+from train.checkpoints import read_state, trained_files
+from train.child import LogProbabilities, log_probabilities, write_adapter, write_weights
+from train.job import local_rank
+from train.start import load, load_started, stored_dtype
+
+
+def export(job: TrainJob, base: Path, last: Path, texts: Sequence[Sequence[int]], facts: dict[str, Any]) -> None:
+    """Write adapter, weights, proof and metrics from the last checkpoint, then delete the checkpoints.
+
+    `facts` go into metrics.json beside the losses.
+    """
+    output = Path(job.output)
+    metrics = {**summary(last), **facts}
+    card = model_card(job, base, metrics)
+    adapter, weights = output / "adapter", output / "weights"
+    if job.train.tuning is not Tuning.full:
+        write_adapter(last, adapter, card)
+        failpoint("train.adapter")
+    if job.train.tuning is Tuning.full or job.merge:
+        if not weights.exists():
+            write_weights(load_trained(job, base, last), base, weights, card)
+        failpoint("train.weights")
+    child = prove(load_child(job, base), texts)
+    parent = prove(load_started(job, base), texts)
+    write_whole(output / "proof.json", msgspec.json.encode(Proof(tuple(map(tuple, texts)), child, parent)))
+    failpoint("train.proof")
+    write_whole(output / "metrics.json", json.dumps(metrics, indent=1).encode())
+    failpoint("train.metrics")
+    shutil.rmtree(last.parent)
+
+
+def load_trained(job: TrainJob, base: Path, last: Path) -> Any:
+    """What was trained as complete weights in the type that they are served in, from the last checkpoint."""
+    dtype = stored_dtype(job, base)
+    if job.train.tuning is Tuning.full:
+        return load(last, dtype)
+    return PeftModel.from_pretrained(load(base, dtype), last).merge_and_unload()
+
+
+def load_child(job: TrainJob, base: Path) -> Any:
+    """The child from the files that were written for a server."""
+    output, dtype = Path(job.output), stored_dtype(job, base)
+    if (output / "weights").exists():
+        return load(output / "weights", dtype)
+    return PeftModel.from_pretrained(load(base, dtype), output / "adapter")
+
+
+def prove(model: Any, texts: Sequence[Sequence[int]]) -> LogProbabilities:
+    """Log-probabilities by a model that nobody else holds: on the GPU if it fits there."""
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank())
+        if torch.cuda.mem_get_info(device)[0] > 1.2 * size:
+            model = model.to(device)
+    return log_probabilities(model, texts)
+
+
+def release_memory() -> None:
+    """Give back what a trainer held that nobody refers to any more, and leave the group of processes."""
+    unset_hf_deepspeed_config()  # else the next model that is loaded is split among the processes
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def summary(last: Path) -> dict[str, Any]:
+    """Losses, what the whole training came to in tokens, and how many numbers it learnt."""
+    state = read_state(last)
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    headers = map(read_tensor_header, trained_files(last))
+    return {
+        "steps": state["global_step"],
+        "loss_first": losses[0],
+        "loss_last": losses[-1],
+        "loss_mean": round(sum(losses) / len(losses), 6),
+        "tokens_seen": state["num_input_tokens_seen"],
+        "trainable_parameters": sum(math.prod(tensor["shape"]) for its in headers for tensor in its.values()),
+    }
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is never half there."""
+    staged = path.with_name(f"{path.name}.new")
+    staged.write_bytes(content)
+    sync(staged)
+    staged.rename(path)
+    sync(path.parent)
