@@ -340,6 +340,8 @@ def _status(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | No
         return "nothing finished to compare"
     if run.stage("base/eval") is None:
         return "base/eval is not finished"
+    if "adapter" in (settings or {}):
+        return "evaluated alone"  # by `python -m eval`
     planned = (settings or {}).get("run.rounds", "")
     if not planned.isdecimal():
         return f"{rounds}; how many were planned is not known"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 from filelock import FileLock, Timeout
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crescent.config import Config, Mode, as_settings
+from crescent.config.standalone import EvaluationConfig
 from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, run_to_exit_code
 from crescent.records import Round, digest
 
@@ -29,30 +30,44 @@ if TYPE_CHECKING:
     from crescent.stages import Stages
 
 Loop = Callable[[int, "Stages"], list[Round]]
+C = TypeVar("C", bound=Config)
 KILL_S = 65.0
 """Seconds a killed process may need to give its GPU memory back, and a little more."""
 
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
 
 
 def hydra_door(loop: Loop) -> None:
     """Compose the command line into a config and run (or plan) it; ends the process with the exit code."""
+
+    def enter(cfg: Config) -> None:
+        if cfg.mode is Mode.plan:
+            from crescent.plan import show_plan
+
+            show_plan(cfg)
+        else:
+            execute(cfg, loop)
+
+    through_hydra("config", read_config, enter)
+
+
+def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Callable[[C], None]) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line, `read` it and `enter` with what it says.
+
+    Done for each point of a sweep; ends the process with the exit code.
+    """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would end the process itself, always with 1
 
     failures: list[CrescentError] = []
 
-    def enter(composed: DictConfig) -> None:
+    def enter_one(composed: DictConfig) -> None:
         """One run. A failed point of a sweep does not keep the others from running."""
         name = "this point"
         try:
-            cfg = read_config(composed)
+            cfg = read(composed)
             name = cfg.run.name
-            if cfg.mode is Mode.plan:
-                from crescent.plan import show_plan
-
-                show_plan(cfg)
-            else:
-                execute(cfg, loop)
+            enter(cfg)
         except (CrescentError, BaseExceptionGroup) as error:
             known = known_cause(error)
             if known is None:
@@ -63,13 +78,18 @@ def hydra_door(loop: Loop) -> None:
 
     def main() -> None:
         try:
-            hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(enter)()
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_one)()
         except (HydraException, OmegaConfBaseException) as error:
             raise BadConfig(explain(error)) from error
         if failures:
             raise failures[0]
 
     sys.exit(run_to_exit_code(main))
+
+
+def is_given(key: str) -> bool:
+    """Whether the command line itself sets the key, and not an experiment or an option of a group."""
+    return any(its.lstrip("+").startswith(f"{key}=") for its in HydraConfig.get().overrides.task)
 
 
 def read_config(composed: DictConfig) -> Config:
@@ -96,16 +116,30 @@ def sweep_name(name: str, overrides: Sequence[str]) -> str:
 
 
 def execute(cfg: Config, loop: Loop) -> None:
-    """Run the loop in its folder: locked, observed, its engine ended whatever happens."""
+    """Run the loop in its folder and show what came of it."""
     from crescent.console import show_outcome
+    from crescent.plan import check_machine
+
+    check_machine(cfg)
+    with open_run(cfg) as stages:
+        rounds = loop(cfg.run.rounds, stages)
+    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
+
+
+@contextmanager
+def open_run(cfg: Config) -> Iterator["Stages"]:
+    """A run's stages in its folder: locked, observed, its engine ended whatever happens.
+
+    Raises:
+        RunLocked: another process works in this folder.
+        TryAgain: processes of an earlier attempt are still alive.
+    """
     from crescent.observe import Observer
     from crescent.once import Once
-    from crescent.plan import check_machine
     from crescent.serving import Server
     from crescent.stages import Stages
     from launch.local import LocalLaunch, wait_for_earlier_children
 
-    check_machine(cfg)
     root = Path(cfg.run.root) / cfg.run.name
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
@@ -123,7 +157,7 @@ def execute(cfg: Config, loop: Loop) -> None:
         try:
             if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
                 raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
-            rounds = loop(cfg.run.rounds, Stages(cfg, once, server, launch, observer))
+            yield Stages(cfg, once, server, launch, observer)
             once.finish()
             code = 0
         except CrescentError as error:
@@ -132,7 +166,6 @@ def execute(cfg: Config, loop: Loop) -> None:
         finally:
             server.stop()
             observer.close(code)
-        show_outcome(cfg, root, rounds)
 
 
 @contextmanager
@@ -173,7 +206,7 @@ def explain(error: Exception) -> str:
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt and "not in" in " ".join(map(str, causes)):
         wrong = misspelt.group(1)
-        near = difflib.get_close_matches(wrong, all_keys(as_settings(Config)), n=3, cutoff=0.6)
+        near = difflib.get_close_matches(wrong, all_keys(as_settings(EvaluationConfig)), n=3, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}?" if near else "the keys are in conf/ and crescent/config/"
         return f"{wrong}: there is no such setting; {meant}"
     if key is not None:

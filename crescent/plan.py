@@ -17,7 +17,7 @@ from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
 from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
-from crescent.serving import check_engine_installed
+from crescent.preflight import check_evaluation
 from crescent.settings import planned_stages, stage_settings
 from crescent.stages import trainer_command
 from crescent.tasks import open_task
@@ -64,8 +64,7 @@ def check_machine(cfg: Config) -> None:
         Missing: something has to be installed, or room to be made.
         BadConfig: a name in the config means nothing.
     """
-    if not cfg.serving.urls:
-        check_engine_installed(cfg.serving.engine)
+    check_evaluation(cfg)
     if cfg.train.trainer is not Trainer.fake:
         wanted = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]
         absent = [name for name in wanted if importlib.util.find_spec(name) is None]
@@ -78,12 +77,6 @@ def check_machine(cfg: Config) -> None:
     if cfg.diversify.embedder is Embedder.self and importlib.util.find_spec("transformers") is None:
         raise Missing("diversify.embedder=self needs transformers and torch; diversify.embedder=lexical needs nothing")
     other_runs(cfg)
-    python = cfg.eval.harness.python
-    if cfg.eval.harness.tasks and (shutil.which(python) if python else importlib.util.find_spec("lm_eval")) is None:
-        raise Missing(
-            f"eval.harness.tasks need lm-eval, and eval.harness.python={python} has none: "
-            "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
-        )
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass
     stages = [stage for stage, _ in planned_stages(cfg)]

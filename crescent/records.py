@@ -315,9 +315,9 @@ class Alarm:
 Action = Literal["accept", "retry", "roll back", "stop"]
 """What becomes of a child. The parent of the next round is always the last accepted checkpoint, the best by the gate.
 
-`accept`: it is the next parent. `retry`: it was not shown to be better, and nothing speaks against it; its pairs stay, and
-the next round adds to them. `roll back`: something speaks against it; later rounds leave its pairs out. `stop`: neither,
-and the run ends."""
+`accept`: it is the next parent. `retry`: it was not shown to be better, and nothing speaks against it; its pairs stay,
+and the next round adds to them. `roll back`: something speaks against it; later rounds leave its pairs out. `stop`:
+none of these, and the run ends."""
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,11 @@ class Server:
         return self.name
 
     def _remote_base(self) -> str:
-        """What an endpoint that is not ours calls its base: the one model in its list that is no adapter of another."""
+        """What an endpoint that is not ours calls its base: the model of that name in its list, or else the first one
+        that is no adapter of another."""
         listed = self._request("GET", "/v1/models", None, timeout_s=60)["data"]
+        if any(entry["id"] == self.model.path for entry in listed):
+            return self.model.path
         bases = [entry["id"] for entry in listed if not entry.get("parent")]
         if not bases:
             adapters = ", ".join(entry["id"] for entry in listed)

@@ -1,8 +1,8 @@
-"""`python -P -m eval job.yaml`: ask a served checkpoint every benchmark item and score the answers."""
+"""`python -m eval KEY=VALUE…` evaluates any model (see `--help`); `python -P -m eval job.yaml` does a run's job."""
 
 import sys
 
-from eval.evaluate import main
+from eval.standalone import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -367,12 +367,22 @@ def show(scores: Sequence[HarnessScore], console: Console) -> None:
     console.print(table)
 
 
+def check(job: EvalJob) -> None:
+    """Raise as `find_tasks` does for the tasks of a job; writes no more than its logs."""
+    folder = Path(job.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    find_tasks(job.eval.harness, folder)
+
+
 def main(arguments: Sequence[str]) -> int:
     """The door: returns the exit code, with the reason on stderr when it is not 0."""
     parser = argparse.ArgumentParser(prog="python -P -m eval.harness", description="Run tasks of lm-eval.")
     parser.add_argument("job", type=Path, help="YAML file of crescent.config.EvalJob, with eval.harness.tasks")
     parser.add_argument("--tokenizer", help="folder or hub id; by default that of the weights the server names")
+    parser.add_argument("--check", action="store_true", help="only ask lm-eval whether it has the tasks")
     given = parser.parse_args(arguments)
+    if given.check:
+        return run_to_exit_code(lambda: check(read_job(given.job, EvalJob)))
     return run_to_exit_code(lambda: show(run_harness(read_job(given.job, EvalJob), given.tokenizer), Console()))
 
 

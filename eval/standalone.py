@@ -1,0 +1,282 @@
+"""Any model on any benchmarks, without a run: `python -m eval model.path=ORG/MODEL eval=gsm8k` (see `--help`).
+
+It is the first stage of a run and nothing more: the same folder, journal and files as `base/eval`, so that it goes on
+where it stopped, and `crescent compare` reads it.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from crescent.config import Child, EngineKind, Mode
+from crescent.config.standalone import EvaluationConfig
+from crescent.door import is_given, open_run, through_hydra
+from crescent.errors import BadConfig, Missing, run_to_exit_code
+from crescent.records import Checkpoint, Proof, digest
+from crescent.settings import stage_settings
+
+if TYPE_CHECKING:
+    from crescent.stages import Stages
+
+JOB_FLAGS = ("--items", "--reliability", "--harness")
+WHERE_ADAPTERS_LIE = "a run's lie in runs/NAME/round-N/train/adapter"
+UNTOLD = "whatever is served"
+"""Stands for `model.path` where an endpoint is named and no model."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model that an endpoint serves."""
+
+    name: str
+    root: str | None
+    """Folder or hub id of its weights, as the server calls it."""
+    adapter: bool
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Whatever `python -m eval` was asked for; ends the process with the exit code."""
+    if is_job(arguments):
+        from eval.evaluate import main as do_job
+
+        sys.exit(do_job(arguments))
+    bare = [its for its in arguments if "=" not in its and not its.startswith(("-", "~"))]
+    before = [arguments[place - 1] for place, its in enumerate(arguments) if its in bare and place]
+    if bare and not any(its.startswith("-") for its in before):
+        sys.exit(run_to_exit_code(lambda: refuse(bare[0])))
+    through_hydra("evaluate", read_evaluation, evaluate)
+
+
+def is_job(arguments: Sequence[str]) -> bool:
+    """Whether they name a job file of a run, which is no setting."""
+    return any(its in JOB_FLAGS or ("=" not in its and its.endswith((".yaml", ".yml"))) for its in arguments)
+
+
+def refuse(word: str) -> None:
+    raise BadConfig(f"{word}: settings are given as KEY=VALUE; did you mean model.path={word}? (python -m eval --help)")
+
+
+def read_evaluation(composed: DictConfig) -> EvaluationConfig:
+    """The composed config, checked; what follows from what is evaluated is filled in.
+
+    Raises:
+        BadConfig, Missing: it is not said what is evaluated, or `adapter` is no adapter.
+    """
+    urls, fake = bool(composed.serving.urls), composed.serving.engine is EngineKind.fake
+    if composed.adapter is not None and not fake:
+        adapter = read_adapter(Path(composed.adapter))
+        composed.train.lora.rank = max([adapter["r"], *(adapter.get("rank_pattern") or {}).values()])
+        if OmegaConf.is_missing(composed.model, "path") and not urls:
+            composed.model.path = adapter["base_model_name_or_path"]
+    if OmegaConf.is_missing(composed.model, "path"):
+        if not urls:
+            rule = "say what to evaluate: a hub id, a folder of weights, an adapter (adapter=FOLDER) or an endpoint"
+            raise BadConfig(f"model.path: {rule} (serving.urls=[http://host:8000/v1]); see python -m eval --help")
+        composed.model.path = UNTOLD
+    # An endpoint, and a server that holds an adapter, keep the base; a single model is simply what is started.
+    composed.serving.child = Child.adapter if urls or composed.adapter is not None else Child.restart
+    cfg = OmegaConf.to_object(composed)
+    assert isinstance(cfg, EvaluationConfig)
+    if not urls and not fake:
+        check_no_adapter(cfg.model.path)
+    return cfg if is_given("run.name") else replace(cfg, run=replace(cfg.run, name=telling_name(cfg)))
+
+
+def read_adapter(folder: Path) -> dict[str, Any]:
+    """The settings of a LoRA adapter.
+
+    Raises:
+        Missing, BadConfig: it is none, or none that can be loaded safely.
+    """
+    where = f"adapter={folder}"
+    if not folder.is_dir():
+        raise Missing(f"{where}: there is no such folder; {WHERE_ADAPTERS_LIE}")
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        way_out = (
+            "complete weights are given as model.path" if (folder / "config.json").is_file() else WHERE_ADAPTERS_LIE
+        )
+        raise Missing(f"{where}: no adapter_config.json in it, so it is no adapter; {way_out}")
+    if not (folder / "adapter_model.safetensors").is_file():
+        way_out = "save it again with safe_serialization=True, or copy it whole"
+        raise Missing(f"{where}: no adapter_model.safetensors in it, and pickles are not loaded; {way_out}")
+    settings: dict[str, Any] = json.loads(config.read_text())
+    if settings.get("peft_type") != "LORA":
+        rule = f"its peft_type is {settings.get('peft_type')}, and servers load LoRA adapters only"
+        raise BadConfig(f"{where}: {rule}; merge it into its model and give the result as model.path")
+    return settings
+
+
+def check_no_adapter(path: str) -> None:
+    """Raise `BadConfig` where `model.path` is a folder of another kind than weights, and say what it is."""
+    folder = Path(path).expanduser()
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise BadConfig(f"model.path={path}: is a LoRA adapter; give it as adapter={path}")
+    from crescent.finished import is_run
+
+    if is_run(folder):
+        way_out = f"name one of its checkpoints, model.path={folder}/round-1/train/weights or adapter={folder}/round-1/"
+        raise BadConfig(f"model.path={path}: is a run's folder; {way_out}train/adapter")
+
+
+def telling_name(cfg: EvaluationConfig) -> str:
+    """A name for the run folder that says what is evaluated, and stands for all that its scores depend on."""
+    what = cfg.adapter or (cfg.serving.urls[0] if cfg.model.path == UNTOLD else cfg.model.path)
+    parts = [its for its in re.split(r"[/:]+", what) if its not in ("", "train", "adapter", "weights", "v1", "http")]
+    words = re.sub(r"[^a-z0-9.]+", "-", "-".join(parts[-2:]).lower()).strip("-.")
+    settings = {kind: stage_settings(cfg, kind) for kind in ("eval", "harness")}
+    known = digest(cfg.model.path, cfg.model.revision, cfg.adapter, list(cfg.serving.urls), settings)
+    return f"eval-{words[:50]}-{known[:6]}"
+
+
+def evaluate(cfg: EvaluationConfig) -> None:
+    """Ask everything that has no answer yet, and show the scores."""
+    from crescent.preflight import check_evaluation
+
+    if cfg.mode is Mode.plan:
+        show_plan(cfg)
+        return
+    check_evaluation(cfg)
+    listed = ask_endpoints(cfg) if cfg.serving.urls else None
+    if listed is not None:
+        cfg = replace(cfg, model=replace(cfg.model, path=listed.name))
+    with open_run(cfg) as stages:
+        checkpoint = find_checkpoint(cfg, stages, listed)
+        stages.models["base"] = checkpoint
+        if not stages.once.foresee("base/eval", stage_settings(cfg, "eval")).hit:
+            count_items(cfg)  # a benchmark that cannot be had is missed here, before anything is served
+        stages.evaluate(checkpoint)
+    show_results(Path(cfg.run.root) / cfg.run.name, checkpoint)
+
+
+def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | None) -> Checkpoint:
+    """What is evaluated: a model on this machine or on the hub, or one that an endpoint serves; or an adapter on it."""
+    from crescent.groundwork import find_one, folder_digest
+
+    if listed is None:
+        base = find_one(stages, cfg.model, "base")
+    else:
+        # Weights that nobody shows us are taken for the same as long as they have the same name.
+        base = Checkpoint(f"{cfg.run.name}-base", 0, digest("served", listed.name, listed.root), weights=listed.name)
+        base = replace(base, weights=listed.root or listed.name)
+    if cfg.adapter is None:
+        return base
+    folder = Path(cfg.adapter).resolve()
+    identity = digest(base.digest, folder_digest(folder))
+    name = f"{cfg.run.name[:40]}-adapter-{identity[:8]}"
+    return Checkpoint(name, 0, identity, adapter=str(folder), proof=find_proof(folder, cfg), base=base)
+
+
+def find_proof(adapter: Path, cfg: EvaluationConfig) -> Proof | None:
+    """How to recognise a run's adapter; `None` where its trainer left no proof, or worked in another precision."""
+    import msgspec
+
+    proof, config = adapter.parent / "proof.json", adapter.parents[2] / "config.yaml"
+    if not proof.is_file() or not config.is_file():
+        return None
+    same = OmegaConf.select(OmegaConf.load(config), "model.dtype") == cfg.model.dtype.name
+    return msgspec.json.decode(proof.read_bytes(), type=Proof) if same else None
+
+
+def ask_endpoints(cfg: EvaluationConfig) -> Listed:
+    """The model to ask for: the one that `model.path` names, or the only one that is no adapter.
+
+    Raises:
+        Missing: an endpoint does not answer.
+        BadConfig: it does not know our key, or serves no such model.
+    """
+    found = [choose(list_models(url), cfg.model.path, url) for url in cfg.serving.urls]
+    if len({its.name for its in found}) > 1:
+        names = ", ".join(f"{its.name} at {url}" for its, url in zip(found, cfg.serving.urls, strict=True))
+        raise BadConfig(f"serving.urls: they do not serve the same model ({names}); name only replicas of one")
+    return found[0]
+
+
+def choose(models: Sequence[Listed], wanted: str, url: str) -> Listed:
+    bases = [its for its in models if not its.adapter]
+    there = ", ".join(its.name for its in models) or "nothing"
+    matching = [its for its in models if wanted in (its.name, its.root)] if wanted != UNTOLD else bases
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise BadConfig(f"serving.urls={url}: it serves {there}, and not model.path={wanted}; name one of those")
+    raise BadConfig(f"serving.urls={url}: it serves {there}; say which with model.path=NAME")
+
+
+def list_models(url: str) -> list[Listed]:
+    import httpx
+
+    key = os.environ.get("CRESCENT_API_KEY", "none")
+    try:
+        reply = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    except httpx.HTTPError as error:
+        raise Missing(f"serving.urls={url}: nothing answers there ({error or type(error).__name__})") from error
+    if reply.status_code in (401, 403):
+        raise BadConfig(f"serving.urls={url}: it answered {reply.status_code}; set CRESCENT_API_KEY to its key")
+    try:
+        listed = reply.raise_for_status().json()["data"]
+        return [Listed(its["id"], its.get("root"), bool(its.get("parent"))) for its in listed]
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+        rule = f"{url.rstrip('/')}/models gives no list of models ({reply.status_code})"
+        raise BadConfig(f"serving.urls={url}: {rule}; an OpenAI-compatible endpoint ends in /v1") from error
+
+
+def count_items(cfg: EvaluationConfig) -> dict[str, int]:
+    """Items of each benchmark.
+
+    Raises:
+        Missing, BadConfig, DataSaysNo: as `eval.benchmarks.read`.
+    """
+    from eval.benchmarks import read
+
+    return {name: len(read(name, its, cfg.eval.data).items) for name, its in cfg.eval.benchmarks.items()}
+
+
+def show_plan(cfg: EvaluationConfig) -> None:
+    """What would be asked, and whether it can be; starts nothing."""
+    from rich.console import Console
+
+    from crescent.errors import CrescentError
+    from crescent.preflight import check_evaluation
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    root = Path(cfg.run.root) / cfg.run.name
+    console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
+    console.print(f"model       {cfg.model.path}{f' with {cfg.adapter}' if cfg.adapter else ''}")
+    console.print(f"served by   {', '.join(cfg.serving.urls) or cfg.serving.engine.value}")
+    try:
+        check_evaluation(cfg)
+        for name, items in count_items(cfg).items():
+            requests = f"{items * cfg.eval.samples:,} requests of at most {cfg.eval.max_tokens:,} tokens"
+            console.print(f"benchmark   {name}: {items:,} items, {requests}")
+    except CrescentError as error:
+        console.print(f"cannot run here: {error}")
+    if cfg.eval.harness.tasks:
+        console.print(f"lm-eval     {', '.join(cfg.eval.harness.tasks)}")
+
+
+def show_results(root: Path, checkpoint: Checkpoint) -> None:
+    """Tables of the scores, and where the rest lies."""
+    import msgspec
+    from rich.console import Console
+
+    from crescent.stages import read_scores
+    from eval import evaluate, harness
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False, markup=False)
+    folder, tasks = root / "base/eval", root / "base/harness/harness.json"
+    console.print(f"{checkpoint.name}  {checkpoint.adapter or checkpoint.weights}", soft_wrap=True)
+    if scores := read_scores(folder):
+        evaluate.show(scores, console)
+    if tasks.is_file():
+        harness.show(msgspec.json.decode(tasks.read_bytes(), type=list[harness.HarnessScore]), console)
+    console.print(f"responses  {folder / 'responses.jsonl'}\nscores     {folder / 'scores.json'}", soft_wrap=True)
