@@ -16,6 +16,8 @@ class Rows:
     kept: list[Row]
     """`prompt` and `completion`, TRL's conversational format; the loss looks at the completion alone
     (https://huggingface.co/docs/trl/dataset_formats#prompt-completion)."""
+    tokens: list[list[int]]
+    """Token ids of each kept row, prompt and completion."""
     too_long: int
     """Pairs left out because they are longer than `max_length`: a cut answer would teach to stop half way."""
 
@@ -35,14 +37,18 @@ def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
         for pair in pairs
     ]
     tokens = tokenize([row["prompt"] + row["completion"] for row in rows], tokenizer)
-    kept = [row for row, ids in zip(rows, tokens, strict=True) if len(ids) <= max_length]
-    if not kept:
+    fitting = [number for number, ids in enumerate(tokens) if len(ids) <= max_length]
+    if not fitting:
         shortest = min(map(len, tokens))
         raise DataSaysNo(
             f"train.max_length={max_length}: all {len(rows)} pairs are longer (the shortest has {shortest} tokens); "
             f"use train.max_length={shortest} or more"
         )
-    return Rows(kept, too_long=len(rows) - len(kept))
+    return Rows(
+        kept=[rows[number] for number in fitting],
+        tokens=[tokens[number] for number in fitting],
+        too_long=len(rows) - len(fitting),
+    )
 
 
 def tokenize(conversations: Sequence[list[Message]], tokenizer: Any, ask: bool = False) -> list[list[int]]:

@@ -20,7 +20,7 @@ def load_start(job: TrainJob, base: Path) -> Any:
     """The model to train: all of its weights, or an adapter on frozen ones. Call `set_seed` before: a new adapter
     starts from random numbers."""
     cfg = job.train
-    extra = {"attention": cfg.attention, "liger": cfg.liger}
+    extra: dict[str, Any] = {"attention": cfg.attention, "liger": cfg.liger}
     match cfg.tuning:
         case Tuning.lora:
             return start_model(load(base, stored_dtype(job, base), **extra), job)

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import TrainerCallback
 from crescent.errors import DataSaysNo
 from crescent.failpoint import failpoint
 from train.checkpoints import newest_complete
+from train.throughput import Speedometer, Work, speedometer, spoken
 
 
 @contextmanager
@@ -35,8 +37,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         self.output = output
         self.accelerator = accelerator
         self.signals = signals
+        self.work = Work()
+        """All of it since training began in this process."""
+        self.meter: Speedometer | None = None
+        self.clock = 0.0
+        self.tokens = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        self.meter = speedometer(model, args.world_size, half=args.bf16 or args.fp16)
+        self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
         if state.is_world_process_zero:
             keep_progress(self.output / "progress.jsonl", until=state.global_step)
 
@@ -58,20 +67,33 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
                 f"step {state.global_step}: loss={loss}, gradient norm={norm} at learning rate {rate:g}; the last "
                 f"checkpoint before is {good or 'none'}; lower train.learning_rate (now {args.learning_rate:g})"
             )
-        if state.is_world_process_zero:
+        now, seen = time.monotonic(), state.num_input_tokens_seen
+        work = Work(now - self.clock, seen - self.tokens, logs.get("slots"), logs.get("squares"))
+        self.work, self.clock, self.tokens = self.work + work, now, seen
+        if state.is_world_process_zero and self.meter is not None:
+            rates = self.meter.rates(work)
             line = {
                 "done": state.global_step,
                 "total": state.max_steps,
                 "loss": round(loss, 6),
                 "learning_rate": rate,
-                "tokens": state.num_input_tokens_seen,
+                "tokens": seen,
+                "seconds": round(work.seconds, 3),
+                **rates,
             }
             with (self.output / "progress.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            print(f"step {state.global_step}/{state.max_steps}  loss {loss:.4f}  learning rate {rate:.2e}", flush=True)
+            done = f"step {state.global_step}/{state.max_steps}"
+            print(f"{done}  loss {loss:.4f}  learning rate {rate:.2e}  {spoken(rates)}", flush=True)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         failpoint("train.saved")
+        self.clock = time.monotonic()  # a step's rate is that of training; what saving takes shows in the total
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero and self.meter is not None and self.work.tokens:
+            seconds = f"{self.work.seconds:.1f} s"
+            print(f"{self.work.tokens} tokens in {seconds}: {spoken(self.meter.rates(self.work))}", flush=True)
 
 
 def keep_progress(path: Path, until: int) -> None:
