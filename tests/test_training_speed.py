@@ -1,0 +1,297 @@
+"""Sequences laid end to end are trained on as if each were alone, or refused; and how fast it went is reported."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import some_pairs
+
+from crescent.config import Batching, LoraConfig, TrainJob
+from crescent.errors import BadConfig, Missing
+from train.job import attempt
+
+ONE_STEP = {"batch": 3, "micro_batch": 3, "lora": LoraConfig(rank=4, alpha=8)}
+
+
+def micro_batches(job: TrainJob, base: Path) -> list[dict[str, Any]]:
+    """What the trainer gets to compute in the first epoch."""
+    return list(prepared(job, base).trainer.get_train_dataloader())
+
+
+def prepared(job: TrainJob, base: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    from crescent.records import Pair, read_lines
+    from train.sft import prepare_sft
+
+    return prepare_sft(job, read_lines(Path(job.pairs), Pair), base, AutoTokenizer.from_pretrained(base))
+
+
+def progress(job: TrainJob) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(job.output) / "progress.jsonl").read_text().splitlines()]
+
+
+def metrics(job: TrainJob) -> dict[str, Any]:
+    return dict(json.loads((Path(job.output) / "metrics.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def losses_of(make_job: Callable[..., TrainJob]) -> Callable[[Batching], tuple[TrainJob, list[float]]]:
+    """Trains a job of three steps with that batching, once."""
+    trained: dict[Batching, TrainJob] = {}
+
+    def train(batching: Batching) -> tuple[TrainJob, list[float]]:
+        if batching not in trained:
+            trained[batching] = make_job(batching=batching, max_steps=3, lora=LoraConfig(rank=4, alpha=8), save_steps=9)
+            attempt(trained[batching])
+        return trained[batching], [line["loss"] for line in progress(trained[batching])]
+
+    return train
+
+
+@pytest.mark.real
+def test_laid_end_to_end_the_same_is_learnt_step_by_step(losses_of: Any) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    padded, losses = losses_of(Batching.padded)
+    free, same_losses = losses_of(Batching.padding_free)
+    assert same_losses == pytest.approx(losses, abs=1e-4)
+    assert losses[-1] < losses[0]
+    one, other = (load_file(Path(job.output) / "adapter" / "adapter_model.safetensors") for job in (padded, free))
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, other[name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.real
+def test_tokens_are_counted_alike_with_and_without_padding(losses_of: Any) -> None:
+    padded, free = losses_of(Batching.padded)[0], losses_of(Batching.padding_free)[0]
+    for name in ("rows", "tokens", "completion_tokens", "tokens_seen"):
+        assert metrics(padded)[name] == metrics(free)[name]
+    assert [line["tokens"] for line in progress(padded)] == [line["tokens"] for line in progress(free)]
+    assert sum(line["padding"] for line in progress(padded)) > 0
+    assert [line["padding"] for line in progress(free)] == [0, 0, 0]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("batching", [Batching.padding_free, Batching.packed])
+def test_only_the_answers_are_learnt_when_sequences_lie_end_to_end(
+    batching: Batching, make_job: Callable[..., TrainJob], tiny: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    pairs = some_pairs(3)
+    [batch] = micro_batches(make_job(pairs, batching=batching, max_length=500, **ONE_STEP), tiny)
+    assert batch["input_ids"].shape[0] == 1
+    assert "attention_mask" not in batch
+    borders = batch["cu_seq_lens_q"].tolist()
+    learnt, read = set(), set()
+    for start, end in pairwise(borders):
+        ids, labels = batch["input_ids"][0, start:end], batch["labels"][0, start:end]
+        assert batch["position_ids"][0, start:end].tolist() == list(range(end - start))
+        trained = labels != -100
+        assert (labels[trained] == ids[trained]).all()
+        learnt.add(tokenizer.decode(ids[trained]))
+        read.add(tokenizer.decode(ids[~trained]))
+    assert learnt == {f"{pair.completion}<|im_end|>\n" for pair in pairs}
+    asked = ([{"role": "user", "content": pair.prompt}] for pair in pairs)
+    assert read == {tokenizer.apply_chat_template(its, tokenize=False, add_generation_prompt=True) for its in asked}
+
+
+@pytest.mark.real
+def test_a_packed_step_has_the_loss_of_the_sequences_it_holds(make_job: Callable[..., TrainJob]) -> None:
+    padded = make_job(max_steps=1, batch=12, micro_batch=4, lora=LoraConfig(rank=4, alpha=8))
+    packed = make_job(max_steps=1, batch=2, micro_batch=1, lora=LoraConfig(rank=4, alpha=8))
+    attempt(padded)
+    longest_row = -(-metrics(padded)["tokens"] // 2) + 30
+    packed = replace(packed, train=replace(packed.train, batching=Batching.packed, max_length=longest_row))
+    attempt(packed)
+    assert metrics(packed)["packed_rows"] == 2
+    assert progress(packed)[0]["loss"] == pytest.approx(progress(padded)[0]["loss"], abs=1e-4)
+    for name in ("rows", "tokens", "completion_tokens", "tokens_seen"):
+        assert metrics(packed)[name] == metrics(padded)[name]
+
+
+@pytest.mark.real
+def test_steps_and_warm_up_are_reckoned_from_packed_rows(make_job: Callable[..., TrainJob], tiny: Path) -> None:
+    usual = {"epochs": 2.0, "batch": 2, "micro_batch": 1, "warmup": 0.5}
+    ready = prepared(make_job(batching=Batching.packed, max_length=150, **usual), tiny)
+    rows = ready.trainer.train_dataset
+    lengths = [sum(its) for its in rows["seq_lengths"]]
+    assert ready.counts["packed_rows"] == len(rows) < ready.counts["rows"] == 12
+    assert max(lengths) <= 150
+    steps = 2 * -(-len(rows) // 2)
+    assert ready.trainer.args.warmup_steps == steps // 2
+    batches = list(ready.trainer.get_train_dataloader())
+    assert len(batches) == len(rows)
+    assert sorted(batch["input_ids"].shape[1] for batch in batches) == sorted(lengths)
+    assert ready.texts == prepared(make_job(**usual), tiny).texts
+
+
+@pytest.fixture
+def leaking() -> Iterator[str]:
+    """An attention as somebody might add one: causal, and blind to where a sequence begins."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def blind(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **settings: Any) -> Any:
+        return sdpa_attention_forward(module, query, key, value, None, **settings)
+
+    AttentionInterface.register("blind", blind)
+    yield "blind"
+    del AttentionInterface._global_mapping["blind"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("batching", [Batching.padding_free, Batching.packed])
+def test_an_attention_that_lets_sequences_see_each_other_is_refused(
+    batching: Batching, make_job: Callable[..., TrainJob], leaking: str
+) -> None:
+    job = make_job(batching=batching, attention=leaking)
+    advice = (
+        rf"batching={batching.value}: with attention 'blind' .* logits differ by up to \d.*; use train.batching=padd"
+    )
+    with pytest.raises(BadConfig, match=advice):
+        attempt(job)
+    assert not (Path(job.output) / "progress.jsonl").exists()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_what_a_sequence_sees_of_its_neighbours_is_measured(attention: str, tiny: Path, leaking: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    from train.attention import find_leak
+
+    collate = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)
+    sequences = [list(range(start, start + 20)) for start in (100, 300, 200)]
+    found = {}
+    for name in (attention, leaking):
+        model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32, attn_implementation=name)
+        found[name] = find_leak(model, sequences, collate)
+    assert found[attention].share < 1e-5
+    assert found[leaking].share == pytest.approx(1, abs=0.1)
+    assert found[leaking].largest > 0.1
+
+
+@pytest.mark.real
+def test_an_attention_that_is_not_there_is_explained(make_job: Callable[..., TrainJob]) -> None:
+    with pytest.raises(BadConfig, match=r"train.attention=nonsense: .*not supported"):
+        attempt(make_job(attention="nonsense"))
+    with pytest.raises(Missing, match=r"train.attention=flash_attention_2: .*pip install flash-attn .*attention=null"):
+        attempt(make_job(attention="flash_attention_2"))
+
+
+@pytest.mark.real
+def test_liger_is_refused_without_a_gpu(make_job: Callable[..., TrainJob]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BadConfig, match=r"train.liger=true: .* GPUs only"):
+        attempt(make_job(liger=True))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_each_micro_batch_of_each_process_holds_rows_of_like_length(processes: int) -> None:
+    from accelerate.data_loader import BatchSamplerShard
+    from torch.utils.data import BatchSampler
+
+    from train.order import ByLengthInBatch
+
+    lengths = [20 + (n * 37) % 200 for n in range(64)]
+    step, micro_batch = 32, 4
+    sampler = BatchSampler(ByLengthInBatch(lengths, step, 0, lambda: 0), micro_batch, drop_last=False)
+    order = list(ByLengthInBatch(lengths, step, 0, lambda: 0))
+    shards = [list(BatchSamplerShard(sampler, processes, index)) for index in range(processes)]
+    assert len({len(shard) for shard in shards}) == 1
+    for number, at_once in enumerate(zip(*shards, strict=True)):
+        # processes that wait for each other compute neighbours in the order of length
+        start = number * micro_batch * processes
+        assert [row for batch in at_once for row in batch] == order[start : start + micro_batch * processes]
+    slots = [max(lengths[row] for row in batch) * len(batch) for shard in shards for batch in shard]
+    assert 1 - sum(lengths) / sum(slots) < 0.1
+
+
+def linear(inputs: int, outputs: int, trained: bool) -> Any:
+    import torch
+
+    return torch.nn.Linear(inputs, outputs, bias=False).requires_grad_(trained)
+
+
+def model_of(*layers: Any) -> Any:
+    """A model of 2 layers with 4 heads of size 8, as far as its configuration says."""
+    import torch
+
+    model = torch.nn.Sequential(*layers)
+    text = SimpleNamespace(hidden_size=32, num_attention_heads=4, num_hidden_layers=2)
+    model.config = SimpleNamespace(get_text_config=lambda: text)  # type: ignore[assignment]
+    return model
+
+
+@pytest.mark.real
+def test_frozen_weights_cost_four_operations_a_token_and_trained_ones_six() -> None:
+    import torch
+
+    from train.throughput import training_cost
+
+    cost = training_cost(
+        model_of(torch.nn.Embedding(9, 32), linear(32, 10, trained=False), linear(10, 5, trained=True))
+    )
+    assert cost is not None
+    assert cost.weights == 4 * 320 + 6 * 50
+    assert cost.attention == 12 * 2 * 4 * 8
+    experts = torch.nn.Module()
+    experts.weight = torch.nn.Parameter(torch.zeros(2, 3, 4))
+    assert training_cost(model_of(experts)) is None
+
+
+@pytest.mark.real
+def test_a_gpus_peak_is_known_by_its_name_and_others_are_not() -> None:
+    from train.throughput import peak_flops
+
+    assert peak_flops("NVIDIA H100 80GB HBM3", half=True) == 989e12
+    assert peak_flops("NVIDIA H100 PCIe", half=True) == 756e12
+    assert peak_flops("NVIDIA A100-SXM4-80GB", half=False) == 19.5e12
+    assert peak_flops("NVIDIA L40S", half=True) == 362e12
+    assert peak_flops("NVIDIA A10G", half=True) is None
+    assert peak_flops("", half=True) is None
+
+
+@pytest.mark.real
+def test_rates_count_real_tokens_and_say_nothing_of_what_is_unknown() -> None:
+    from train.throughput import Cost, Speedometer, Work, spoken
+
+    step = Work(seconds=2.0, tokens=300, slots=400, squares=9000)
+    rates = Speedometer(Cost(weights=1000, attention=10), peak=1e6).rates(step)
+    assert rates == {"tokens_per_second": 150, "padding": 0.25, "mfu": 0.195}
+    assert spoken(rates) == "150 tokens/s  padding 25 %  MFU 20 %"
+    unknown = Speedometer(None, None).rates(step + Work(1.0, 300, None, None))
+    assert unknown == {"tokens_per_second": 200, "padding": None, "mfu": None}
+    assert spoken(unknown) == "200 tokens/s"
+
+
+@pytest.mark.real
+def test_speed_is_reported_step_by_step_and_kept_out_of_what_equal_jobs_share(
+    make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(max_steps=2)
+    attempt(job)
+    said = capsys.readouterr().out
+    for line in progress(job):
+        assert line["tokens_per_second"] > 0
+        assert line["seconds"] > 0
+        assert 0 <= line["padding"] < 1
+        assert line["mfu"] is None or 0 < line["mfu"] < 1
+    assert said.count("tokens/s") == 3  # each step, and their mean
+    assert f"{metrics(job)['tokens_seen']} tokens in " in said
+    assert not {"seconds", "tokens_per_second", "padding", "mfu"} & set(metrics(job))
