@@ -4,6 +4,7 @@
     crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
     crescent reliability RUN         how far agreement can be trusted as a label
     crescent compare RUN…            rounds and benchmarks of any number of runs, side by side
+    crescent report RUN…             one HTML file about a run, or about how several compare
 
 What a command needs is imported when it runs: `--help` answers at once.
 """
@@ -114,11 +115,34 @@ def compare_command(arguments: Sequence[str]) -> None:
         open_console().out(written(found), highlight=False, end="")
 
 
+def report_command(arguments: Sequence[str]) -> None:
+    """One HTML file about a run, or about several."""
+    parser = ArgumentParser(
+        "crescent report",
+        description="Write one self-contained HTML file: of one run everything, of several how they compare.",
+        epilog="The file holds no script and loads nothing: it can be mailed, printed and opened anywhere.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("--output", type=Path, help="by default report.html in the run's folder; of several runs, here")
+    parser.add_argument("--rate", type=float, help="money per machine-hour, e.g. 2.5, for what the run cost")
+    given = parser.parse_args(arguments)
+    if given.rate is not None and not 0 <= given.rate < float("inf"):
+        raise BadConfig(f"--rate {given.rate}: money per machine-hour is a number that is not negative, e.g. 2.5")
+    folders = [run_named(its) for its in given.runs]
+
+    from crescent.report import write_report
+
+    output = given.output or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    write_report(folders, output, given.rate)
+    open_console().print(output, soft_wrap=True)
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
     "reliability": reliability_command,
     "compare": compare_command,
+    "report": report_command,
 }
 """By first argument. Each parses the rest itself."""
 

@@ -66,6 +66,8 @@ class RoundRow:
     seconds: float | None
     """Of all its finished stages, of each the last attempt."""
     measured: tuple[Measured, ...]
+    judged: Verdict | None = None
+    """The verdict in full, patience included; `None` where `verdict` is."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _row(
         tokens=_metric(synthesis, "tokens"),
         seconds=round(sum(its["seconds"] for its in stages if its is not None), 3),
         measured=measured,
+        judged=verdict,
     )
 
 

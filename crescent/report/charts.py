@@ -1,0 +1,331 @@
+"""Charts as SVG elements, in a size that a phone shows without shrinking them.
+
+Everything that has a colour also has a shape, a pattern or a word; colours themselves are those of the page's style, so
+that a chart is dark where the page is dark. Text goes through the XML library, which escapes it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from markupsafe import Markup
+
+from crescent.report.texts import plain
+
+WIDTH, HEIGHT = 360, 220
+LEFT, TOP, BOTTOM = 40, 14, 34
+LABEL_ROOM = 58
+"""Right of a plot, for the names of its lines."""
+LAYERS = 6
+"""Different patterns there are for the layers of a stack."""
+LABEL_STEP = 13
+"""Least distance of two names, in pixels."""
+CHARACTER = 6.2
+"""Width of a character of a label, in pixels, about."""
+
+Mark = Literal["accept", "retry", "roll back", "stop", "base", "dot"]
+Tone = Literal["main", "second", "third", "ghost"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value. `x` counts categories from 0; fractions lie between two."""
+
+    x: float
+    y: float
+    says: str
+    """What a mouse that rests on it is told."""
+    low: float | None = None
+    high: float | None = None
+    mark: Mark = "dot"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points, and whether a line goes through them."""
+
+    name: str
+    """At its right end; empty for none."""
+    points: tuple[Point, ...]
+    tone: Tone = "main"
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line across a plot: a yardstick."""
+
+    name: str
+    y: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One part of every column of a stack."""
+
+    name: str
+    values: tuple[float, ...]
+    pattern: int = 0
+    """Below `LAYERS`: the same thing looks the same in all charts of a page."""
+
+
+def line_plot(
+    lines: Sequence[Line],
+    categories: Sequence[str],
+    written: Callable[[float], str],
+    levels: Sequence[Level] = (),
+    x_title: str = "",
+    bounds: tuple[float, float] | None = None,
+    least_span: float = 0.0,
+    zero: bool = False,
+) -> Markup:
+    """Values over categories, with intervals.
+
+    Args:
+        written: How a value of the y axis is written.
+        bounds: What values can be at all; the axis does not leave them.
+        least_span: Height of the y axis at least, so that noise does not fill the picture.
+        zero: Draw a line where y is 0, and have it in the picture.
+    """
+    values = [its for line in lines for p in line.points for its in (p.y, p.low, p.high) if its is not None]
+    low, high = _span([*values, *(its.y for its in levels), *([0.0] if zero else [])], bounds, least_span)
+    steps = ticks(low, high, 5)
+    low, high = min(low, steps[0]), max(high, steps[-1])
+    named = [its.name for its in lines if its.name] + [its.name for its in levels]
+    right = LABEL_ROOM if named else 12
+
+    def x(place: float) -> float:
+        room = (WIDTH - LEFT - right) / len(categories)
+        return LEFT + room * (place + 0.5)
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / (high - low))
+
+    svg = _svg(WIDTH, HEIGHT)
+    for step in steps:
+        _line(svg, "grid", LEFT, y(step), WIDTH - right, y(step))
+        _text(svg, "tick end", LEFT - 6, y(step) + 4, written(step))
+    if zero:
+        _line(svg, "zero", LEFT, y(0), WIDTH - right, y(0))
+    _categories(svg, categories, x, (WIDTH - LEFT - right) / len(categories), x_title)
+    labels: list[tuple[float, str, str]] = []
+    for level in levels:
+        _line(svg, "level", LEFT, y(level.y), WIDTH - right, y(level.y))
+        labels.append((y(level.y), level.name, "level-name"))
+    for line in lines:
+        _draw(svg, line, x, y)
+        if line.name and line.points:
+            labels.append((y(line.points[-1].y), line.name, f"name {line.tone}"))
+    for height, name, kind in _apart(labels):
+        _text(svg, kind, WIDTH - right + 5, height + 4, name)
+    return _markup(svg)
+
+
+def stack_plot(layers: Sequence[Layer], categories: Sequence[str], x_title: str, highest: float) -> Markup:
+    """Columns of counts, one on top of the other, each layer with its own pattern (see `legend`).
+
+    Args:
+        highest: The highest column of all charts that are to be compared with this one.
+    """
+    steps = ticks(0, max(highest, 1), 4)
+    high = steps[-1]
+    room = (WIDTH - LEFT - 12) / len(categories)
+
+    def x(place: float) -> float:
+        return LEFT + room * (place + 0.5)
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / high)
+
+    svg = _svg(WIDTH, HEIGHT)
+    for step in steps:
+        _line(svg, "grid", LEFT, y(step), WIDTH - 12, y(step))
+        _text(svg, "tick end", LEFT - 6, y(step) + 4, f"{step:g}")
+    for place, name in enumerate(categories):
+        below = 0.0
+        for layer in layers:
+            if value := layer.values[place]:
+                box = _box(svg, x(place) - room * 0.4, y(below + value), room * 0.8, y(below) - y(below + value))
+                _fill(box, layer.pattern)
+                _says(box, f"{name}: {value:g} {layer.name}")
+                below += value
+    _categories(svg, categories, x, room, x_title)
+    return _markup(svg)
+
+
+def legend(layers: Sequence[Layer]) -> list[tuple[Markup, str]]:
+    """A swatch for each layer of a stack, in order, with its name."""
+    found = []
+    for its in layers:
+        svg = _svg(16, 12)
+        _fill(_box(svg, 0.5, 0.5, 15, 11), its.pattern)
+        found.append((_markup(svg), its.name))
+    return found
+
+
+def mark_legend(marks: Sequence[Mark]) -> list[tuple[Markup, str]]:
+    """A swatch for each way a point can look."""
+    found = []
+    for its in marks:
+        svg = _svg(16, 12)
+        _mark(svg, its, 8, 6, "main")
+        found.append(
+            (_markup(svg), {"accept": "accepted", "roll back": "rolled back", "retry": "retried"}.get(its, its))
+        )
+    return found
+
+
+def bar(share: float, kind: str = "") -> Markup:
+    """A horizontal bar for a cell of a table; `share` of its full length, in [0, 1]."""
+    svg = _svg(120, 12)
+    svg.set("class", "cell-bar")
+    _box(svg, 0, 1, 120, 10).set("class", "bar-ground")
+    _box(svg, 0, 1, max(0.0, min(1.0, share)) * 120, 10).set("class", f"bar {kind}".strip())
+    return _markup(svg)
+
+
+def interval(value: float, low: float, high: float, domain: tuple[float, float], mark: Mark = "dot") -> Markup:
+    """A value with its interval on a line of its own, zero marked, for a cell of a table."""
+    first, last = domain
+    svg = _svg(160, 18)
+    svg.set("class", "cell-interval")
+
+    def x(its: float) -> float:
+        return 8 + 144 * (min(max(its, first), last) - first) / ((last - first) or 1)
+
+    _line(svg, "grid", 8, 9, 152, 9)
+    if first <= 0 <= last:
+        _line(svg, "zero", x(0), 1, x(0), 17)
+    _line(svg, "whisker main", x(low), 9, x(high), 9)
+    _mark(svg, mark, x(value), 9, "main")
+    return _markup(svg)
+
+
+def ticks(low: float, high: float, many: int) -> list[float]:
+    """Round numbers from below `low` to above `high`, about `many` (Heckbert 1990, Nice Numbers for Graph Labels)."""
+    rough = (high - low or 1) / max(1, many - 1)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(its * power for its in (1, 2, 2.5, 5, 10) if its * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(step * place, 10) for place in range(first, max(last, first + 1) + 1)]
+
+
+def _span(values: Sequence[float], bounds: tuple[float, float] | None, least: float) -> tuple[float, float]:
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    missing = max(0.0, (least or abs(high) * 0.2 or 1.0) - (high - low))
+    low, high = low - missing / 2, high + missing / 2
+    if bounds is None:
+        return low, high
+    shift = max(0.0, bounds[0] - low) - max(0.0, high - bounds[1])
+    return max(bounds[0], low + min(0.0, shift)), min(bounds[1], high + max(0.0, shift))
+
+
+def _draw(svg: Element, line: Line, x: Callable[[float], float], y: Callable[[float], float]) -> None:
+    if line.joined and len(line.points) > 1:
+        path = " ".join(f"{x(p.x):.1f},{y(p.y):.1f}" for p in line.points)
+        SubElement(svg, "polyline", {"points": path, "class": f"line {line.tone}", "fill": "none"})
+    for point in line.points:
+        group = SubElement(svg, "g")
+        _says(group, point.says)
+        if point.low is not None and point.high is not None:
+            _line(group, f"whisker {line.tone}", x(point.x), y(point.low), x(point.x), y(point.high))
+        if line.tone != "ghost":
+            _mark(group, point.mark, x(point.x), y(point.y), line.tone)
+
+
+def _mark(svg: Element, mark: Mark, x: float, y: float, tone: Tone) -> None:
+    """Each outcome has a shape of its own."""
+    kind, r = f"mark {tone}", 4.2
+    match mark:
+        case "roll back":
+            SubElement(svg, "circle", {"cx": _n(x), "cy": _n(y), "r": _n(r), "class": f"{kind} hollow"})
+        case "retry":
+            corners = ((x, y - r - 0.8), (x + r + 0.8, y), (x, y + r + 0.8), (x - r - 0.8, y))
+            shape = " ".join(f"{_n(across)},{_n(down)}" for across, down in corners)
+            SubElement(svg, "polygon", {"points": shape, "class": f"{kind} hollow"})
+        case "stop":
+            _line(svg, f"{kind} cross", x - r, y - r, x + r, y + r)
+            _line(svg, f"{kind} cross", x - r, y + r, x + r, y - r)
+        case "base":
+            _box(svg, x - r + 0.5, y - r + 0.5, 2 * r - 1, 2 * r - 1).set("class", kind)
+        case _:
+            SubElement(svg, "circle", {"cx": _n(x), "cy": _n(y), "r": _n(r), "class": kind})
+
+
+def _categories(svg: Element, names: Sequence[str], x: Callable[[float], float], room: float, title: str) -> None:
+    """Names below the plot: as many as fit without touching."""
+    widest = max(len(its) for its in names) * CHARACTER + 6
+    every = max(1, math.ceil(widest / room))
+    for place, name in enumerate(names):
+        if place % every == 0:
+            _text(svg, "tick middle", x(place), HEIGHT - BOTTOM + 15, name)
+    if title:
+        _text(svg, "axis middle", (x(0) + x(len(names) - 1)) / 2, HEIGHT - 4, title)
+
+
+def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """The labels, from the lowest up, moved so that none lies on another."""
+    placed: list[tuple[float, str, str]] = []
+    for height, name, kind in sorted(labels):
+        above = placed[-1][0] + LABEL_STEP if placed else TOP - 4.0
+        placed.append((max(height, above), name, kind))
+    over = (placed[-1][0] - (HEIGHT - BOTTOM)) if placed else 0
+    return [(height - max(0, over), name, kind) for height, name, kind in placed]
+
+
+def patterns() -> Markup:
+    """What the layers of all stacks are filled with, once for a page: solid, stripes, dots, crosses, bars, empty."""
+    svg = _svg(0, 0)
+    svg.set("class", "patterns")
+    definitions = SubElement(svg, "defs")
+    for depth in range(LAYERS):
+        size = {"width": "6", "height": "6", "patternUnits": "userSpaceOnUse"}
+        pattern = SubElement(definitions, "pattern", {"id": f"part-{depth}", **size, "class": f"part-{depth}"})
+        _box(pattern, 0, 0, 6, 6).set("class", "solid" if depth == 0 else "ground")
+        if depth in (1, 3):
+            SubElement(pattern, "path", {"d": "M-1,7 L7,-1 M-1,1 L1,-1 M5,7 L7,5", "class": "stroke"})
+        if depth == 3:
+            SubElement(pattern, "path", {"d": "M-1,-1 L7,7", "class": "stroke"})
+        if depth == 2:
+            SubElement(pattern, "circle", {"cx": "3", "cy": "3", "r": "1.3", "class": "fill"})
+        if depth == 4:
+            SubElement(pattern, "path", {"d": "M0,3 L6,3", "class": "stroke"})
+    return _markup(svg)
+
+
+def _fill(box: Element, pattern: int) -> None:
+    box.set("class", f"column part-{pattern}")
+    box.set("fill", f"url(#part-{pattern})")
+
+
+def _svg(width: float, height: float) -> Element:
+    """Hidden from screen readers: what it shows stands in words and in a table beside it."""
+    box = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
+    return Element("svg", {**box, "aria-hidden": "true", "focusable": "false"})
+
+
+def _line(svg: Element, kind: str, x1: float, y1: float, x2: float, y2: float) -> None:
+    SubElement(svg, "line", {"x1": _n(x1), "y1": _n(y1), "x2": _n(x2), "y2": _n(y2), "class": kind})
+
+
+def _box(svg: Element, x: float, y: float, width: float, height: float) -> Element:
+    return SubElement(svg, "rect", {"x": _n(x), "y": _n(y), "width": _n(width), "height": _n(height)})
+
+
+def _text(svg: Element, kind: str, x: float, y: float, text: str) -> None:
+    SubElement(svg, "text", {"x": _n(x), "y": _n(y), "class": kind}).text = plain(text)
+
+
+def _says(element: Element, text: str) -> None:
+    SubElement(element, "title").text = plain(text)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _markup(svg: Element) -> Markup:
+    return Markup(ElementTree.tostring(svg, encoding="unicode"))

@@ -1,0 +1,253 @@
+"""Everything a report says about one run, read from its finished stages."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crescent.compare import Measured, RoundRow, RunRows
+from crescent.records import Comparison
+from crescent.report.changes import Changes, read_changes
+from crescent.report.costs import Ledger, best_row, read_ledger
+from crescent.report.funnel import Step, funnel
+from crescent.report.questions import Questions, read_questions
+from crescent.report.reading import Reader
+from crescent.report.texts import listed, p_value, percent, points_with_interval, with_interval
+
+MONITOR = "monitor/"
+
+
+@dataclass(frozen=True)
+class HarnessValue:
+    """One number of lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    n: int | None = None
+    """Items."""
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One round, as far as it is finished."""
+
+    row: RoundRow
+    monitors: dict[str, float]
+    """Signs of collapse in its questions and answers (`crescent.collapse.monitors`)."""
+    funnel: tuple[Step, ...]
+    questions: Questions | None
+    changes: Changes | None
+    training: dict[str, float]
+    """What the trainer measured."""
+    harness: tuple[HarnessValue, ...]
+
+    @property
+    def number(self) -> int:
+        return self.row.round
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, or how far the round went."""
+        if self.row.verdict is not None:
+            return self.row.verdict
+        return "not judged" if self.row.measured else "not evaluated" if self.row.checkpoint else "not trained"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the run came to, best first read aloud."""
+
+    claim: str
+    lines: tuple[str, ...]
+    """What supports or limits it."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run."""
+
+    rows: RunRows
+    base: RoundRow | None
+    base_harness: tuple[HarnessValue, ...]
+    rounds: tuple[RoundReport, ...]
+    ledger: Ledger
+    headline: Headline
+    config: str | None
+    """`config.yaml` as it is; `None` where there is none."""
+    versions: tuple[str, ...]
+    """Of Crescent, that made its stages."""
+    left_out: dict[str, dict[str, Any]]
+    """By benchmark, items that could not be used."""
+    missing: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.rows.name
+
+    def setting(self, key: str) -> str | None:
+        """A setting in JSON by its dotted key; `None` where it is not known."""
+        return (self.rows.settings or {}).get(key)
+
+
+def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) -> RunReport:
+    """Read what else lies in a run folder.
+
+    Args:
+        rows: What `crescent.compare` found there.
+        rate: Money per machine-hour.
+        samples: Read questions and answers, too; without them only numbers.
+    """
+    reader = Reader(rows.folder)
+    rounds = tuple(_round(reader, row, rows.rows, samples) for row in rows.rows if row.round)
+    ledger = read_ledger(reader, rate)
+    base = next((its for its in rows.rows if its.round == 0), None)
+    manifests = (reader.run.stage(its.stage) for its in ledger.stages)
+    versions = sorted({str(its["made_from"].get("version")) for its in manifests if its is not None})
+    left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
+    harness = tuple(_harness(reader, "base"))
+    notes = dict.fromkeys([*_unfinished(rows), *rows.missing, *reader.run.missing, *_unmeasured(rows)])
+    return RunReport(
+        rows=rows,
+        base=base,
+        base_harness=harness,
+        rounds=rounds,
+        ledger=ledger,
+        headline=headline(rows),
+        config=_config(rows.folder),
+        versions=tuple(versions),
+        left_out=left_out or {},
+        missing=tuple(notes),
+    )
+
+
+def headline(rows: RunRows) -> Headline:
+    """What may be claimed, from the numbers on the deciding benchmarks and from nothing else."""
+    best, judged = best_row(rows.rows), [its for its in rows.rows if its.verdict is not None]
+    if best is None:
+        return Headline("Nothing is finished that a report could show.", ())
+    if not judged:
+        return Headline("No child has been judged yet.", tuple(_scores(best, "the base")))
+    if best.round == 0:
+        nearest = max(judged, key=lambda its: _mean_gain(its) or -1.0)
+        claim = "No child replaced the base." if len(judged) > 1 else "The child did not replace the base."
+        found = [f"{_name(nearest)} came nearest: {_gain(its)}" for its in _deciding(nearest)]
+        return Headline(claim, (*found, *_yardstick(rows, best), *_tests(nearest)))
+    alpha = float((rows.settings or {}).get("verdict.alpha", "0.05"))
+    gains = [its.against_base for its in _deciding(best) if its.against_base]
+    shown = bool(gains) and all(its.p_value <= alpha and its.difference > 0 for its in gains)
+    claim = f"{_name(best)} is the best checkpoint, " + (
+        "better than the base on the deciding items." if shown else "not shown to be better than the base."
+    )
+    return Headline(claim, (*(_gain(its) for its in _deciding(best)), *_yardstick(rows, best), *_tests(best)))
+
+
+def gain_text(gain: Comparison) -> str:
+    """+4.7 [0.0, +10.0] points, p = 0.12."""
+    relation = p_value(gain.p_value).replace("<", "< ") if gain.p_value < 0.001 else f"= {p_value(gain.p_value)}"
+    return f"{points_with_interval(gain.difference, gain.low, gain.high)} points, p {relation}"
+
+
+def _name(row: RoundRow, first: str = "R") -> str:
+    return f"{first}ound {row.round}’s child"
+
+
+def _deciding(row: RoundRow) -> list[Measured]:
+    return [its for its in row.measured if its.score.decides]
+
+
+def _mean_gain(row: RoundRow) -> float | None:
+    gains = [its.against_base.difference for its in _deciding(row) if its.against_base]
+    return sum(gains) / len(gains) if gains else None
+
+
+def _gain(its: Measured) -> str:
+    if its.against_base is None:
+        return f"{its.score.benchmark}: {percent(its.score.accuracy)} %, not compared with the base."
+    before = its.score.accuracy - its.against_base.difference
+    change = f"{percent(before)} % → {percent(its.score.accuracy)} %"
+    return f"{its.score.benchmark}: {change}, {gain_text(its.against_base)}, on the same {its.items} items."
+
+
+def _scores(row: RoundRow, name: str) -> Iterator[str]:
+    for its in row.measured:
+        score = its.score
+        yield f"{score.benchmark}: {name} solves {with_interval(score.accuracy, score.low, score.high)} %."
+
+
+def _tests(row: RoundRow) -> Iterator[str]:
+    for its in row.measured:
+        if not its.score.decides:
+            yield f"Only reported: {_gain(its)}"
+
+
+def _yardstick(rows: RunRows, best: RoundRow) -> Iterator[str]:
+    """What voting gives the base for nothing: a gain below it could be had without training."""
+    base = next((its for its in rows.rows if its.round == 0), None)
+    for its in _deciding(base) if base else []:
+        now = next((m.score for m in best.measured if m.score.benchmark == its.score.benchmark), None)
+        voted = rows.majority.get(its.score.benchmark)
+        if its.score.majority is not None:
+            name, share, items = f"maj@{its.score.samples}", its.score.majority, f"{its.items} items"
+        elif voted is not None:
+            name, share, items = f"maj@{voted.samples}", voted.majority, f"{voted.items} items"
+        else:
+            continue
+        beaten = now is not None and best.round and now.accuracy > share
+        compared = f": {_name(best, 'r')} is {'above' if beaten else 'not above'} that" if best.round else ""
+        yield f"Voting alone gives the base {percent(share)} % on {its.score.benchmark} ({name}, {items}){compared}."
+
+
+def _round(reader: Reader, row: RoundRow, rows: Sequence[RoundRow], samples: bool) -> RoundReport:
+    number, run = row.round, reader.run
+    synthesis = reader.metrics(f"round-{number}/synthesis")
+    selected = reader.metrics(f"round-{number}/pairs") if run.selection(number) is not None else {}
+    training = reader.metrics(f"round-{number}/train") if run.training(number) is not None else {}
+    return RoundReport(
+        row=row,
+        monitors={its.removeprefix(MONITOR): value for its, value in synthesis.items() if its.startswith(MONITOR)},
+        funnel=tuple(funnel(synthesis, selected, training)),
+        questions=read_questions(reader, number) if samples else None,
+        changes=read_changes(reader, row, rows) if samples else None,
+        training=training,
+        harness=tuple(_harness(reader, f"round-{number}")) if row.measured else (),
+    )
+
+
+def _harness(reader: Reader, place: str) -> list[HarnessValue]:
+    return reader.file(f"{place}/harness/harness.json", list[HarnessValue]) or []
+
+
+def _config(root: Path) -> str | None:
+    try:
+        return (root / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _unfinished(rows: RunRows) -> Iterator[str]:
+    """How far the run went, where that is not to its end."""
+    if not rows.status.startswith(("finished", "stopped")):
+        yield f"Unfinished: {rows.status}."
+
+
+def _unmeasured(rows: RunRows) -> Iterator[str]:
+    base = next((its for its in rows.rows if its.round == 0), None)
+    if base is None:
+        return
+    names = [its.score.benchmark for its in base.measured if its.score.decides]
+    without = [
+        its.score.benchmark
+        for its in _deciding(base)
+        if its.score.majority is None and its.score.benchmark not in rows.majority
+    ]
+    if without:
+        yield (
+            f"What voting alone would give the base on {listed(without)} was not measured (eval.reliability, or "
+            "eval.samples above 1), so how much of a gain training earned is not known."
+        )
+    if not names:
+        yield "No benchmark may decide (split=dev), so verdicts rest on nothing that was measured."
+    if not any(its.decides is False for its in (m.score for m in base.measured)):
+        yield "There is no test benchmark: the items that decided are the only ones that were asked."

@@ -1,0 +1,381 @@
+"""The charts of one run, each with what it shows in a sentence and its numbers in a table."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from crescent.compare import Measured, RoundRow
+from crescent.records import Score
+from crescent.reliability import Reliability
+from crescent.report.charts import Layer, Level, Line, Mark, Point, legend, line_plot, mark_legend, stack_plot
+from crescent.report.content import RoundReport, RunReport
+from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
+from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
+from crescent.show_compare import Sheet
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart."""
+
+    title: str
+    picture: Markup
+    says: str
+    """What is to be seen, for who does not see it."""
+    numbers: Sheet
+    note: str = ""
+    legend: tuple[tuple[Markup, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """One sign of collapse over the rounds."""
+
+    name: str
+    """Among `crescent.collapse.monitors`."""
+    title: str
+    note: str
+    share: bool
+    """A share in [0, 1], shown in percent."""
+    limit: Callable[[Mapping[str, float], float], float] | None = None
+    """From the first round's values and the setting named as below: where an alarm begins, about."""
+    setting: str = ""
+
+
+MONITORS = (
+    Monitor("agreement", "Agreement", "mean share of the first answers behind the leader", True),
+    Monitor("unanimous", "Unanimous", "questions whose first answers all agree", True),
+    Monitor(
+        "variety",
+        "Variety",
+        "effective number of entirely different questions",
+        False,
+        lambda first, share: first["variety"] * share,
+        "verdict.collapse.variety",
+    ),
+    Monitor(
+        "near_duplicates",
+        "Near-duplicates",
+        "invented questions that resemble an earlier one",
+        True,
+        lambda first, share: share,
+        "verdict.collapse.near_duplicates",
+    ),
+    Monitor(
+        "commonest",
+        "Commonest answer",
+        "different questions with the same final answer",
+        True,
+        lambda first, share: max(share, min(1.0, 1.5 * first["commonest"])),
+        "verdict.collapse.commonest",
+    ),
+    Monitor(
+        "silent",
+        "No final answer",
+        "answers in which none could be found",
+        True,
+        lambda first, share: min(1.0, max(share, 2 * first["silent"])),
+        "verdict.collapse.silent",
+    ),
+    Monitor(
+        "answer_tokens",
+        "Length of answers",
+        "median, in tokens",
+        False,
+        lambda first, share: first["answer_tokens"] * share,
+        "verdict.collapse.length",
+    ),
+    Monitor("question_characters", "Length of questions", "mean, in characters", False),
+    Monitor("majority_gap", "Left to learn from votes", "maj@K less greedy accuracy on dev items", True),
+)
+
+
+def score_figures(report: RunReport) -> Iterator[Figure]:
+    """One for each benchmark, the deciding ones first."""
+    rows = report.rows.rows
+    names = {its.score.benchmark: its.score.decides for row in rows for its in row.measured}
+    for name in sorted(names, key=lambda its: (not names[its], its)):
+        measured = [(row, its) for row in rows for its in row.measured if its.score.benchmark == name]
+        yield _scores(report, name, names[name], measured)
+
+
+def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tuple[RoundRow, Measured]]) -> Figure:
+    rows = [row for row in report.rows.rows if row.round == 0 or row.checkpoint]
+    place = {row.round: where for where, row in enumerate(rows)}
+    children = tuple(
+        Point(
+            place[row.round],
+            its.score.accuracy,
+            f"{_label(row)}: {with_interval(its.score.accuracy, its.score.low, its.score.high)} %",
+            its.score.low,
+            its.score.high,
+            _mark(row),
+        )
+        for row, its in measured
+    )
+    lines = [_in_service(rows, place, measured), Line("", children, joined=False)]
+    lines += _several_samples(place, measured)
+    voted = report.rows.majority.get(name)
+    asked_once = all(its.score.majority is None for _, its in measured)
+    levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
+    picture = line_plot(lines, [_category(row) for row in rows], _whole_percent, levels, "round", (0.0, 1.0), 0.1)
+    first, last = measured[0][1].score, measured[-1][1].score
+    kind = "dev, decides" if decides else "test, only reported"
+    note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
+    if levels and voted:
+        note += f"; maj@{voted.samples} is the base’s, on {voted.items} of the items, without training"
+    ends = f"accuracy {percent(first.accuracy)} % at {_label(measured[0][0])}, {percent(last.accuracy)} % at "
+    return Figure(
+        title=name,
+        picture=picture,
+        says=f"{ends}{_label(measured[-1][0])}. The numbers are in the table below.",
+        numbers=_score_sheet(name, measured, voted),
+        note=note,
+        legend=tuple(mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured)))),
+    )
+
+
+def _in_service(
+    rows: Sequence[RoundRow], place: Mapping[int, int], measured: Sequence[tuple[RoundRow, Measured]]
+) -> Line:
+    """The accuracy of the checkpoint that would be served: a child that was not accepted leaves it where it was."""
+    by_round = {row.round: its.score.accuracy for row, its in measured}
+    found, now = [], by_round.get(0)
+    for row in rows:
+        now = by_round.get(row.round, now) if row.verdict == "accept" else now
+        if now is not None:
+            found.append(Point(place[row.round], now, f"in service after {_label(row)}: {percent(now)} %"))
+    return Line("", tuple(found), "ghost")
+
+
+def _several_samples(place: Mapping[int, int], measured: Sequence[tuple[RoundRow, Measured]]) -> Iterator[Line]:
+    """maj@k and pass@k over the rounds, where every item was asked several times."""
+    several = [(row, its.score) for row, its in measured if its.score.samples > 1]
+    voted = [(row, score, score.majority) for row, score in several if score.majority is not None]
+    if voted:
+        name = f"maj@{voted[0][1].samples}"
+        points = [Point(place[row.round], y, f"{_label(row)}: {name} {percent(y)} %") for row, _, y in voted]
+        yield Line(name, tuple(points), "second")
+    passed = [
+        (row, score.samples, score.pass_at[str(score.samples)])
+        for row, score in several
+        if str(score.samples) in score.pass_at
+    ]
+    if passed:
+        name = f"pass@{passed[0][1]}"
+        points = [Point(place[row.round], y, f"{_label(row)}: {name} {percent(y)} %") for row, _, y in passed]
+        yield Line(name, tuple(points), "third")
+
+
+def _score_sheet(name: str, measured: Sequence[tuple[RoundRow, Measured]], voted: Reliability | None) -> Sheet:
+    columns = [
+        "checkpoint",
+        "verdict",
+        "|accuracy %",
+        "|to the base, points",
+        "|p",
+        "|unparsed",
+        "|strict %",
+        "|flexible %",
+    ]
+    scores = [its.score for _, its in measured]
+    several = any(its.samples > 1 for its in scores)
+    ks = sorted({int(k) for its in scores for k in its.pass_at if int(k) > 1})
+    if several:
+        columns += ["|maj@k %", *(f"|pass@{k} %" for k in ks)]
+    rows: list[tuple[str, ...]] = []
+    for row, its in measured:
+        score, gain = its.score, its.against_base
+        cells = [
+            _label(row),
+            row.verdict or UNKNOWN,
+            with_interval(score.accuracy, score.low, score.high),
+            points_with_interval(gain.difference, gain.low, gain.high) if gain else UNKNOWN,
+            p_value(gain.p_value) if gain else UNKNOWN,
+            count(score.unparsed),
+            _share(score.strict, score),
+            _share(score.flexible, score),
+        ]
+        if several:
+            cells += [percent(score.majority), *(percent(score.pass_at.get(str(k))) for k in ks)]
+        rows.append(tuple(cells))
+    if voted:
+        share = with_interval(voted.majority, voted.majority_low, voted.majority_high)
+        rows.append((f"base, maj@{voted.samples}", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
+    return Sheet(f"{name}: accuracy with 95 % intervals", tuple(columns), rows)
+
+
+def agreement_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
+    """How far the first answers agreed, by what became of the questions: one for each round, on the same axes."""
+    asked = {its.number: its.questions for its in rounds if its.questions and its.questions.asked}
+    counts = {
+        number_: gauge(questions.asked, questions.first + 1, lambda its: its.lead)
+        for number_, questions in asked.items()
+    }
+    for number_, questions in asked.items():
+        names = [f"{lead}/{questions.first}" for lead in range(questions.first + 1)]
+        says = f"questions by how many of their first {questions.first} answers agree"
+        yield _stack("Agreement", number_, counts, names, "first answers that agree", says)
+
+
+def difficulty_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
+    """How difficult the questions were for who asked them: by the entropy of their answers."""
+    asked = {its.number: its.questions for its in rounds if its.questions and its.questions.asked}
+    most = max((its.entropy for questions in asked.values() for its in questions.asked), default=0.0)
+    columns = math.floor(most / ENTROPY_STEP + 1e-9) + 1
+    counts = {
+        number_: gauge(questions.asked, columns, lambda its: int(its.entropy / ENTROPY_STEP + 1e-9))
+        for number_, questions in asked.items()
+    }
+    names = [f"{place * ENTROPY_STEP:g}" for place in range(columns)]
+    for number_ in asked:
+        says = "questions by the entropy of their answers, which is 0 bits when all agree"
+        yield _stack("Difficulty", number_, counts, names, f"bits, in steps of {ENTROPY_STEP:g}", says)
+
+
+def _stack(
+    kind: str,
+    number_: int,
+    by_round: Mapping[int, Mapping[Fate, Sequence[int]]],
+    names: Sequence[str],
+    x_title: str,
+    says: str,
+) -> Figure:
+    highest = max(sum(column) for counts in by_round.values() for column in zip(*counts.values(), strict=True))
+    layers = [Layer(its, tuple(values), FATES.index(its)) for its, values in by_round[number_].items()]
+    rows: list[tuple[str, ...]] = [
+        (name, *(count(layer.values[place]) for layer in layers)) for place, name in enumerate(names)
+    ]
+    title = f"{kind}, round {number_}"
+    return Figure(
+        title=title,
+        picture=stack_plot(layers, names, x_title, highest),
+        says=f"Counts of {says}, and what became of them. The numbers are in the table below.",
+        numbers=Sheet(f"{title}: questions", (x_title, *(f"|{its.name}" for its in layers)), rows),
+        legend=tuple(legend(layers)),
+    )
+
+
+def monitor_figures(report: RunReport) -> Iterator[Figure]:
+    """What was watched for signs of collapse, over the rounds; none of a run that did not watch."""
+    for monitor in MONITORS:
+        known = [its for its in report.rounds if monitor.name in its.monitors]
+        if known:
+            yield _monitor(monitor, known, report)
+
+
+def _monitor(monitor: Monitor, rounds: Sequence[RoundReport], report: RunReport) -> Figure:
+    def written(value: float) -> str:
+        return percent(value) if monitor.share else number(value)
+
+    unit = " %" if monitor.share else ""
+    values = [its.monitors[monitor.name] for its in rounds]
+    points = tuple(
+        Point(place, value, f"round {its.number}: {written(value)}{unit}")
+        for place, (its, value) in enumerate(zip(rounds, values, strict=True))
+    )
+    limit = _limit(monitor, rounds[0], report)
+    levels = [Level("alarm", limit)] if limit is not None else []
+    bounds = (0.0 if min(values) >= 0 else -1.0, 1.0) if monitor.share else (0.0, math.inf)
+    first, last = rounds[0].number, rounds[-1].number
+    ends = f"{written(values[0])}{unit} in round {first}, {written(values[-1])}{unit} in round {last}"
+    alarm = f"; an alarm begins at about {written(limit)}{unit}" if limit is not None else ""
+    return Figure(
+        title=monitor.title,
+        picture=line_plot(
+            [Line("", points)],
+            [str(its.number) for its in rounds],
+            _whole_percent if monitor.share else _tick,
+            levels,
+            "round",
+            bounds,
+            0.1 if monitor.share else 0.0,
+        ),
+        says=f"{monitor.note}: {ends}{alarm}.",
+        numbers=Sheet(
+            f"{monitor.title}: {monitor.note}",
+            ("|round", f"|{'%' if monitor.share else 'value'}"),
+            [(str(its.number), written(value)) for its, value in zip(rounds, values, strict=True)],
+        ),
+        note=monitor.note + (", %" if monitor.share else ""),
+    )
+
+
+def _limit(monitor: Monitor, first: RoundReport, report: RunReport) -> float | None:
+    given = report.setting(monitor.setting)
+    if monitor.limit is None or given is None or monitor.name not in first.monitors:
+        return None
+    try:
+        return monitor.limit(first.monitors, float(given))
+    except ValueError:
+        return None
+
+
+def reliability_figures(report: RunReport) -> Iterator[Figure]:
+    """How often the base's majority was right, by agreement, on labelled items."""
+    for name, found in report.rows.majority.items():
+        behind = [f"{round(its.agreement * found.samples)}/{found.samples}" for its in found.bins]
+        points = tuple(
+            Point(
+                place,
+                its.correct / its.count,
+                f"agreement {behind[place]}: {its.correct} of {its.count} right",
+                its.low,
+                its.high,
+            )
+            for place, its in enumerate(found.bins)
+        )
+        if not points:
+            continue
+        rows: list[tuple[str, ...]] = [
+            (
+                behind[place],
+                count(its.count),
+                with_interval(its.correct / its.count, its.low, its.high),
+                percent(its.kept),
+                with_interval(its.accuracy, its.accuracy_low, its.accuracy_high),
+            )
+            for place, its in enumerate(found.bins)
+        ]
+        columns = ("|agreement", "|votes", "|right %", "|kept from here %", "|of these right %")
+        ranks = UNKNOWN if found.auroc is None else f"{found.auroc:.2f}"
+        passes = ", ".join(f"pass@{k} {percent(share)} %" for k, share in found.pass_at.items())
+        yield Figure(
+            title=f"Is the majority right? {name}",
+            picture=line_plot([Line("", points)], behind, _whole_percent, (), "agreement", (0.0, 1.0), 0.2),
+            says=f"Share of right labels, in %, by agreement; AUROC of agreement {ranks}.",
+            numbers=Sheet(f"{name}: labels of the base by agreement", columns, rows),
+            note=(
+                f"labels that are right, in %, on {plural(found.items, 'labelled item')}; AUROC {ranks}; "
+                f"maj@{found.samples} {percent(found.majority)} %; {passes}"
+            ),
+        )
+
+
+def _mark(row: RoundRow) -> Mark:
+    if row.round == 0:
+        return "base"
+    known: dict[str, Mark] = {"accept": "accept", "retry": "retry", "roll back": "roll back", "stop": "stop"}
+    return known.get(row.verdict or "", "dot")
+
+
+def _category(row: RoundRow) -> str:
+    return "base" if row.round == 0 else str(row.round)
+
+
+def _label(row: RoundRow) -> str:
+    return "base" if row.round == 0 else f"round {row.round}"
+
+
+def _share(correct: int | None, score: Score) -> str:
+    return UNKNOWN if correct is None else percent(correct / score.total)
+
+
+def _whole_percent(share: float) -> str:
+    return f"{100 * share:g}"
+
+
+def _tick(value: float) -> str:
+    return f"{value:,g}"

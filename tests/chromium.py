@@ -1,0 +1,122 @@
+"""A headless Chromium for tests of pages, spoken to over its debugging pipe; tests that need one skip where none is."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def find_chromium() -> str:
+    """The path of a Chromium; the test skips without one."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("needs Chromium")
+    return found
+
+
+class Page:
+    """One page. Whatever it logs, throws, asks of the network or opens is kept."""
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self._to, self._from = to_browser, from_browser
+        self._left = b""
+        self._number = 0
+        self._session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **given: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": given}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            heard = self._hear()
+            if heard.get("id") == self._number:
+                assert "error" not in heard, heard
+                result: dict[str, Any] = heard["result"]
+                return result
+
+    def open(self, path: Path, width: int = 1280, dark: bool = False, media: str = "screen") -> None:
+        """Show a file, and wait until it is loaded and nothing more comes of it."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while self._hear().get("method") != "Page.loadEventFired":
+            pass
+        self.evaluate("new Promise(done => setTimeout(done, 300))")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression; the page's own policy does not hold for it."""
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def screenshot(self, path: Path) -> None:
+        """Of the whole page."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
+        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+    def pdf(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"]))
+
+    def _hear(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            read = os.read(self._from, 1 << 16)
+            assert read, "the browser has ended"
+            self._left += read
+        line, _, self._left = self._left.partition(b"\0")
+        heard: dict[str, Any] = json.loads(line)
+        match heard.get("method"):
+            case (
+                "Runtime.consoleAPICalled"
+                | "Runtime.exceptionThrown"
+                | "Log.entryAdded"
+                | "Page.javascriptDialogOpening"
+            ):
+                self.complaints.append(json.dumps(heard["params"])[:500])
+            case "Network.requestWillBeSent":
+                self.requests.append(heard["params"]["request"]["url"])
+        return heard
+
+
+@contextmanager
+def open_page(folder: Path) -> Iterator[Page]:
+    """A page in a browser of its own, which keeps its files in the folder."""
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    command = [find_chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--remote-debugging-pipe", "--no-first-run", "--disable-extensions", "--disable-background-networking"]
+    command += [f"--user-data-dir={folder / 'chromium'}", "about:blank"]
+    # The browser reads from descriptor 3 and writes to 4.
+    redirect = ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "chromium"]
+    browser = subprocess.Popen(
+        [*redirect, *command], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    os.close(theirs_in)
+    os.close(theirs_out)
+    try:
+        yield Page(ours_out, ours_in)
+    finally:
+        browser.terminate()
+        browser.wait(timeout=20)
+        os.close(ours_out)
+        os.close(ours_in)
