@@ -9,6 +9,8 @@ The CSV has one row per run, round and benchmark, and these columns, which stay 
     total, correct, accuracy, accuracy_low, accuracy_high, unparsed          with the 95 % Wilson interval
     base_difference, base_low, base_high, base_p, base_gained, base_lost     to the run's base, on the same items
     majority_samples, majority, majority_low, majority_high                  of the base: K, and maj@K
+    strict, flexible                                                         the same responses, read otherwise
+    samples, maj_k, pass_k             answers to each item, and with several maj@k and pass@k of that many
 
 Shares lie in [0, 1], unknown cells are empty. Text that a spreadsheet would calculate begins with an apostrophe.
 """
@@ -16,8 +18,8 @@ Shares lie in [0, 1], unknown cells are empty. Text that a spreadsheet would cal
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from rich import box
@@ -40,10 +42,13 @@ COLUMNS = (
     *("benchmark", "split", "items", "item_set", "total", "correct", "accuracy", "accuracy_low", "accuracy_high"),
     *("unparsed", "base_difference", "base_low", "base_high", "base_p", "base_gained", "base_lost"),
     *("majority_samples", "majority", "majority_low", "majority_high"),
+    *("strict", "flexible", "samples", "maj_k", "pass_k"),
 )
 EXPLAINED = (
     "accuracy: 95 % Wilson interval; to the base: the same items, 95 % paired bootstrap interval, exact McNemar p "
     "(not adjusted for looking at many); test benchmarks decide nothing",
+    "strict, flexible: the answer as it was asked for, and the last number anywhere; maj@k, pass@k: the majority of an "
+    "item's k answers, and whether any is right",
     "agreement: mean of all votes; near-dup.: given up as near-duplicates; tokens: generated for questions and answers",
 )
 
@@ -159,12 +164,40 @@ def _benchmarks(found: RunTable, labels: dict[str, str], short: bool) -> Iterato
             ("run", "round", "|accuracy %", "|to the base, points", "|p", unparsed),
             [],
         )
+        others = {what: read for what, read in READINGS.items() if any(read(its) for *_, its in members)}
+        also = Sheet(
+            f"{name}: the same responses, read otherwise", ("run", "round", *(f"|{its}" for its in others)), []
+        )
+        beside = 0 if short else len(others)
         for *_, number, run, its in members:
-            sheet.rows.append((labels[run.name], "base" if number == 0 else str(number), *_accuracy(its)))
+            place = (labels[run.name], "base" if number == 0 else str(number))
+            read_otherwise = tuple(read(its) or UNKNOWN for read in others.values())
+            sheet.rows.append((*place, *_accuracy(its), *read_otherwise[:beside]))
+            also.rows.append((*place, *read_otherwise))
             if number == 0 and (voted := run.majority.get(name)):
                 share = _interval(voted.majority, voted.majority_low, voted.majority_high)
-                sheet.rows.append((labels[run.name], f"maj@{voted.samples}", share, *[UNKNOWN] * 3))
-        yield sheet
+                sheet.rows.append((labels[run.name], f"maj@{voted.samples}", share, *[UNKNOWN] * (3 + beside)))
+        yield sheet if short else replace(sheet, columns=(*sheet.columns, *also.columns[2:]))
+        if short and others:
+            yield also
+
+
+def _of_k(its: Measured, share: float | None) -> str:
+    """With how many answers an item had: runs that asked differently often may stand side by side."""
+    return "" if share is None else f"{100 * share:.1f} (k={its.score.samples})"
+
+
+READINGS: dict[str, Callable[[Measured], str]] = {
+    "strict %": lambda its: _of_all(its, its.score.strict),
+    "flexible %": lambda its: _of_all(its, its.score.flexible),
+    "maj@k %": lambda its: _of_k(its, its.score.majority),
+    "pass@k %": lambda its: _of_k(its, its.score.pass_at.get(str(its.score.samples))),
+}
+"""What the same responses come to, read otherwise; empty where they have no such reading."""
+
+
+def _of_all(its: Measured, count: int | None) -> str:
+    return "" if count is None else f"{100 * count / its.score.total:.1f}"
 
 
 def _accuracy(its: Measured) -> tuple[str, ...]:
@@ -256,6 +289,11 @@ def _csv_measures(its: Measured, run: RunRows, row: RoundRow) -> dict[str, Cell]
         "accuracy_low": score.low,
         "accuracy_high": score.high,
         "unparsed": score.unparsed,
+        "strict": None if score.strict is None else score.strict / score.total,
+        "flexible": None if score.flexible is None else score.flexible / score.total,
+        "samples": score.samples,
+        "maj_k": score.majority,
+        "pass_k": score.pass_at.get(str(score.samples)),
     }
     if gain is not None:
         found |= {"base_difference": gain.difference, "base_low": gain.low, "base_high": gain.high}

@@ -13,13 +13,14 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+from rich.console import Console
 
 from crescent.compare import RunTable, compare, mean_and_deviation
 from crescent.finished import Run
 from crescent.once import MANIFEST, seal
 from crescent.records import Response, Verdict, read_lines, write_lines
 from crescent.reliability import LabelledVote, curve
-from crescent.show_compare import COLUMNS, as_csv, as_markdown, as_text
+from crescent.show_compare import COLUMNS, as_csv, as_markdown, as_text, show
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 STAGES = ("base/eval", *(f"round-{number}/{step}" for number in (1, 2) for step in STEPS))
@@ -339,7 +340,7 @@ def test_names_are_text_wherever_they_are_printed(taught: tuple[Path, Path], tmp
         assert "[bold]" in text
     rows = [row.replace("\\\\", "").replace("\\|", "") for row in as_markdown(found).splitlines() if "calc" in row]
     columns = {row.count("|") for row in rows}
-    assert columns == {5, 7, 10}
+    assert columns == {5, 9, 10}
     assert "<b>" not in as_markdown(found)
 
 
@@ -361,10 +362,6 @@ def test_the_columns_of_the_csv_stay_as_they_are(taught: tuple[Path, Path]) -> N
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_no_line_is_wider_than_the_terminal(taught: tuple[Path, Path], width: int, tmp_path: Path) -> None:
-    from rich.console import Console
-
-    from crescent.show_compare import show
-
     long = Path(shutil.copytree(taught[1], tmp_path / "qwen7b-samples-16-min-agreement-0-75-seed-3-ab12cd"))
     text = io.StringIO()
     show(compare([*taught, long]), Console(file=text, width=width, markup=False, highlight=False))
@@ -373,3 +370,34 @@ def test_no_line_is_wider_than_the_terminal(taught: tuple[Path, Path], width: in
         assert f"{100 * float(line['accuracy']):.1f} [{100 * float(line['accuracy_low']):.1f}, " in text.getvalue()
     assert "…" not in text.getvalue(), "no cell is cut"
     assert ("#1" in text.getvalue()) == (width < 120), "long names are numbered where there is no room for them"
+
+
+def test_several_answers_to_an_item_show_their_majority_and_whether_any_is_right(zero: Path) -> None:
+    path = zero / "round-1/eval/scores.json"
+    scores = json.loads(path.read_text())
+    for its in scores:
+        several = {"samples": 4, "majority": 0.75, "pass_at": {"1": 0.5, "2": 0.6, "4": 0.9}}
+        its.update({**several, "strict": its["total"] // 2, "flexible": None})
+    path.write_text(json.dumps(scores))
+    reseal(zero)
+    found = compare([zero])
+    one = next(its for its in lines(found) if its["round"] == "1")
+    assert (one["samples"], one["maj_k"], one["pass_k"], one["strict"], one["flexible"]) == (
+        "4",
+        "0.75",
+        "0.9",
+        "0.5",
+        "",
+    )
+    base = next(its for its in lines(found) if its["round"] == "0")
+    assert (base["samples"], base["maj_k"], base["pass_k"]) == ("1", "", "")
+    cells = "75.0 (k=4) | 90.0 (k=4)"
+    assert any(cells in row and "| 50.0 | – |" in row for row in as_markdown(found).splitlines())
+    wide = io.StringIO()
+    show(found, Console(file=wide, width=200))
+    assert "75.0 (k=4)  90.0 (k=4)" in wide.getvalue()
+    narrow = io.StringIO()
+    show(found, Console(file=narrow, width=80))
+    assert "read otherwise" in narrow.getvalue()
+    assert "75.0 (k=4)  90.0 (k=4)" in narrow.getvalue()
+    assert max(map(len, narrow.getvalue().splitlines())) <= 80
