@@ -1,8 +1,10 @@
 r"""Find the final answer of a response, and tell what is the same at sight: exact numbers and equal spelling.
 
-Two rules to know. A percent sign is a unit like `km` and `$`: "25%" equals "25" and differs from "0.25". Letting it
-equal both would make 25 equal 0.25, and a vote would depend on the order of its answers. And no number is rounded: 1/3
-differs from 0.333. What neither decides, `crescent.grading` does.
+Three rules to know. A percent sign is a unit like `km` and `$`: "25%" equals "25" and differs from "0.25". Letting it
+equal both would make 25 equal 0.25, and a vote would depend on the order of its answers. No number is rounded: 1/3
+differs from 0.333. And a plain space groups digits only right behind a mark ("#### 1 200"): elsewhere nothing tells "it
+costs 1 200 euros" from "he got in week 1 200 euros", so the first is misread as 200. What numbers and spelling leave
+open, `crescent.grading` decides.
 """
 
 import re
@@ -40,9 +42,12 @@ _LEAD = re.compile(
 _OPENING = re.compile(r"(?:[\s*({$]|\\[(\[])*+(?:[a-zA-Z]\w{0,20}+\s?=\s?)?")
 _STEP = re.compile(r"\(?\d{1,2}[.):][ \t]+\S")
 _SENTENCE_END = re.compile(r"\n|[.;?](?=[\s*]|$)|,?\s\(?(?=(?:because|since|so|which|where|as)\s)")
+# "12 (twelve)": words that say a number again. A factor, "12 (x + y)", has signs or single letters.
+_GLOSS = re.compile(r"\s\((?!mod\b)[a-zA-Z][a-zA-Z ,'-]{2,80}\)\Z")
 _REASON = re.compile(r"\W*(?:because|since|as)\s")
 _SILENCE = re.compile(
     r"(?:\\text\{)?(?:no (?:final )?answer\b.*|none|n/a|nan|null|unknown|not (?:available|given|known)|\?+"
+    r"|none of (?:the|these|those) (?:\w{1,20} ){0,2}(?:above|given|listed|provided|options?|choices?|answers?)\b.*"
     r"|i (?:do not|don't) know.*|(?:it )?can(?:not|'t| not) be (?:determined|answered).*)[\s.*}]*",
     re.IGNORECASE,
 )
@@ -150,6 +155,8 @@ def _leading_answer(text: str) -> str | None:
     sentence = sentence.lstrip(" *_`$").rstrip(" *_`$,(")
     if not sentence or len(sentence) > LONGEST:
         return None
+    if (glossed := _GLOSS.sub("", sentence)) != sentence and as_number(glossed) is not None:
+        return glossed
     # Words are an answer ("Monday", "2 hours and 30 minutes") when nothing but a reason follows; words around a number
     # or a colon introduce one.
     is_last = not rest.strip(" .*\n") or _REASON.match(rest)

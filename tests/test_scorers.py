@@ -66,6 +66,12 @@ CHAT: list[Labelled] = [
     ("I cannot determine the answer from what is given.", "12", False, False, False),
     ("", "12", False, False, False),
     ("Answer:\n\n12", "12", False, True, True),
+    ("Final answer: 12 (twelve)", "12", False, True, True),
+    ("The answer is 12 (twelve dollars) because 5 + 7 = 12.", "12", False, True, True),
+    ("The answer is none of the 3 given.", "3", False, True, False),
+    ("The answer is none of the options above.", "12", False, False, False),
+    ("Answer: None of the apples are left, so 0", "0", False, True, True),
+    ("#### 1 200 euros", "1200", False, False, True),
     ("| step | value |\n|---|---|\n| 1 | 5 |\n| 2 | 12 |\n\n**Total: 12**", "12", False, True, True),
     ("Result ≈ 33.33", "33.33", False, True, True),
     ("The answer is 33.333.", "33.33", False, False, False),
@@ -101,6 +107,8 @@ MATHS: list[Labelled] = [
     ("Her name is Evelyn.", "\\text{Evelyn}", False, None, False),
     ("\\boxed{90^\\circ}", "90^\\circ", True, False, True),
     ("The answer is $p - q$.", "p - q", False, None, True),
+    ("The answer is 12 (a + b)", "12a + 12b", False, None, True),
+    ("The answer is 3 (mod n)", "3", False, True, False),
     ("\\boxed{q - p}", "p - q", False, None, False),
     ("\\boxed{x = 5}", "x=5", True, False, True),
     ("\\boxed{5}", "x=5", True, False, True),
@@ -111,11 +119,7 @@ MATHS: list[Labelled] = [
 ]
 
 # What the deciding one gets wrong, as far as it is known.
-MISREAD: list[Labelled] = [
-    ("Final answer: 12 (twelve)", "12", False, True, True),
-    ("The answer is none of the 3 given.", "3", False, True, False),
-    ("It costs 1 200 euros.", "1200", False, False, True),
-]
+MISREAD: list[Labelled] = [("It costs 1 200 euros.", "1200", False, False, True)]
 
 
 def labelled() -> list[Labelled]:
