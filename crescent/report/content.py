@@ -102,7 +102,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     reader = Reader(rows.folder)
     rounds = tuple(_round(reader, row, rows.rows, samples) for row in rows.rows if row.round)
     ledger = read_ledger(reader, rate)
-    base = next((its for its in rows.rows if its.round == 0), None)
+    base = _base(rows)
     manifests = (reader.run.stage(its.stage) for its in ledger.stages)
     versions = sorted({str(its["made_from"].get("version")) for its in manifests if its is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
@@ -132,15 +132,17 @@ def headline(rows: RunRows) -> Headline:
     if best.round == 0:
         nearest = max(judged, key=lambda its: _mean_gain(its) or -1.0)
         claim = "No child replaced the base." if len(judged) > 1 else "The child did not replace the base."
-        found = [f"{_name(nearest)} came nearest: {_gain(its)}" for its in _deciding(nearest)]
-        return Headline(claim, (*found, *_yardstick(rows, best), *_tests(nearest)))
+        found = [f"{_name(nearest)} came nearest: {_gain(its, rows)}" for its in _deciding(nearest)]
+        return Headline(claim, (*found, *_yardstick(rows, best), *_tests(nearest, rows)))
     alpha = float((rows.settings or {}).get("verdict.alpha", "0.05"))
     gains = [its.against_base for its in _deciding(best) if its.against_base]
     shown = bool(gains) and all(its.p_value <= alpha and its.difference > 0 for its in gains)
     claim = f"{_name(best)} is the best checkpoint, " + (
         "better than the base on the deciding items." if shown else "not shown to be better than the base."
     )
-    return Headline(claim, (*(_gain(its) for its in _deciding(best)), *_yardstick(rows, best), *_tests(best)))
+    return Headline(
+        claim, (*(_gain(its, rows) for its in _deciding(best)), *_yardstick(rows, best), *_tests(best, rows))
+    )
 
 
 def gain_text(gain: Comparison) -> str:
@@ -162,11 +164,16 @@ def _mean_gain(row: RoundRow) -> float | None:
     return sum(gains) / len(gains) if gains else None
 
 
-def _gain(its: Measured) -> str:
-    if its.against_base is None:
+def _base(rows: RunRows) -> RoundRow | None:
+    return next((its for its in rows.rows if its.round == 0), None)
+
+
+def _gain(its: Measured, rows: RunRows) -> str:
+    base = _base(rows)
+    before = next((m.score for m in base.measured if m.score.benchmark == its.score.benchmark), None) if base else None
+    if its.against_base is None or before is None:
         return f"{its.score.benchmark}: {percent(its.score.accuracy)} %, not compared with the base."
-    before = its.score.accuracy - its.against_base.difference
-    change = f"{percent(before)} % → {percent(its.score.accuracy)} %"
+    change = f"{percent(before.accuracy)} % → {percent(its.score.accuracy)} %"
     return f"{its.score.benchmark}: {change}, {gain_text(its.against_base)}, on the same {its.items} items."
 
 
@@ -176,15 +183,15 @@ def _scores(row: RoundRow, name: str) -> Iterator[str]:
         yield f"{score.benchmark}: {name} solves {with_interval(score.accuracy, score.low, score.high)} %."
 
 
-def _tests(row: RoundRow) -> Iterator[str]:
+def _tests(row: RoundRow, rows: RunRows) -> Iterator[str]:
     for its in row.measured:
         if not its.score.decides:
-            yield f"Only reported: {_gain(its)}"
+            yield f"Only reported: {_gain(its, rows)}"
 
 
 def _yardstick(rows: RunRows, best: RoundRow) -> Iterator[str]:
     """What voting gives the base for nothing: a gain below it could be had without training."""
-    base = next((its for its in rows.rows if its.round == 0), None)
+    base = _base(rows)
     for its in _deciding(base) if base else []:
         now = next((m.score for m in best.measured if m.score.benchmark == its.score.benchmark), None)
         voted = rows.majority.get(its.score.benchmark)
@@ -233,7 +240,7 @@ def _unfinished(rows: RunRows) -> Iterator[str]:
 
 
 def _unmeasured(rows: RunRows) -> Iterator[str]:
-    base = next((its for its in rows.rows if its.round == 0), None)
+    base = _base(rows)
     if base is None:
         return
     names = [its.score.benchmark for its in base.measured if its.score.decides]

@@ -181,7 +181,7 @@ def _score_sheet(name: str, measured: Sequence[tuple[RoundRow, Measured]], voted
         "|flexible %",
     ]
     scores = [its.score for _, its in measured]
-    several = any(its.samples > 1 for its in scores)
+    several = any(its.majority is not None or its.pass_at for its in scores)
     ks = sorted({int(k) for its in scores for k in its.pass_at if int(k) > 1})
     if several:
         columns += ["|maj@k %", *(f"|pass@{k} %" for k in ks)]

@@ -37,7 +37,7 @@ def funnel_sheet(its: RoundReport) -> Sheet | None:
         losses = "; ".join(f"{count(loss.count)} {loss.reason}" for loss in step.losses)
         about = "; ".join(part for part in (losses and f"lost: {losses}", step.note) if part)
         rows.append((step.name, count(step.count), bar(step.count / most), about))
-    return Sheet(f"Round {its.number}", ("step", "|left", "", "lost, and why"), rows)
+    return Sheet(f"Round {its.number}, step by step", ("step", "|left", "", "lost, and why"), rows)
 
 
 def comparison_sheet(its: RoundReport) -> Sheet | None:
@@ -60,7 +60,7 @@ def comparison_sheet(its: RoundReport) -> Sheet | None:
         for c in judged.comparisons
     ]
     columns = ("benchmark", "against", "|points", "", "|p", "|p (Holm)", "|gained / lost / items")
-    return Sheet(f"Round {its.number}", columns, rows)
+    return Sheet(f"Round {its.number}, compared", columns, rows)
 
 
 def training_sheet(rounds: Sequence[RoundReport]) -> Sheet | None:

@@ -1,0 +1,585 @@
+"""The HTML report: of a real smoke run, and of copies of it in which something happened."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+
+import msgspec
+import pytest
+from chromium import open_page
+from hypothesis import given
+from hypothesis import strategies as st
+from test_compare import reseal, teach
+
+from crescent.commands import report_command
+from crescent.compare import read_run
+from crescent.errors import BadConfig, Missing
+from crescent.once import MANIFEST, verified_manifest
+from crescent.records import Alarm, Candidate, Pair, Response, Score, Verdict, Vote, read_lines, write_lines
+from crescent.report import write_report
+from crescent.report.charts import ticks
+from crescent.report.content import read_report
+from crescent.report.funnel import funnel
+from crescent.report.texts import plain
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+HOSTILE = (
+    "</script></div></style><script>hostile=1</script><img src=x onerror=hostile=1>"
+    "<svg onload=hostile=1><iframe src=javascript:hostile=1></iframe>{{ 7 * 7 }}\x00\u202egnp.exe\x1b[31m"
+)
+NEAR = ("diversify.threshold=0.5",)
+"""So strict that some questions are near-duplicates."""
+SEEN = "</script></div></style><script>hostile=1</script>"
+
+
+class Element:
+    """An HTML element, as far as a test asks about it."""
+
+    def __init__(self, name: str, attributes: dict[str, str], parent: "Element | None") -> None:
+        self.name, self.attributes, self.parent = name, attributes, parent
+        self.children: list[Element] = []
+        self.words: list[str] = []
+
+    def all(self, *names: str) -> list["Element"]:
+        found = [its for child in self.children for its in child.all(*names)]
+        return [*([self] if not names or self.name in names else []), *found]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join([*self.words, *(its.text for its in self.children)]).split())
+
+
+class Reader(HTMLParser):
+    """Builds elements; what is opened must be closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = self.here = Element("", {}, None)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        new = Element(tag, {name: value or "" for name, value in attrs}, self.here)
+        self.here.children.append(new)
+        if tag not in VOID:
+            self.here = new
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.here.children.append(Element(tag, {name: value or "" for name, value in attrs}, self.here))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag == self.here.name, f"</{tag}> inside <{self.here.name}>"
+        assert self.here.parent is not None
+        self.here = self.here.parent
+
+    def handle_data(self, data: str) -> None:
+        self.here.words.append(data)
+
+
+def read(path: Path) -> Element:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    assert reader.here is reader.root, f"<{reader.here.name}> is not closed"
+    return reader.root
+
+
+def report(*roots: Path, rate: float | None = None) -> Element:
+    output = roots[0].parent / "report.html"
+    write_report(roots, output, rate)
+    return read(output)
+
+
+def table(page: Element, caption: str) -> list[list[str]]:
+    """The cells of the one table whose caption begins like this, the headings first."""
+    found = [its for its in page.all("table") if its.all("caption")[0].text.startswith(caption)]
+    assert len(found) == 1, f"{caption}: {len(found)} tables"
+    return [[cell.text for cell in row.children] for row in found[0].all("tr")]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rounds on the fakes, with everything that can be measured. Not to be written to."""
+    root = tmp_path_factory.mktemp("runs")
+    return teach(
+        root, "zero", "eval.reliability=20", "eval.samples=2", "eval.temperature=0.7", "diversify.threshold=0.5"
+    )
+
+
+@pytest.fixture
+def zero(run: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be written to."""
+    return Path(shutil.copytree(run, tmp_path / "zero"))
+
+
+@pytest.fixture(scope="session")
+def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Element:
+    """Its report."""
+    output = tmp_path_factory.mktemp("reports") / "report.html"
+    write_report([run], output, rate=3.0)
+    return read(output)
+
+
+def set_of(root: Path, key: str, value: str) -> None:
+    """Another value for a setting in `config.yaml`, by the last part of its name."""
+    path = root / "config.yaml"
+    changed, count = re.subn(rf"(?m)^(\s*{key}:).*$", lambda its: f"{its[1]} {value}", path.read_text(), count=1)
+    assert count == 1
+    path.write_text(changed)
+
+
+def change(root: Path, name: str, kind: type[object], how: Callable[[object], object]) -> None:
+    path = root / name
+    write_lines(path, [how(its) for its in read_lines(path, kind)])
+
+
+def test_the_verdict_comes_first_and_says_what_the_run_decided(run: Path, page: Element) -> None:
+    main = page.all("main")[0]
+    first = main.all("section")[0]
+    for number in (1, 2):
+        verdict = read_lines(run / f"round-{number}/verdict/verdict.json", Verdict)[0]
+        assert verdict.reason in first.text
+    base, best = (read_lines(run / stage / "eval/responses.jsonl", Response) for stage in ("base", "round-2"))
+    shares = [100 * mean(its.correct for its in given if its.benchmark == "sums_dev") for given in (base, best)]
+    assert "Round 2’s child is the best checkpoint, better than the base on the deciding items." in first.text
+    assert f"sums_dev: {shares[0]:.1f} % → {shares[1]:.1f} %" in first.text
+
+
+def test_scores_are_those_of_the_responses_counted_by_hand(run: Path, page: Element) -> None:
+    rows = {row[0]: row for row in table(page, "sums_dev: accuracy with")}
+    head = rows["checkpoint"]
+    for name, folder in (("base", "base"), ("round 1", "round-1"), ("round 2", "round-2")):
+        given = [
+            its for its in read_lines(run / folder / "eval/responses.jsonl", Response) if its.benchmark == "sums_dev"
+        ]
+        assert rows[name][head.index("accuracy %")].startswith(f"{100 * mean(its.correct for its in given):.1f} [")
+        assert rows[name][head.index("unparsed")] == str(sum(its.final is None for its in given))
+        scores = msgspec.json.decode((run / folder / "eval/scores.json").read_bytes(), type=list[Score])
+        majority = next(its.majority for its in scores if its.benchmark == "sums_dev")
+        assert majority is not None
+        assert rows[name][head.index("maj@k %")] == f"{100 * majority:.1f}"
+
+
+def test_every_question_of_the_funnel_is_somewhere(run: Path, page: Element) -> None:
+    for number in (1, 2):
+        parts = [verified_manifest(run / f"round-{number}" / stage) for stage in ("synthesis", "pairs", "train")]
+        steps = funnel(*(its["metrics"] for its in parts if its))
+        through = [its for its in steps if its.name not in ("new training pairs", "trained on")]
+        for before, after in pairwise(through):
+            assert before.count - sum(its.count for its in after.losses) == after.count, after.name
+        assert steps[-2].count == len(read_lines(run / f"round-{number}/pairs/new.jsonl", Pair))
+        assert steps[-1].count == len(read_lines(run / f"round-{number}/pairs/pairs.jsonl", Pair))
+        assert [row[:2] for row in table(page, f"Round {number}, step by step")[1:]][:1] == [
+            [steps[0].name, f"{steps[0].count:.0f}"]
+        ]
+
+
+def test_labels_without_a_majority_do_not_count_as_lost() -> None:
+    """A control arm trains on first answers: ties and little agreement are counted, and kept."""
+    pairs = {"pairs": 9, "questions": 9, "silent": 1, "ties": 3, "below_cut": 4, "total": 9}
+    steps = funnel({"candidates": 10, "questions": 10}, pairs, {})
+    labelled = next(its for its in steps if its.name == "with a label to train on")
+    assert labelled.count == 9
+    assert [(its.reason, its.count) for its in labelled.losses] == [("no label", 1)]
+
+
+def test_time_and_money_add_up(run: Path, page: Element) -> None:
+    seconds = {
+        path.parent.relative_to(run).as_posix(): json.loads(path.read_text())["seconds"]
+        for path in run.glob(f"*/*/{MANIFEST}")
+    }
+    rows = {row[0]: row for row in table(page, "What it cost")}
+    assert float(rows["all"][rows[""].index("money")]) == pytest.approx(3 * sum(seconds.values()) / 3600, abs=0.01)
+    ledger = read_report(read_run(run, "zero")).ledger
+    assert ledger.seconds() == pytest.approx(sum(seconds.values()))
+    assert ledger.until(1) == pytest.approx(sum(its for name, its in seconds.items() if not name.startswith("round-2")))
+    assert "--rate" in report(Path(shutil.copytree(run, run.parent / "free"))).text
+
+
+def test_questions_can_be_read_with_all_their_answers(run: Path, page: Element) -> None:
+    votes = {its.question.id: its for its in read_lines(run / "round-1/synthesis/votes.jsonl", Vote)}
+    shown = [its for its in page.all("details") if its.attributes.get("class") == "sample"]
+    found = [next((v for v in votes.values() if v.question.id in its.text), None) for its in shown]
+    known = [(its, vote) for its, vote in zip(shown, found, strict=True) if vote is not None]
+    assert len(known) == 12
+    assert len({vote.agreement for _, vote in known}) > 2, "chosen over all agreements"
+    for its, vote in known:
+        assert vote.question.text in its.text
+        for answer in vote.answers:
+            assert " ".join(answer.text.split()) in its.text
+
+
+def test_near_duplicates_stand_beside_their_neighbours(run: Path, page: Element) -> None:
+    near = [
+        its
+        for number in (1, 2)
+        for its in read_lines(run / f"round-{number}/synthesis/candidates.jsonl", Candidate)
+        if its.outcome in ("rewritten", "near-duplicate")
+    ]
+    assert near, "this run has none: its threshold is too high for the test"
+    section = next(its for its in page.all("section") if its.attributes.get("id") == "questions")
+    assert f"cosine {max(its.question.similarity or 0 for its in near):.3f}" in section.text
+    assert "its neighbour" in section.text
+
+
+def test_items_gained_and_lost_show_both_responses(run: Path, page: Element) -> None:
+    verdict = read_lines(run / "round-1/verdict/verdict.json", Verdict)[0]
+    against = {its.benchmark: its for its in verdict.comparisons if its.against == "parent"}
+    section = next(its for its in page.all("section") if its.attributes.get("id") == "changes")
+    gained = sum(its.gained for its in against.values())
+    assert f"Gained: {gained} items" in section.text
+    samples = [its for its in section.all("details") if "parent" in its.text]
+    assert samples
+    for its in samples:
+        assert [dt.text.split(",")[0] for dt in its.all("dt")] == ["Prompt", "Right answer", "Parent", "Child"]
+
+
+def test_a_preference_pair_shows_what_was_rejected(zero: Path) -> None:
+    def outvoted(its: object) -> object:
+        assert isinstance(its, Pair)
+        return replace(its, rejected="the outvoted response", margin=0.25)
+
+    change(zero, "round-2/pairs/new.jsonl", Pair, outvoted)
+    reseal(zero)
+    text = report(zero).text
+    assert "the outvoted response" in text
+    assert "margin 0.25" in text
+
+
+def test_a_retried_child_is_called_so(zero: Path) -> None:
+    def retried(its: object) -> object:
+        assert isinstance(its, Verdict)
+        alarms = (Alarm("one answer", 0.9, 0.5, "90% of its own questions have the same final answer (limit 50%)"),)
+        return replace(its, action="retry", alarms=alarms)
+
+    change(zero, "round-2/verdict/verdict.json", Verdict, retried)
+    reseal(zero)
+    page = report(zero)
+    assert "Round 2 to be retried" in page.text
+    assert "90% of its own questions have the same final answer (limit 50%)" in page.text
+    assert "Alarms were raised in round 2" in page.text
+    assert "Round 1’s child is the best checkpoint" in page.text
+
+
+def test_no_text_of_a_model_can_do_anything(zero: Path) -> None:
+    def spoil(its: object) -> object:
+        match its:
+            case Vote():
+                spoilt = tuple(replace(a, text=HOSTILE, final=HOSTILE if a.final else None) for a in its.answers)
+                question = replace(its.question, text=HOSTILE, bait=HOSTILE)
+                return replace(its, question=question, answers=spoilt, winner=HOSTILE if its.winner else None)
+            case Candidate():
+                return replace(its, question=replace(its.question, text=HOSTILE, bait=HOSTILE), why=HOSTILE)
+            case Response():
+                final = HOSTILE if its.final else None
+                return replace(its, text=HOSTILE, final=final, prompt=HOSTILE, target=HOSTILE)
+            case Verdict():
+                return replace(its, reason=HOSTILE, alarms=(Alarm(HOSTILE, 1.0, 0.5, HOSTILE),))
+        return its
+
+    for number in (1, 2):
+        for name, kind in (("votes", Vote), ("candidates", Candidate)):
+            change(zero, f"round-{number}/synthesis/{name}.jsonl", kind, spoil)
+        change(zero, f"round-{number}/verdict/verdict.json", Verdict, spoil)
+    for stage in ("base", "round-1", "round-2"):
+        change(zero, f"{stage}/eval/responses.jsonl", Response, spoil)
+        path = zero / stage / "eval/scores.json"
+        path.write_text(path.read_text().replace("sums_test", SEEN))
+    set_of(zero, "path", json.dumps(HOSTILE))
+    reseal(zero)
+    page = report(zero)
+    assert not page.all("script", "img", "iframe", "object", "form")
+    for element in page.all():
+        assert not [its for its in element.attributes if its.startswith("on") or its == "style"], element.name
+        assert element.attributes.get("href", "#").startswith(("#", "data:image/svg+xml,")), element.name
+    assert page.text.count(SEEN) > 40
+    assert "{{ 7 * 7 }}" in page.text
+    assert "\\x00\\u202egnp.exe\\x1b[31m" in page.text
+    raw = (zero.parent / "report.html").read_text(encoding="utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", raw)
+
+
+def test_a_hostile_report_does_nothing_in_a_browser(zero: Path) -> None:
+    """Nothing is logged, asked of the network or run; nothing sticks out of a phone's screen."""
+    test_no_text_of_a_model_can_do_anything(zero)
+    output = zero.parent / "report.html"
+    with open_page(zero.parent) as shown:
+        for width, dark in ((1280, False), (1280, True), (390, False)):
+            shown.open(output, width, dark)
+            shown.evaluate("document.querySelectorAll('details').forEach(its => its.open = true)")
+            assert shown.evaluate("document.documentElement.scrollWidth") <= width
+            assert shown.evaluate("typeof hostile") == "undefined"
+            assert shown.evaluate("document.scripts.length") == 0
+            assert shown.evaluate("document.querySelector('svg .line, svg .whisker') !== null")
+            background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (background == "rgb(20, 23, 27)") is dark, "the style is not applied"
+        assert shown.complaints == []
+        assert [its for its in shown.requests if not its.startswith(("file:", "data:"))] == []
+
+
+def test_a_text_of_a_megabyte_is_cut_with_a_note(zero: Path) -> None:
+    def long(its: object) -> object:
+        assert isinstance(its, Vote)
+        return replace(
+            its, answers=tuple(replace(answer, text="9" * 1_000_000) for answer in its.answers[:1]), classes=(0,)
+        )
+
+    change(zero, "round-1/synthesis/votes.jsonl", Vote, long)
+    reseal(zero)
+    assert "998,800 more characters are in the run folder" in report(zero).text
+    assert (zero.parent / "report.html").stat().st_size < 1_000_000
+
+
+def test_what_cannot_be_seen_is_spelled_out() -> None:
+    assert plain("a\r\nb\tc") == "a\nb   c"
+    assert plain("\x00 \u202e \ud800 \u2028 é 数") == "\\x00 \\u202e \\ud800 \\u2028 é 数"
+
+
+def test_the_page_forbids_scripts_and_every_other_origin(run: Path, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "report.html")
+    page, raw = read(tmp_path / "report.html"), (tmp_path / "report.html").read_text(encoding="utf-8")
+    policy = next(its.attributes["content"] for its in page.all("meta") if "http-equiv" in its.attributes)
+    style = raw.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ")[:2] == ["default-src 'none'", f"style-src 'sha256-{digest}'"]
+    assert "unsafe" not in policy
+    assert not re.search(r"@import|url\((?!#)", style)
+    for element in page.all():
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert element.attributes.get(name, "#").startswith(("#", "data:image/svg+xml,")), element.name
+
+
+def test_the_same_run_gives_the_same_file(run: Path, tmp_path: Path) -> None:
+    for name in ("once.html", "again.html"):
+        write_report([run], tmp_path / name)
+    assert (tmp_path / "once.html").read_bytes() == (tmp_path / "again.html").read_bytes()
+    assert sorted(its.name for its in tmp_path.iterdir()) == ["again.html", "once.html"]
+
+
+def test_it_can_be_read_without_eyes_and_without_a_mouse(page: Element) -> None:
+    assert page.all("html")[0].attributes["lang"] == "en"
+    for landmark in ("header", "nav", "main", "footer", "h1", "title"):
+        assert len(page.all(landmark)) == (1 if landmark != "title" else len(page.all("title"))), landmark
+    levels = [int(its.name[1]) for its in page.all("h1", "h2", "h3", "h4")]
+    assert all(after <= before + 1 for before, after in pairwise(levels)), "a level of heading is left out"
+    identities = [its.attributes["id"] for its in page.all() if "id" in its.attributes]
+    assert len(identities) == len(set(identities))
+    for element in page.all():
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert element.attributes.get(name, identities[0]) in identities
+    for link in page.all("nav")[0].all("a"):
+        assert link.attributes["href"].removeprefix("#") in identities
+    for its in page.all("table"):
+        assert its.all("caption")[0].text
+        assert all(th.attributes.get("scope") in ("col", "row") for th in its.all("th"))
+    for figure in page.all("figure"):
+        picture = next(its for its in figure.all("div") if its.attributes.get("role") == "img")
+        assert len(picture.attributes["aria-label"]) > 20
+        assert len(figure.all("table")) == 1, "the numbers of a chart stand beside it"
+    for svg in page.all("svg"):
+        assert svg.attributes["aria-hidden"] == "true"
+
+
+def test_what_a_colour_says_a_shape_or_a_word_says_too(zero: Path) -> None:
+    def worse(its: object) -> object:
+        assert isinstance(its, Verdict)
+        return replace(its, action="roll back")
+
+    change(zero, "round-2/verdict/verdict.json", Verdict, worse)
+    reseal(zero)
+    page = report(zero)
+    words = [its.text for its in page.all("ul") if its.attributes.get("class") == "legend"]
+    assert "base accepted rolled back" in words
+    fills = {its.attributes["fill"] for its in page.all("rect") if "column" in its.attributes.get("class", "")}
+    assert fills <= {f"url(#{its.attributes['id']})" for its in page.all("pattern")}
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    digits = colour.removeprefix("#")
+    digits = "".join(2 * its for its in digits) if len(digits) == 3 else digits
+    channels = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [its / 12.92 if its <= 0.04045 else ((its + 0.055) / 1.055) ** 2.4 for its in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_can_be_told_from_the_ground(run: Path, tmp_path: Path) -> None:
+    """WCAG 2.2 AA: 4.5 for text (1.4.3), 3 for what draws a chart (1.4.11), on paper as on the screen."""
+    write_report([run], tmp_path / "report.html")
+    themes = re.findall(r":root \{(.*?)\}", (tmp_path / "report.html").read_text(), re.DOTALL)
+    assert len(themes) == 3
+    for theme in themes:
+        colours = dict(re.findall(r"--([\w-]+): (#\w+);", theme))
+        for name in (
+            "text",
+            "soft",
+            "main",
+            "second",
+            "third",
+            "good",
+            "bad",
+            "warn",
+            *(f"part-{its}" for its in range(6)),
+        ):
+            for ground in ("ground", "raised"):
+                high, low = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                least = 3 if name.startswith("part-") else 4.5
+                assert (high + 0.05) / (low + 0.05) >= least, f"{name} {colours[name]} on {ground}"
+
+
+def test_a_half_finished_round_is_shown_as_far_as_it_goes(zero: Path) -> None:
+    for stage in ("train", "eval", "verdict"):
+        shutil.rmtree(zero / "round-2" / stage)
+    page = report(zero)
+    assert "Unfinished: not finished: 1 of 2 rounds, next round-2/train." in page.text
+    assert "Round 2 not trained No verdict: this round is not finished." in page.text
+    assert table(page, "Round 2, step by step")[-1][0] == "to be trained on"
+    assert "Round 1’s child is the best checkpoint" in page.text
+
+
+def test_a_run_that_has_only_begun_says_so(tmp_path: Path) -> None:
+    (tmp_path / "begun/base/eval.partial").mkdir(parents=True)
+    page = report(tmp_path / "begun")
+    assert "Nothing is finished that a report could show." in page.text
+    assert "base/eval: not finished, so it was not read" in page.text
+    assert "There is no config.yaml" in page.text
+
+
+def test_a_base_without_a_round_is_reported_without_a_verdict(zero: Path) -> None:
+    for number in (1, 2):
+        shutil.rmtree(zero / f"round-{number}")
+    page = report(zero)
+    assert "No child has been judged yet. sums_dev: the base solves" in page.text
+
+
+def test_what_was_not_measured_is_said(zero: Path) -> None:
+    """A run without votes on labelled items and without samples, made before there were monitors or candidates."""
+    shutil.rmtree(zero / "base/reliability")
+    for stage in ("base", "round-1", "round-2"):
+        path = zero / stage / "eval/scores.json"
+        scores = msgspec.json.decode(path.read_bytes(), type=list[Score])
+        path.write_bytes(msgspec.json.encode([replace(its, majority=None, pass_at={}) for its in scores]))
+    for number in (1, 2):
+        (zero / f"round-{number}/synthesis/candidates.jsonl").unlink()
+
+    def older(manifest: dict[str, object]) -> None:
+        metrics = manifest["metrics"]
+        assert isinstance(metrics, dict)
+        manifest["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("monitor/")}
+
+    reseal(zero, older)
+    page = report(zero)
+    assert "What voting alone would give the base on sums_dev was not measured" in page.text
+    assert "Diversity and collapse" not in page.text
+    assert "maj@" not in page.text
+
+
+def test_files_of_another_version_are_named_and_left_out(zero: Path) -> None:
+    (zero / "round-1/synthesis/votes.jsonl").write_text('{"question":"another form"}\n')
+    (zero / "base/reliability/reliability.json").write_text('{"sums_dev": 3}')
+    digest = verified_manifest(zero / "base/eval")
+    assert digest is not None
+    reseal(zero)
+    manifest = json.loads((zero / "base/reliability" / MANIFEST).read_text())
+    from crescent.once import seal
+
+    seal(zero / "base/reliability", {name: manifest[name] for name in ("metrics", "seconds", "made_from")})
+    page = report(zero)
+    assert "votes.jsonl, line 1: no Vote" in page.text
+    assert "reliability.json: cannot be read" in page.text
+    assert "Round 2’s child is the best checkpoint" in page.text
+
+
+def several(run: Path, folder: Path) -> list[Path]:
+    """Two seeds of two settings, the last of them not finished."""
+    roots = []
+    for name, seed, samples in (("a0", 0, 3), ("a1", 1, 3), ("b0", 0, 5), ("b1", 1, 5)):
+        root = Path(shutil.copytree(run, folder / name))
+        set_of(root, "seed", str(seed))
+        set_of(root, "samples", str(samples))
+        roots.append(root)
+    shutil.rmtree(roots[-1] / "round-2")
+    return roots
+
+
+def test_runs_are_compared_on_what_they_share(run: Path, tmp_path: Path) -> None:
+    roots = several(run, tmp_path)
+    page = report(*roots, rate=2.0)
+    rows = table(page, "Runs, and what differs between them")
+    assert rows[0][:3] == ["run", "consensus.samples", "run.seed"]
+    assert [row[:3] for row in rows[1:]] == [["a0", "3", "0"], ["a1", "3", "1"], ["b0", "5", "0"], ["b1", "5", "1"]]
+    assert "not finished: 1 of 2 rounds" in rows[4][3]
+    gains = table(page, "sums_dev: gain over")
+    assert [row[1] for row in gains[1:]] == ["round 2", "round 2", "round 2", "round 1"]
+    titles = [its.text for its in page.all("h3", "h4")]
+    assert "consensus.samples and the gain on sums_dev" in titles
+    assert "run.seed and the gain on sums_dev" in titles
+    assert not [its for its in titles if "sums_test" in its], "what only a test set shows is not to be tuned to"
+    by_round = table(page, "sums_dev: accuracy % by round")
+    assert by_round[4][3] == "–"
+
+
+def test_runs_with_other_items_are_named_and_not_compared(run: Path, tmp_path: Path) -> None:
+    roots = several(run, tmp_path)[:2]
+    for stage in ("base/eval", "round-1/eval", "round-2/eval"):
+        change(roots[1], f"{stage}/responses.jsonl", Response, lambda its: replace(its, item=f"x{its.item}"))  # type: ignore[type-var]
+    reseal(roots[1])
+    text = report(*roots).text
+    assert (
+        "sums_dev: other items under the same name (40 items in a0; 40 items in a1), so these are not compared" in text
+    )
+    assert "a1: shares no items with another run, so its scores stand alone" in text
+
+
+def test_runs_that_have_nothing_yet_or_were_made_by_another_version_stand_beside_the_others(
+    run: Path, tmp_path: Path
+) -> None:
+    roots = several(run, tmp_path)[:2]
+
+    def older(manifest: dict[str, object]) -> None:
+        made_from = manifest["made_from"]
+        assert isinstance(made_from, dict)
+        made_from["version"] = "0.0.9"
+
+    reseal(roots[1], older)
+    (tmp_path / "begun/base/eval.partial").mkdir(parents=True)
+    text = report(*roots, tmp_path / "begun").text
+    assert "begun: no child judged yet, so it has no gain to compare (nothing finished to compare)" in text
+    assert "different versions of Crescent" in text
+
+
+def test_a_report_goes_into_the_run_s_folder_unless_told_otherwise(
+    zero: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report_command([str(zero)])
+    assert capsys.readouterr().out == f"{zero / 'report.html'}\n"
+    shutil.copytree(zero, tmp_path / "other")
+    report_command([str(zero), "other", "--rate", "2.5"])
+    assert "2 runs side by side" in read(tmp_path / "report.html").text
+    report_command(["zero", "--output", "elsewhere.html"])
+    assert read(tmp_path / "elsewhere.html").all("h1")[0].text == "zero"
+    with pytest.raises(Missing, match="there is no such folder"):
+        report_command(["nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Missing, match="nothing has been begun in it"):
+        report_command(["empty"])
+    with pytest.raises(BadConfig, match=r"nowhere/report.html: No such file .*; name a file"):
+        report_command(["zero", "--output", "nowhere/report.html"])
+    with pytest.raises(BadConfig, match="not negative"):
+        report_command(["zero", "--rate", "-1"])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8))
+def test_ticks_are_round_few_and_hold_everything(low: float, span: float, many: int) -> None:
+    found = ticks(low, low + span, many)
+    slack = span * 1e-6
+    assert found[0] <= low + slack
+    assert found[-1] >= low + span - slack
+    assert 2 <= len(found) <= 2 * many + 2
