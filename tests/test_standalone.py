@@ -251,3 +251,20 @@ def test_a_refusal_waits_for_nothing_heavy(tmp_path: Path) -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_a_misspelt_task_of_lm_eval_is_refused_before_anything_is_served(place: Path) -> None:
+    """The interpreter is a stand-in: it says what lm-eval's index says about a name that is not in it."""
+    lm_eval = place / "python"
+    said = json.dumps({"tasks": {}, "unknown": {"arc_chalenge": ["arc_challenge"]}})
+    lm_eval.write_text(f"#!/bin/sh\nprintf '%s' '{said}' > \"$3\"\n")
+    lm_eval.chmod(0o755)
+    tasks = ("eval.harness.tasks=[arc_chalenge]", f"eval.harness.python={lm_eval}")
+    alone = evaluate(place, "model.path=fake:0.6", *SUMS, *tasks)
+    loop = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke", *SUMS[3:], *tasks]
+    in_a_run = subprocess.run(loop, cwd=place, capture_output=True, text=True, timeout=120, check=False)
+    for ended in (alone, in_a_run):
+        assert ended.returncode == 2, ended.stderr
+        assert "lm-eval has no task 'arc_chalenge'; did you mean arc_challenge?" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert not (place / "runs").exists()
