@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,22 +139,59 @@ def test_other_settings_under_a_name_of_ones_own_are_refused_with_the_difference
     assert "starts" not in same.stdout
 
 
+class Endpoint(FakeEngine):
+    """It serves `good` (right every time) and, as an adapter of it, `bad` (wrong every time)."""
+
+    def __init__(self) -> None:
+        super().__init__("fake:1", 0, "good")
+        self.adapters["bad"] = 0.0
+        self.lasts = 10**9
+        """Chat completions that it gives before it is out of order."""
+        self.answered: Counter[str] = Counter()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == "/v1/chat/completions":
+            with self.lock:
+                if self.answered.total() >= self.lasts:
+                    raise ConnectionAbortedError("nothing is said any more")
+                self.answered[body["messages"][-1]["content"]] += 1
+        return super().answer(path, body)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Quiet: the connection is closed, which is what is wanted."""
+
+
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An endpoint that serves `good` (right every time) and, as an adapter of it, `bad` (wrong every time)."""
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setenv("VLLM_API_KEY", "secret")
-    engine = FakeEngine("fake:1", 0, "good")
-    engine.adapters["bad"] = 0.0
+    engine = Endpoint()
     thread = threading.Thread(target=engine.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{engine.server_port}/v1"
+    yield engine
     engine.shutdown()
     engine.server_close()
     thread.join()
 
 
-def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: Path, endpoint: str) -> None:
-    url, mine = f"serving.urls=[{endpoint}]", {"CRESCENT_API_KEY": "secret"}
+def test_an_endpoint_that_dies_midway_costs_no_answer_and_is_asked_nothing_twice(
+    place: Path, endpoint: Endpoint
+) -> None:
+    endpoint.lasts = 11
+    arguments = (*SUMS, f"serving.urls=[{endpoint.url}]", "serving.concurrency=4", "serving.max_restarts=0")
+    died = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
+    assert died.returncode == 75, died.stderr
+    assert "run the same command again" in died.stderr
+    assert endpoint.answered.total() == 11
+    endpoint.lasts = 10**9
+    again = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
+    assert again.returncode == 0, again.stderr
+    assert "continues" in again.stdout
+    assert endpoint.answered == {its.prompt: 1 for its in responses(run_of(place))}
+
+
+def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: Path, endpoint: Endpoint) -> None:
+    url, mine = f"serving.urls=[{endpoint.url}]", {"CRESCENT_API_KEY": "secret"}
     for arguments, right in (((), True), (("model.path=bad",), False)):
         name = f"run.name=its-{len(list(place.glob('runs/*')))}"
         ended = evaluate(place, *SUMS, url, name, *arguments, **mine)
