@@ -7,6 +7,7 @@ from crescent.errors import run_to_exit_code
 
 COMMANDS = {
     "dedup": "self-deduplication against pairwise Python and FAISS",
+    "training": "training speed against two TRL scripts (ten minutes)",
     "votes": "adaptive voting against asking all K, on recorded answers",
     "ablations": "what each default buys, on recorded sums whose truth is known",
     "baits": "what each bait prompt yields on a served model (minutes)",

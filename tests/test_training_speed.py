@@ -119,6 +119,25 @@ def test_a_packed_step_has_the_loss_of_the_sequences_it_holds(make_job: Callable
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("batching", [Batching.padded, Batching.padding_free])
+def test_without_a_gpu_the_loss_and_its_gradients_are_still_trls(
+    batching: Batching, make_job: Callable[..., TrainJob], tiny: Path
+) -> None:
+    import torch
+
+    trainer = prepared(make_job(some_pairs(3), batching=batching, **ONE_STEP), tiny).trainer
+    [batch] = list(trainer.get_train_dataloader())
+    weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    found = []
+    for compute_loss in (trainer.compute_loss, super(type(trainer), trainer).compute_loss):
+        for count in (None, torch.tensor(50)):
+            loss = compute_loss(trainer.model, dict(batch), num_items_in_batch=count)
+            found.append((loss, torch.autograd.grad(loss, weights)))
+    for ours, trls in zip(found[:2], found[2:], strict=True):
+        torch.testing.assert_close(ours, trls, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.real
 def test_steps_and_warm_up_are_reckoned_from_packed_rows(make_job: Callable[..., TrainJob], tiny: Path) -> None:
     usual = {"epochs": 2.0, "batch": 2, "micro_batch": 1, "warmup": 0.5}
     ready = prepared(make_job(batching=Batching.packed, max_length=150, **usual), tiny)

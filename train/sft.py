@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.nn.functional import cross_entropy
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -17,6 +18,11 @@ from train.dataset import to_rows
 from train.order import ByLengthInBatch
 from train.start import gathered, load_start
 from train.training import Prepared, common_arguments, warmup_steps
+
+IGNORED = -100
+"""The label of a token that is read and not learnt, as TRL and torch have it."""
+LOGITS_AT_ONCE = 2**28
+"""Most numbers that a micro batch's logits may have outside a GPU: one GiB in float32, three with their gradient."""
 
 
 def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any) -> Prepared:
@@ -53,7 +59,7 @@ def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any
         "rows": len(rows.kept),
         "too_long": rows.too_long,
         "tokens": sum(map(len, labels)),
-        "completion_tokens": sum(label != -100 for row in labels for label in row),
+        "completion_tokens": sum(label != IGNORED for row in labels for label in row),
     }
     if packed:
         counts["packed_rows"] = len(trainer.train_dataset)
@@ -62,7 +68,7 @@ def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any
 
 
 class LengthAwareTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """TRL's trainer with our order of rows, counting what it computes."""
+    """TRL's trainer with our order of rows; it counts what it computes, and its loss is quicker where there is no GPU."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -75,6 +81,24 @@ class LengthAwareTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         steps_an_epoch = math.ceil(len(lengths) / batch)
         return ByLengthInBatch(lengths, batch, args.seed, lambda: self.state.global_step // steps_an_epoch)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's loss. Its fused head is made for GPUs: on a CPU it also scores what is not learnt, and takes several
+        times as long as the plain logits of the positions that are."""
+        labels = inputs["labels"][:, 1:]
+        learnt = (labels != IGNORED).any(0).nonzero()[:, 0]
+        size = len(labels) * len(learnt) * self.model.config.get_text_config().vocab_size
+        if self.accelerator.device.type != "cpu" or self.aux_loss_enabled or return_outputs or size > LOGITS_AT_ONCE:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        logits = model(**asked, use_cache=False, logits_to_keep=learnt).logits.float()
+        loss = cross_entropy(logits.flatten(0, 1), labels[:, learnt].flatten(), ignore_index=IGNORED, reduction="sum")
+        if num_items_in_batch is None:
+            return loss / (labels != IGNORED).sum()
+        # That many in all processes together, whose gradients are averaged.
+        return loss / num_items_in_batch * self.accelerator.num_processes
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
         self.computed += computed(inputs).to(self.computed.device)
