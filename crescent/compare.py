@@ -173,7 +173,9 @@ def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
     given: object = json.loads((settings or {}).get("run.name", "null"))
     name = given if isinstance(given, str) else run.root.resolve().name
     base = run.stage("base/eval")
-    checkpoints = {base["made_from"]["inputs"].get("checkpoint")} if base else set()
+    # Where another model teaches (`train.student`), it is who asks and answers.
+    asking = [its for its in (base, run.stage("teacher/eval")) if its]
+    checkpoints = {its["made_from"]["inputs"].get("checkpoint") for its in asking}
     evaluations = {base["digest"]} if base else set()
     votes: dict[str, str] = {}
     base_responses = _responses(run, "base/eval")

@@ -22,7 +22,7 @@ from test_compare import reseal, teach
 from crescent.commands import report_command
 from crescent.compare import read_run
 from crescent.errors import BadConfig, Missing
-from crescent.once import MANIFEST, verified_manifest
+from crescent.once import MANIFEST, seal, verified_manifest
 from crescent.records import Alarm, Candidate, Pair, Response, Score, Verdict, Vote, read_lines, write_lines
 from crescent.report import write_report
 from crescent.report.charts import ticks
@@ -458,6 +458,36 @@ def test_a_base_without_a_round_is_reported_without_a_verdict(zero: Path) -> Non
     assert "No child has been judged yet. sums_dev: the base solves" in page.text
 
 
+def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:
+    """Rounds that another model asked and answered belong to the run; its scores are a yardstick."""
+    shutil.copytree(zero / "base/eval", zero / "teacher/eval")
+    manifest = json.loads((zero / "teacher/eval" / MANIFEST).read_text())
+    made_from = {**manifest["made_from"], "inputs": {"checkpoint": "0123456789abcdef"}}
+    seal(zero / "teacher/eval", {"metrics": {}, "seconds": 1.0, "made_from": made_from})
+
+    def taught(manifest: dict[str, object]) -> None:
+        made_from = manifest["made_from"]
+        assert isinstance(made_from, dict)
+        if "parent" in made_from["inputs"] and "child" not in made_from["inputs"]:
+            made_from["inputs"]["parent"] = "0123456789abcdef"
+
+    reseal(zero, taught)
+    page = report(zero)
+    assert "Round 2’s child is the best checkpoint" in page.text
+    rows = {row[0]: row for row in table(page, "sums_dev: accuracy with")}
+    assert rows["teacher"][2] == rows["base"][2]
+
+
+def test_an_evaluation_alone_is_no_unfinished_run(zero: Path) -> None:
+    for stage in ("base/reliability", "base/benchmarks", "round-1", "round-2", "jobs", "config.yaml"):
+        path = zero / stage
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (zero / "config.yaml").write_text("adapter: null\neval: {samples: 2}\n")
+    page = report(zero)
+    assert "One model was evaluated, and none was trained. sums_dev: it solves" in page.text
+    assert "Unfinished" not in page.text
+
+
 def test_what_was_not_measured_is_said(zero: Path) -> None:
     """A run without votes on labelled items and without samples, made before there were monitors or candidates."""
     shutil.rmtree(zero / "base/reliability")
@@ -483,12 +513,8 @@ def test_what_was_not_measured_is_said(zero: Path) -> None:
 def test_files_of_another_version_are_named_and_left_out(zero: Path) -> None:
     (zero / "round-1/synthesis/votes.jsonl").write_text('{"question":"another form"}\n')
     (zero / "base/reliability/reliability.json").write_text('{"sums_dev": 3}')
-    digest = verified_manifest(zero / "base/eval")
-    assert digest is not None
     reseal(zero)
     manifest = json.loads((zero / "base/reliability" / MANIFEST).read_text())
-    from crescent.once import seal
-
     seal(zero / "base/reliability", {name: manifest[name] for name in ("metrics", "seconds", "made_from")})
     page = report(zero)
     assert "votes.jsonl, line 1: no Vote" in page.text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crescent.compare import Measured, RoundRow, RunRows
-from crescent.records import Comparison
+from crescent.records import Comparison, Score
 from crescent.report.changes import Changes, read_changes
 from crescent.report.costs import Ledger, best_row, read_ledger
 from crescent.report.funnel import Step, funnel
@@ -15,6 +15,8 @@ from crescent.report.reading import Reader
 from crescent.report.texts import listed, p_value, percent, points_with_interval, with_interval
 
 MONITOR = "monitor/"
+ALONE = "evaluated alone"
+"""Status of a folder that holds one evaluation and no run."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class RunReport:
     rows: RunRows
     base: RoundRow | None
     base_harness: tuple[HarnessValue, ...]
+    teacher: tuple[Score, ...]
+    """Of the model that asks and answers, where that is another one (`train.student`)."""
     rounds: tuple[RoundReport, ...]
     ledger: Ledger
     headline: Headline
@@ -112,6 +116,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
         rows=rows,
         base=base,
         base_harness=harness,
+        teacher=reader.file("teacher/eval/scores.json", tuple[Score, ...]) or (),
         rounds=rounds,
         ledger=ledger,
         headline=headline(rows),
@@ -127,6 +132,8 @@ def headline(rows: RunRows) -> Headline:
     best, judged = best_row(rows.rows), [its for its in rows.rows if its.verdict is not None]
     if best is None:
         return Headline("Nothing is finished that a report could show.", ())
+    if rows.status == ALONE:
+        return Headline("One model was evaluated, and none was trained.", tuple(_scores(best, "it")))
     if not judged:
         return Headline("No child has been judged yet.", tuple(_scores(best, "the base")))
     if best.round == 0:
@@ -235,13 +242,13 @@ def _config(root: Path) -> str | None:
 
 def _unfinished(rows: RunRows) -> Iterator[str]:
     """How far the run went, where that is not to its end."""
-    if not rows.status.startswith(("finished", "stopped")):
+    if not rows.status.startswith(("finished", "stopped", ALONE)):
         yield f"Unfinished: {rows.status}."
 
 
 def _unmeasured(rows: RunRows) -> Iterator[str]:
     base = _base(rows)
-    if base is None:
+    if base is None or rows.status == ALONE:
         return
     names = [its.score.benchmark for its in base.measured if its.score.decides]
     without = [

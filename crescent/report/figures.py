@@ -120,18 +120,21 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     voted = report.rows.majority.get(name)
     asked_once = all(its.score.majority is None for _, its in measured)
     levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
+    teacher = next((its for its in report.teacher if its.benchmark == name), None)
+    levels += [Level("teacher", teacher.accuracy)] if teacher else []
     picture = line_plot(lines, [_category(row) for row in rows], _whole_percent, levels, "round", (0.0, 1.0), 0.1)
     first, last = measured[0][1].score, measured[-1][1].score
     kind = "dev, decides" if decides else "test, only reported"
     note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
-    if levels and voted:
-        note += f"; maj@{voted.samples} is the base’s, on {voted.items} of the items, without training"
+    if asked_once and voted:
+        whose = "teacher" if report.teacher else "base"
+        note += f"; maj@{voted.samples} is the {whose}’s, on {voted.items} of the items, without training"
     ends = f"accuracy {percent(first.accuracy)} % at {_label(measured[0][0])}, {percent(last.accuracy)} % at "
     return Figure(
         title=name,
         picture=picture,
         says=f"{ends}{_label(measured[-1][0])}. The numbers are in the table below.",
-        numbers=_score_sheet(name, measured, voted),
+        numbers=_score_sheet(name, measured, voted, teacher),
         note=note,
         legend=tuple(mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured)))),
     )
@@ -169,7 +172,9 @@ def _several_samples(place: Mapping[int, int], measured: Sequence[tuple[RoundRow
         yield Line(name, tuple(points), "third")
 
 
-def _score_sheet(name: str, measured: Sequence[tuple[RoundRow, Measured]], voted: Reliability | None) -> Sheet:
+def _score_sheet(
+    name: str, measured: Sequence[tuple[RoundRow, Measured]], voted: Reliability | None, teacher: Score | None
+) -> Sheet:
     columns = [
         "checkpoint",
         "verdict",
@@ -203,7 +208,11 @@ def _score_sheet(name: str, measured: Sequence[tuple[RoundRow, Measured]], voted
         rows.append(tuple(cells))
     if voted:
         share = with_interval(voted.majority, voted.majority_low, voted.majority_high)
-        rows.append((f"base, maj@{voted.samples}", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
+        who = "teacher" if teacher else "base"
+        rows.append((f"{who}, maj@{voted.samples}", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
+    if teacher:
+        share = with_interval(teacher.accuracy, teacher.low, teacher.high)
+        rows.append(("teacher", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
     return Sheet(f"{name}: accuracy with 95 % intervals", tuple(columns), rows)
 
 
