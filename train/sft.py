@@ -68,7 +68,7 @@ def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any
 
 
 class LengthAwareTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """TRL's trainer with our order of rows; it counts what it computes, and its loss is quicker where there is no GPU."""
+    """TRL's trainer with our order of rows, counting what it computes; without a GPU, its loss is quicker."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
