@@ -29,7 +29,7 @@ from crescent.packaged_model import PACKAGED, packaged_model
 from crescent.processes import die_with_parent
 from crescent.records import Pair, digest, read_lines
 from crescent.settings import training_settings
-from train.parent import check_parent
+from train.parent import check_fit, check_kind
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,6 +65,8 @@ def run(job: TrainJob) -> None:
     output = Path(job.output)
     if not Path(job.pairs).is_file():
         raise Missing(f"pairs={job.pairs}: no such file; the loop writes it before it trains")
+    if job.parent is not None:
+        check_kind(Path(job.parent), job.train.tuning)
     settings = job_digest(job)
     if (output / "metrics.json").exists():
         refuse_changed(json.loads((output / "metrics.json").read_text()).get("settings"), settings, output)
@@ -84,7 +86,7 @@ def run(job: TrainJob) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports every trainer that is made
     base = find_base(job.model)
     if job.parent is not None:
-        check_parent(job, Path(job.parent), base)
+        check_fit(Path(job.parent), job.train, base)
     use_one_gpu()
 
     from train.training import train

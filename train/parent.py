@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from crescent.config import LoraConfig, TrainJob, Tuning
+from crescent.config import LoraConfig, TrainConfig, Tuning
 from crescent.errors import BadConfig, Missing
 from crescent.model_folder import read_json, read_tensor_header, weight_files
 
 Shapes = dict[str, list[int]]
 
 
-def check_parent(job: TrainJob, folder: Path, base: Path) -> None:
-    """Refuse to go on from something that is not whole, not of the kind that `train.tuning` makes, or not of this base.
+def check_kind(folder: Path, tuning: Tuning) -> None:
+    """Refuse to go on from something that is not there, or not of the kind that `train.tuning` makes.
 
     Raises:
-        Missing: a file is absent or damaged.
-        BadConfig: the parent does not fit.
+        Missing: a file is absent.
+        BadConfig: an adapter where complete weights are needed, or the other way round.
     """
-    tuning = job.train.tuning
     adapter = (folder / "adapter_config.json").is_file()
     if tuning is Tuning.full and adapter:
         raise BadConfig(
@@ -29,18 +28,30 @@ def check_parent(job: TrainJob, folder: Path, base: Path) -> None:
             f"parent={folder}: complete weights, and train.tuning={tuning.value} goes on from an adapter; give the "
             "`adapter` folder of a round, or use train.tuning=full, or give these weights as model.path"
         )
-    shapes = tensor_shapes(weight_files(base))
     if tuning is Tuning.full:
+        weight_files(folder)
+        return
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise Missing(f"parent={folder}: {name} is missing; give the `adapter` folder of a finished round, or null")
+
+
+def check_fit(folder: Path, train: TrainConfig, base: Path) -> None:
+    """Refuse to go on from a parent of another base.
+
+    Raises:
+        Missing: a file is damaged.
+        BadConfig: the parent does not fit.
+    """
+    shapes = tensor_shapes(weight_files(base))
+    if train.tuning is Tuning.full:
         check_weights(folder, tensor_shapes(weight_files(folder)), base, shapes)
     else:
-        check_adapter(folder, job.train.lora, base, shapes)
+        check_adapter(folder, train.lora, base, shapes)
 
 
 def check_adapter(folder: Path, lora: LoraConfig, base: Path, shapes: Shapes) -> None:
     """Refuse an adapter that is cut short, was made for another base, or with other settings."""
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise Missing(f"parent={folder}: {name} is missing; give the `adapter` folder of a finished round, or null")
     config = read_json(folder / "adapter_config.json")
     for key, field, wanted in (("r", "rank", lora.rank), ("lora_alpha", "alpha", lora.alpha)):
         if config.get(key) != wanted:

@@ -5,6 +5,7 @@ of the seed, and a checkpoint holds optimizer, schedule and random state.
 """
 
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -148,6 +149,7 @@ def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulation(cfg, world_size()),
         "gradient_checkpointing": cfg.gradient_checkpointing,
         "use_cpu": not gpu and not deepspeed_launched(),  # DeepSpeed finds out by itself, and is refused with this
+        "ddp_backend": "gloo" if not gpu and "RANK" in os.environ else None,
         "bf16": gpu and stored_dtype(job, base) == torch.bfloat16,
         "save_strategy": "steps",
         "save_steps": cfg.save_steps,
