@@ -152,13 +152,9 @@ class Stages(Workplace):
                 merge=cfg.serving.child is not Child.adapter,
                 task=cfg.task,
                 grading_timeout_s=cfg.consensus.grading_timeout_s,
-                lineage={
-                    "run": cfg.run.name,
-                    "round": str(number),
-                    "start": start.name,
-                    "base": self.base_model.digest,
-                    "pairs": pairs.digest,
-                },
+                # Digests alone: equal runs of two names make equal children.
+                lineage={"round": str(number)}
+                | {f"digest of the {name}": its for name, its in {"base": self.base_model.digest, **inputs}.items()},
             )
             self.server.pause()
             self.run_child(stage, trainer_command(cfg), job, folder, {})

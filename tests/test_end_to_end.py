@@ -9,9 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
+from crescent.client import Endpoint
 from crescent.config import Child, Dtype, LoraConfig, ModelConfig, ServingConfig, TrainConfig
 from crescent.once import verified_manifest
 from crescent.packaged_model import packaged_model
@@ -108,6 +110,24 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     assert again.stdout in ended.stdout, "the same table"
 
 
+def the_server_reads_what_the_trainer_wrote(endpoint: Endpoint, pairs: Path) -> None:
+    """Voting and evaluation ask for chat completions; the tokens they become are those the trainer learns after."""
+    from transformers import AutoTokenizer
+
+    from train.dataset import to_rows, tokenize
+
+    tokenizer = AutoTokenizer.from_pretrained(packaged_model())
+    rows = to_rows(read_lines(pairs, Pair), tokenizer, 2048)
+    prompts = tokenize([row["prompt"] for row in rows.kept], tokenizer, ask=True)
+    for row, prompt, whole in zip(rows.kept, prompts, rows.tokens, strict=True):
+        served = httpx.post(
+            endpoint.urls[0].removesuffix("/v1") + "/tokenize",
+            json={"model": endpoint.model, "messages": row["prompt"]},
+            headers={"Authorization": f"Bearer {endpoint.key}"},
+        ).json()["tokens"]
+        assert served == prompt == whole[: len(prompt)]
+
+
 @pytest.mark.real
 @pytest.mark.timeout(600)
 def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_rounds: TwoRounds, tmp_path: Path) -> None:
@@ -120,7 +140,9 @@ def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_round
     base = Checkpoint("t-base", 0, "base", weights=str(packaged_model()))
     proof = msgspec.json.decode((trained / "proof.json").read_bytes(), type=Proof)
     try:
-        server.serve(base)
+        the_server_reads_what_the_trainer_wrote(
+            server.serve(base), two_rounds.folder / "round-1" / "pairs" / "pairs.jsonl"
+        )
         server.serve(Checkpoint("t-r01", 1, "child", adapter=str(trained / "adapter"), proof=proof, base=base))
         server.serve(base)
     finally:

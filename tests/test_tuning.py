@@ -1,0 +1,298 @@
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fakes import some_pairs
+
+from crescent.config import Dtype, LoraConfig, Start, TrainJob, Tuning, write_job
+from crescent.errors import BadConfig, DataSaysNo, Missing
+from crescent.records import Proof
+from train.job import attempt
+
+pytestmark = pytest.mark.real
+FULL: dict[str, Any] = {"tuning": Tuning.full, "learning_rate": 1e-3}
+RANK = LoraConfig(rank=4, alpha=8)
+
+
+@pytest.fixture(scope="module")
+def trained(make_job: Callable[..., TrainJob]) -> Path:
+    """Output of an undisturbed job that trained all weights."""
+    job = make_job(**FULL)
+    job.merge = False
+    attempt(job)
+    return Path(job.output)
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def changed(tiny: Path, folder: Path, by: float) -> Path:
+    """Another checkpoint of the same model, all of whose weights are a little different."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(by * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    return folder
+
+
+def adapter_of(base: Path, folder: Path, rank: int = 4) -> Path:
+    """An adapter of the settings `RANK` that already does something."""
+    import torch
+    from peft import LoraConfig as Low
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(2)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(
+        model, Low(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if ".lora_B." in name:
+                weight.normal_(0, 0.1)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def losses(output: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (output / "progress.jsonl").read_text().splitlines()]
+
+
+def test_all_weights_are_trained_and_only_they_are_written(trained: Path, tiny: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {"weights", "proof.json", "metrics.json", "progress.jsonl"}
+    base, child = tensors(tiny), tensors(trained / "weights")
+    assert child.keys() == base.keys()
+    assert all(child[name].dtype == base[name].dtype and not child[name].equal(base[name]) for name in base)
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["trainable_parameters"] == sum(weight.numel() for weight in base.values())
+    assert metrics["loss_last"] < metrics["loss_first"]
+
+
+def test_the_proof_is_of_the_weights_in_their_files(trained: Path, tiny: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from train.child import log_probabilities
+
+    proof = msgspec.json.decode((trained / "proof.json").read_bytes(), type=Proof)
+    for folder, expected in ((trained / "weights", proof.child), (tiny, proof.parent)):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        assert log_probabilities(model, proof.token_ids) == expected
+    assert proof.child != proof.parent
+
+
+def test_three_steps_give_the_losses_they_always_gave(trained: Path, make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(max_steps=3, lora=RANK)
+    attempt(job)
+    assert losses(trained)[:3] == pytest.approx([0, 0, 0], rel=1e-4)
+    assert losses(Path(job.output)) == pytest.approx([0, 0, 0], rel=1e-4)
+
+
+def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
+    trained: Path, make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(**FULL)
+    job.merge = False
+    output = Path(job.output)
+    path = output.with_suffix(".yaml")
+    write_job(path, job)
+    command = [sys.executable, "-P", "-m", "train", str(path)]
+    killed = {"CRESCENT_FAILPOINT": "train.saving:2=kill9"}
+    assert subprocess.run(command, env=os.environ | killed, capture_output=True, timeout=240).returncode == -9
+    half = output / "checkpoints" / "checkpoint-4"
+    assert (half / "model.safetensors").exists()
+    attempt(job)
+    assert "checkpoint-2" in capsys.readouterr().out
+    for part in ("weights", "."):
+        for file in (trained / part).iterdir():
+            if file.is_file() and file.name != "progress.jsonl":  # how fast it went
+                assert (output / part / file.name).read_bytes() == file.read_bytes()
+
+
+def test_all_weights_are_held_in_float32_and_written_in_the_models_type(
+    make_job: Callable[..., TrainJob], tiny: Path
+) -> None:
+    import torch
+
+    from train.start import load_start
+
+    job = make_job(**{**FULL, "learning_rate": 1e-6}, max_steps=1)
+    job.model.dtype = Dtype.bfloat16
+    try:
+        assert load_start(job, tiny).dtype == torch.float32
+        attempt(job)
+    finally:
+        job.model.dtype = Dtype.float32
+    assert {weight.dtype for weight in tensors(Path(job.output) / "weights").values()} == {torch.bfloat16}
+
+
+def test_a_loss_that_is_not_finite_stops_all_weights_too(make_job: Callable[..., TrainJob]) -> None:
+    with pytest.raises(DataSaysNo, match=r"step \d: loss=(nan|inf).*lower train.learning_rate"):
+        attempt(make_job(**{**FULL, "learning_rate": 1e30}, warmup=0.0))
+
+
+def test_one_pair_is_enough_to_train(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(some_pairs(1), epochs=1.0, batch=1, micro_batch=1)
+    attempt(job)
+    assert json.loads((Path(job.output) / "metrics.json").read_text())["rows"] == 1
+
+
+@pytest.mark.parametrize(("start", "alpha"), [(Start.parent, 1.0), (Start.merge, 0.25)])
+def test_an_adapter_is_started_from_at_alpha_of_its_strength(
+    make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path, start: Start, alpha: float
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from train.start import load_start, load_started
+
+    parent = adapter_of(tiny, tmp_path / "adapter")
+    job = make_job(start=start, alpha=0.25, lora=RANK)
+    job.parent = str(parent)
+    low_rank, base = load_file(parent / "adapter_model.safetensors"), tensors(tiny)
+    for load in (load_start, load_started):
+        merged = load(job, tiny).merge_and_unload().state_dict()
+        for name in base:
+            layer = f"base_model.model.{name.removesuffix('.weight')}"
+            expected = base[name]
+            if f"{layer}.lora_A.weight" in low_rank:
+                by_hand = low_rank[f"{layer}.lora_B.weight"] @ low_rank[f"{layer}.lora_A.weight"]
+                expected = expected + alpha * (RANK.alpha / RANK.rank) * by_hand
+                assert not torch.allclose(merged[name], base[name], atol=1e-3)
+            torch.testing.assert_close(merged[name], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("start", "alpha"), [(Start.parent, 1.0), (Start.merge, 0.25)])
+def test_all_weights_start_between_base_and_parent(
+    make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path, start: Start, alpha: float
+) -> None:
+    import torch
+
+    from train.start import load_start, load_started
+
+    job = make_job(**FULL, start=start, alpha=0.25)
+    job.parent = str(changed(tiny, tmp_path / "weights", by=0.1))
+    base, parent = tensors(tiny), tensors(tmp_path / "weights")
+    for load in (load_start, load_started):
+        started = load(job, tiny).state_dict()
+        for name in base:
+            expected = base[name] + alpha * (parent[name] - base[name])
+            torch.testing.assert_close(started[name], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_parent_of_the_wrong_kind_or_of_another_model_is_refused(
+    make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny)
+    config.hidden_size = 16
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
+    adapter = adapter_of(tiny, tmp_path / "adapter")
+    wide = adapter_of(tiny, tmp_path / "wide", rank=8)
+    foreign = adapter_of(tmp_path / "other", tmp_path / "foreign")
+    for tuning, parent, reason in (
+        (Tuning.full, adapter, "an adapter, and train.tuning=full goes on from complete weights"),
+        (Tuning.lora, tiny, "complete weights, and train.tuning=lora goes on from an adapter"),
+        (Tuning.lora, wide, "train.lora.rank=4: the parent's adapter has 8"),
+        (Tuning.lora, foreign, "fits only the base it was trained on"),
+        (Tuning.full, tmp_path / "other", "not a descendant of model.path"),
+        (Tuning.lora, tmp_path, "adapter_config.json is missing"),
+    ):
+        job = make_job(tuning=tuning, lora=RANK)
+        job.parent = str(parent)
+        with pytest.raises((BadConfig, Missing), match=reason):
+            attempt(job)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_four_bits_without_bitsandbytes_are_refused_with_the_way_to_install_it(
+    make_job: Callable[..., TrainJob],
+) -> None:
+    with pytest.raises(Missing, match=r"train.tuning=qlora: needs bitsandbytes.*pip install 'bitsandbytes>="):
+        attempt(make_job(tuning=Tuning.qlora))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_an_adapter_on_four_bits_is_merged_into_the_unquantised_base(
+    make_job: Callable[..., TrainJob], tiny: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from train.start import load_start
+
+    job = make_job(tuning=Tuning.qlora, lora=RANK, max_steps=3)
+    four_bits = load_start(job, tiny).base_model.model.model.layers[0].mlp.up_proj.base_layer.weight
+    assert four_bits.quant_type == "nf4"
+    assert four_bits.quant_state.nested
+    attempt(job)
+    output = Path(job.output)
+    base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload().state_dict()
+    for name, weight in tensors(output / "weights").items():
+        torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=1e-5)
+    assert losses(output)[-1] < losses(output)[0]
+
+
+def test_a_tokenizer_of_another_model_is_refused(make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    folder = tmp_path / "small"
+    config = AutoConfig.from_pretrained(tiny)
+    config.vocab_size = 1000
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny / name, folder)
+    job = make_job(max_steps=1)
+    with pytest.raises(BadConfig, match=r"its tokenizer makes token \d+ \(.*\) and its embedding has 1000 rows"):
+        attempt(replace(job, model=replace(job.model, path=str(folder))))
+
+
+def test_the_card_says_what_it_is_and_nothing_of_where_it_lay(
+    make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path
+) -> None:
+    from huggingface_hub import ModelCard
+
+    from train.card import model_card
+
+    licensed = tmp_path / "models--some--base" / "snapshots" / "abc123"
+    licensed.mkdir(parents=True)
+    (licensed / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
+    job = make_job(start=Start.merge, alpha=0.25)
+    job.lineage, job.parent = {"run": "a | b", "round": "3"}, "somewhere"
+    metrics = {"rows": 7, "too_long": 1, "steps": 6, "loss_first": 2.0, "loss_last": 1.0, "settings": "0123"}
+    card = model_card(job, licensed, metrics)
+    data = ModelCard(card).data
+    assert (data["base_model"], data["license"], data["library_name"]) == ("some/base", "mit", "peft")
+    for said in ("abc123", "0.25 (parent - base)", "7 trained on, 1 left out", "a \\| b", "learning rate 0.01", "0123"):
+        assert said in card
+    assert card == model_card(job, licensed, metrics)
+    plain = model_card(make_job(**FULL), tiny, metrics)
+    assert "| licence | unknown: see the base model |" in plain
+    assert str(tiny.parent) not in plain
+    assert ModelCard(plain).data["license"] is None
+    (tiny / "LICENSE").write_text("\n  Apache License\n  Version 2.0\n")
+    try:
+        assert "| licence | Apache License |" in model_card(make_job(**FULL), tiny, metrics)
+    finally:
+        (tiny / "LICENSE").unlink()
