@@ -196,6 +196,8 @@ def run_folders(named: Path | None) -> list[Path]:
 def refuse(word: str) -> None:
     """Say what a bare word might have meant."""
     near = difflib.get_close_matches(word, COMMANDS, n=1)
+    if word in ("eval", "evaluate"):
+        raise BadConfig(f"{word}: a model is evaluated with `python -m eval model.path=ORG/MODEL eval=gsm8k`")
     meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
     raise BadConfig(f"{word}: there is no such command, and settings are given as KEY=VALUE; {meant}")
 

@@ -129,6 +129,7 @@ def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path)
         (("compare", "smoke", "--format", "html"), 2, "invalid choice"),
         (("tarce", "0123"), 2, "did you mean trace?"),
         (("banana",), 2, "the commands are trace"),
+        (("eval", "model.path=x"), 2, "`python -m eval model.path=ORG/MODEL eval=gsm8k`"),
         (("consensus.sample=3",), 2, "consensus.samples"),
         (("+experiment=smoke", "run.redo=round-1/trian"), 2, "did you mean round-1/train?"),
     ],

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,16 @@ def test_over_several_samples_the_interval_is_the_bootstrap_over_item_means() ->
     reference = bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", rng=2, batch=1000)
     assert result.low == pytest.approx(reference.confidence_interval.low, abs=0.004)
     assert result.high == pytest.approx(reference.confidence_interval.high, abs=0.004)
+
+
+def test_a_verdict_over_several_samples_counts_items_and_says_how_often_each_was_asked() -> None:
+    child, parent = sampled([[True, True, False, False]] * 30), sampled([[False, False, False, False]] * 30)
+    verdict = decide(child, parent)
+    assert verdict.items == 30
+    assert verdict.reason.startswith("30 of 30 items (asked 4 times each) gained, 0 lost: +50.0 points")
+    silent = [replace(its, final=None, correct=False) for its in child]
+    assert "from any of the child's 120 responses" in decide(silent, parent).reason
+    assert "120 of 120 answers to 30 dev items cannot be read" in label_free(silent, parent).reason
 
 
 @pytest.mark.parametrize(
