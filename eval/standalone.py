@@ -131,10 +131,11 @@ def check_no_adapter(path: str) -> None:
 def telling_name(cfg: EvaluationConfig) -> str:
     """A name for the run folder that says what is evaluated, and stands for all that its scores depend on."""
     what = cfg.adapter or (cfg.serving.urls[0] if cfg.model.path == UNTOLD else cfg.model.path)
+    what = str(Path(what).resolve()) if Path(what).is_dir() else what
     parts = [its for its in re.split(r"[/:]+", what) if its not in ("", "train", "adapter", "weights", "v1", "http")]
     words = re.sub(r"[^a-z0-9.]+", "-", "-".join(parts[-2:]).lower()).strip("-.")
     settings = {kind: stage_settings(cfg, kind) for kind in ("eval", "harness")}
-    known = digest(cfg.model.path, cfg.model.revision, cfg.adapter, list(cfg.serving.urls), settings)
+    known = digest(what, cfg.model.path, cfg.model.revision, list(cfg.serving.urls), settings)
     return f"eval-{words[:50]}-{known[:6]}"
 
 
@@ -180,7 +181,8 @@ def find_proof(adapter: Path, cfg: EvaluationConfig) -> Proof | None:
     """How to recognise a run's adapter; `None` where its trainer left no proof, or worked in another precision."""
     import msgspec
 
-    proof, config = adapter.parent / "proof.json", adapter.parents[2] / "config.yaml"
+    training = adapter.parent
+    proof, config = training / "proof.json", training.parent.parent / "config.yaml"
     if not proof.is_file() or not config.is_file():
         return None
     same = OmegaConf.select(OmegaConf.load(config), "model.dtype") == cfg.model.dtype.name

@@ -114,14 +114,15 @@ def test_an_interrupted_evaluation_asks_only_for_the_rest(evaluated: Evaluated, 
 
 
 def test_an_adapter_is_served_on_its_base_and_its_samples_are_voted_on(place: Path) -> None:
-    (place / "adapter").mkdir()
-    (place / "adapter" / "skill.json").write_text('{"skill": 1.0}')
+    (place / "lora" / "adapter").mkdir(parents=True)
+    (place / "lora" / "adapter" / "skill.json").write_text('{"skill": 1.0}')
     several = ("eval.samples=4", "eval.temperature=0.7")
-    ended = evaluate(place, "model.path=fake:0.1", "adapter=adapter", *SUMS, *several)
+    ended = evaluate(place, "model.path=fake:0.1", "adapter=lora/adapter", *SUMS, *several)
     assert ended.returncode == 0, ended.stderr
-    for part in ("maj@4", "pass@4", "100.0 %", f"{place}/adapter"):
+    for part in ("maj@4", "pass@4", "100.0 %", f"{place}/lora/adapter"):
         assert part in ended.stdout
     run = run_of(place)
+    assert "-lora-" in run.name, "every adapter's own folder is called `adapter`"
     spoken = [its for its in responses(run) if its.final is not None]
     assert spoken
     assert all(its.correct for its in spoken), "the adapter answered, and not its base"
