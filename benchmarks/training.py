@@ -3,7 +3,8 @@
 Everybody trains a LoRA adapter of the same rank on SmolLM2-135M in float32, on the same rows with the same batch: word
 problems a real model answered (tests/recorded), which are as different in length as answers are. Everybody takes a turn
 in each repeat, in one process on one machine. Counted are tokens without padding, per second from the beginning of
-training to the end of its last step: without loading, without saving.
+training to the end of its last step: without loading, without saving. The processor's seconds stand beside the clock's,
+because on a machine that does other things too they are disturbed less.
 
 - *default*: `SFTTrainer` as a newcomer writes it, but in float32, because half precision is slow on CPUs that have no
   instructions for it: rows in random order, padded; gradient checkpointing, which TRL switches on by itself.
@@ -13,6 +14,7 @@ training to the end of its last step: without loading, without saving.
 
 import argparse
 import importlib
+import os
 import statistics
 import tempfile
 import time
@@ -34,8 +36,8 @@ DEFAULT, TUNED, PADDED, FREE = "TRL, default", "TRL, tuned", "ours, padded", "ou
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks training", description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=16, help="pairs that are trained on in each turn")
-    parser.add_argument("--batch", type=int, default=16, help="sequences per optimizer step")
+    parser.add_argument("--rows", type=int, default=12, help="pairs that are trained on in each turn")
+    parser.add_argument("--batch", type=int, default=12, help="sequences per optimizer step")
     parser.add_argument("--micro-batch", type=int, default=4, help="sequences per forward pass")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", help="comma-separated parts of contenders' names")
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str]) -> None:
         "micro batch": given.micro_batch,
         "tokens a pair": [min(lengths), statistics.median(lengths), max(lengths)],
         "tokens/s of each turn": {its.name: [round(rate, 1) for rate in its.rates] for its in measured},
+        "CPU s of each turn": {its.name: [round(used, 1) for used in its.cpu_seconds] for its in measured},
+        "load average": os.getloadavg(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
     print(f"saved: {save('training', {'rows': rows, **totals})}")
 
@@ -71,6 +76,8 @@ class Measured:
     lengths: list[int]
     """Tokens of each row."""
     seconds: list[float]
+    cpu_seconds: list[float]
+    """Of all cores together, and of this process alone."""
     slots: int
     """Tokens with padding, in the order of the last turn."""
 
@@ -83,7 +90,7 @@ class Measured:
 def compete(
     pairs: list[Pair], batch: int, micro_batch: int, repeats: int, folder: Path, only: str | None
 ) -> list[Measured]:
-    """All contenders `repeats` times, taking turns, after a turn each that does not count."""
+    """All contenders `repeats` times, taking turns."""
     makers: dict[str, Callable[[], Any]] = {
         DEFAULT: lambda: trl_trainer(pairs, batch, micro_batch, folder / "default"),
         TUNED: lambda: trl_trainer(
@@ -100,14 +107,21 @@ def compete(
     chosen = [name for name in makers if only is None or any(part in name for part in only.split(","))]
     trainers = {name: makers[name]() for name in chosen}
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
-    for turn in range(repeats + 1):
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    for turn in range(repeats):
         for name, trainer in trainers.items():
-            taken = timed(trainer, seed=turn)
-            if turn > 0:
-                seconds[name].append(taken)
-            print(f"turn {turn} of {repeats}: {name}, {taken:.1f} s", flush=True)
+            taken, used = timed(trainer, seed=turn)
+            seconds[name].append(taken)
+            cpu_seconds[name].append(used)
+            print(f"turn {turn + 1} of {repeats}: {name}, {taken:.1f} s, {used:.1f} s of the processor", flush=True)
     return [
-        Measured(name, [len(ids) for ids in trainer.train_dataset["input_ids"]], seconds[name], slots(trainer))
+        Measured(
+            name,
+            [len(ids) for ids in trainer.train_dataset["input_ids"]],
+            seconds[name],
+            cpu_seconds[name],
+            slots(trainer),
+        )
         for name, trainer in trainers.items()
     ]
 
@@ -175,27 +189,28 @@ def our_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, b
     return trainer
 
 
-def timed(trainer: Any, seed: int) -> float:
-    """Seconds from the beginning of one training to the end of its last step."""
+def timed(trainer: Any, seed: int) -> tuple[float, float]:
+    """Seconds from the beginning of one training to the end of its last step, by the clock and of the processor."""
     stopwatch = _stopwatch()
     trainer.add_callback(stopwatch)
     trainer.args.seed = seed  # another order of rows in each turn
     trainer.train()
     trainer.remove_callback(stopwatch)
-    return float(stopwatch.ended - stopwatch.began)
+    taken, used = (end - begin for begin, end in zip(stopwatch.began, stopwatch.ended, strict=True))
+    return taken, used
 
 
 def _stopwatch() -> Any:
     from transformers import TrainerCallback
 
     class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-        began = ended = 0.0
+        began = ended = (0.0, 0.0)
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
+            self.began = time.perf_counter(), time.process_time()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ended = time.perf_counter()
+            self.ended = time.perf_counter(), time.process_time()
 
     return Stopwatch()
 
@@ -208,6 +223,7 @@ def row(its: Measured, measured: Sequence[Measured]) -> dict[str, Any]:
         "tokens/s": medians[its.name],
         "lowest": min(its.rates),
         "highest": max(its.rates),
+        "CPU s": statistics.median(its.cpu_seconds),
         "padding": 1 - sum(its.lengths) / its.slots,
     }
     for name, title in ((DEFAULT, "÷ default"), (TUNED, "÷ tuned")):

@@ -16,6 +16,19 @@ from crescent.failpoint import failpoint
 from train.checkpoints import newest_complete
 from train.throughput import Speedometer, Work, speedometer, spoken
 
+NOTED = {
+    "reward": "reward",  # GRPO: mean over all sampled answers
+    "frac_reward_zero_std": "groups_without_spread",  # share of them: all right or all wrong, they teach nothing
+    "completions/clipped_ratio": "answers_cut",  # share, at train.grpo.max_tokens
+    "rewards/accuracies": "preferred",  # DPO: share of pairs whose chosen answer gained more than the rejected one
+}
+"""What TRL logs of a step beside its loss and we keep, each with our name for it."""
+
+
+def noted(logs: dict[str, Any]) -> dict[str, float]:
+    """What is kept of a step's logs, by our names."""
+    return {ours: round(logs[theirs], 6) for theirs, ours in NOTED.items() if theirs in logs}
+
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
@@ -38,14 +51,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         self.accelerator = accelerator
         self.signals = signals
         self.work = Work()
-        """All of it since training began in this process."""
+        """All of it since training began or went on."""
         self.meter: Speedometer | None = None
         self.clock = 0.0
         self.tokens = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         self.meter = speedometer(model, args.world_size, half=args.bf16 or args.fp16)
-        self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
+        self.work, self.clock, self.tokens = Work(), time.monotonic(), state.num_input_tokens_seen
         if state.is_world_process_zero:
             keep_progress(self.output / "progress.jsonl", until=state.global_step)
 
@@ -78,6 +91,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
                 "loss": round(loss, 6),
                 "learning_rate": rate,
                 "tokens": seen,
+                **noted(logs),
                 "seconds": round(work.seconds, 3),
                 **rates,
             }
