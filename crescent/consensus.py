@@ -35,20 +35,25 @@ def answer_request(question: Question, sample: int, task: TaskConfig, cfg: Conse
 def read_answer(
     question: Question, sample: int, seed: int, completion: Completion, task: Task, inputs: Sequence[str] = ()
 ) -> Answer:
-    """An answer that was cut off, or refused, has no final answer, whatever number stands in it.
-
-    Nor has one that spells out a token of a chat template: trained on, it would become a turn of its own.
-    """
-    whole = completion.finish_reason == "stop" and not CHAT_TOKEN.search(completion.text)
+    """One sample, as it was answered."""
     return Answer(
         question=question.id,
         sample=sample,
         seed=seed,
         text=completion.text,
-        final=task.read(completion.text, inputs) if whole else None,
+        final=read_final(completion, task, inputs),
         finish_reason=completion.finish_reason,
         tokens=completion.tokens,
     )
+
+
+def read_final(completion: Completion, task: Task, inputs: Sequence[str] = ()) -> str | None:
+    """The final answer. One that was cut off, or refused, has none, whatever number stands in it.
+
+    Nor has one that spells out a token of a chat template: trained on, it would become a turn of its own.
+    """
+    whole = completion.finish_reason == "stop" and not CHAT_TOKEN.search(completion.text)
+    return task.read(completion.text, inputs) if whole else None
 
 
 def vote(

@@ -26,6 +26,7 @@ from train.checkpoints import read_state, trained_files
 from train.child import LogProbabilities, log_probabilities, write_adapter, write_weights
 from train.job import local_rank
 from train.start import load, load_started, stored_dtype
+from train.watch import noted
 
 
 def export(job: TrainJob, base: Path, last: Path, texts: Sequence[Sequence[int]], facts: dict[str, Any]) -> None:
@@ -92,16 +93,25 @@ def release_memory() -> None:
 def summary(last: Path) -> dict[str, Any]:
     """Losses, what the whole training came to in tokens, and how many numbers it learnt."""
     state = read_state(last)
-    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    steps = [entry for entry in state["log_history"] if "loss" in entry]
+    losses = [entry["loss"] for entry in steps]
+    others = {name: [noted(entry)[name] for entry in steps] for name in noted(steps[-1])}
     headers = map(read_tensor_header, trained_files(last))
     return {
         "steps": state["global_step"],
         "loss_first": losses[0],
         "loss_last": losses[-1],
-        "loss_mean": round(sum(losses) / len(losses), 6),
+        "loss_mean": mean(losses),
+        **{f"{name}_first": its[0] for name, its in others.items()},
+        **{f"{name}_last": its[-1] for name, its in others.items()},
+        **{f"{name}_mean": mean(its) for name, its in others.items()},
         "tokens_seen": state["num_input_tokens_seen"],
         "trainable_parameters": sum(math.prod(tensor["shape"]) for its in headers for tensor in its.values()),
     }
+
+
+def mean(numbers: Sequence[float]) -> float:
+    return round(sum(numbers) / len(numbers), 6)
 
 
 def write_whole(path: Path, content: bytes) -> None:
