@@ -52,11 +52,12 @@ def run_child(
 
 
 def pass_on(progress: Path, tell: Callable[[int, int, str], None]) -> None:
-    """Tell the last line of a child's progress file: `done`, `total`, and its other numbers as a note."""
+    """Tell the last line of a child's progress file: `done`, `total`, and its other numbers, where known, as a note."""
     with suppress(OSError, ValueError, IndexError):  # not there yet, or its last line is half written
         last = json.loads(progress.read_text().splitlines()[-1])
         done, total = last.pop("done"), last.pop("total")
-        tell(done, total, "  ".join(f"{name} {value:.3g}" for name, value in last.items()))
+        known = {name.replace("_", " "): value for name, value in last.items() if value is not None}
+        tell(done, total, "  ".join(f"{name} {value:.4g}" for name, value in known.items()))
 
 
 def last_lines(log: Path, lines: int = 12) -> str:
