@@ -143,7 +143,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     root = Path(cfg.run.root) / cfg.run.name
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
-        observer = Observer(root, cfg.tracking, cfg.run.name, as_settings(cfg))
+        observer = Observer(root, cfg.tracking, cfg.run.name)
         alive = root / ".children"
         launch = LocalLaunch(cfg.launch.grace_s, alive)
         server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)

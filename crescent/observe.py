@@ -1,39 +1,30 @@
-"""Who is told what happens: the console, `metrics.jsonl`, W&B. The only file that imports wandb.
+"""Who is told what happens: the console, `metrics.jsonl`, W&B.
 
 A tracker that fails is switched off with one line; it never stops a run, and what it may cost has a limit.
 """
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from crescent.config import TrackingConfig, Wandb
+from crescent.config import TrackingConfig, TrackingJob, Wandb
 from crescent.console import open_console
 from crescent.once import Metrics
-from crescent.records import Round, digest
-
-PATIENCE = {
-    "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_LOGIN_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "60",
-    "WANDB_FINISH_TIMEOUT_RAISES": "true",
-    "WANDB_ERROR_REPORTING": "false",
-}
-"""Seconds that a silent server may cost, where the environment does not say otherwise. Error reporting goes to the same
-server and has no limit of its own: 15 s more when it is silent, and its complaints on the error stream."""
+from crescent.records import Round
+from crescent.tracking.ledger import Ledger, destination
+from crescent.tracking.pictures import loop_id
+from crescent.tracking.process import TrackingProcess
 
 
 class Observer:
     """Everything the loop tells goes through here."""
 
-    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str) -> None:
         self.metrics_file = MetricsFile(root / "metrics.jsonl")
         self.console = open_console(tracking.console)
-        self.wandb = WandbTracker(root, tracking, run_name, settings, self.console.say)
+        self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.say)
 
     def started(self, stage: str, resumed: bool) -> None:
         self.console.started(stage, resumed)
@@ -45,7 +36,7 @@ class Observer:
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
         self.metrics_file.record(stage, metrics, seconds, replace=fresh)
-        self.wandb.tell(self.metrics_file.lines.values())
+        self.wandb.news()
         self.console.finished(stage, seconds, fresh)
 
     def round_done(self, finished: Round) -> None:
@@ -92,128 +83,49 @@ def round_of(stage: str) -> int:
 
 
 class WandbTracker:
-    """One W&B run for the whole loop, its metrics on a round axis.
+    """W&B, told by a process of its own.
 
     Started when the first stage starts work, so that a finished run costs nothing and a missing login shows at once.
-    Online that cannot be had becomes offline.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        tracking: TrackingConfig,
-        run_name: str,
-        settings: Mapping[str, Any],
-        say: Callable[[str], None],
-    ) -> None:
-        self.root = root
-        self.tracking = tracking
-        self.run_name = run_name
-        self.settings = settings
+    def __init__(self, job: TrackingJob, say: Callable[[str], None]) -> None:
+        self.job = job
         self.say = say
-        self._folder = root / "wandb"
-        self._logged = self._folder / "logged.jsonl"
-        """The lines of `metrics.jsonl` that W&B was told, by this process or by those before it."""
-        self._told = set(self._logged.read_text(errors="replace").splitlines()) if self._logged.is_file() else set()
-        self._run: Any = None
-        self._off = tracking.wandb is Wandb.disabled
+        self._process: TrackingProcess | None = None
+        self._off = job.tracking.wandb is Wandb.disabled
+
+    @property
+    def started(self) -> bool:
+        """Whether W&B is told by this run."""
+        return self._process is not None
 
     def start(self) -> None:
-        """Open the run, unless it is open."""
-        if self._off or self._run is not None:
+        """Start the process, unless it was started."""
+        if self._off or self._process is not None:
             return
         try:
-            self._run = self._open()
-        except Exception as error:
+            self._process = TrackingProcess(self.job, self.say)
+        except OSError as error:
             self._give_up(error)
 
-    def tell(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Log those of the lines that W&B was not told, also by a process that was killed before it could."""
-        for line in lines:
-            text = json.dumps(line)
-            if self._off or text in self._told:
-                continue
-            self.start()
-            if self._run is not None:
-                self._log(line, text)
+    def news(self) -> None:
+        """A stage stands in `metrics.jsonl`."""
+        if self._process is not None:
+            self._process.news()
 
     def close(self, exit_code: int) -> None:
-        if self._run is None or self._off:
+        """Let W&B take the rest, also what a process that was killed could not tell it; not longer than it may cost."""
+        if self._off:
             return
         try:
-            self._run.finish(exit_code=exit_code)
-        except TimeoutError:
-            warn(f"W&B did not take everything in time; upload it later: wandb sync {Path(self._run.dir).parent}")
-        except Exception as error:
+            ledger = Ledger(Path(self.job.root))
+            if self._process is None and ledger.behind(destination(self.job.tracking), loop_id(ledger)):
+                self.start()
+            if self._process is not None:
+                self._process.close(exit_code)
+        except OSError as error:
             self._give_up(error)
 
-    def _log(self, line: Mapping[str, Any], text: str) -> None:
-        kind = line["stage"].split("/")[-1]
-        values = {f"round/{kind}/{name}": its for name, its in line.items() if name not in ("stage", "round")}
-        try:
-            self._run.log({"round": line["round"], **values})
-            with self._logged.open("a") as file:
-                file.write(text + "\n")
-            self._told.add(text)
-        except Exception as error:
-            self._give_up(error)
-
-    def _open(self) -> Any:
-        self._folder.mkdir(exist_ok=True)
-        for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "WANDB_CACHE_DIR"):
-            os.environ.setdefault(name, str(self._folder))
-        for name, value in PATIENCE.items():
-            os.environ.setdefault(name, value)
-        import wandb
-
-        if self.tracking.wandb is Wandb.online:
-            try:
-                run = self._init("online")
-                self.say(f"W&B: {run.url}")
-                return run
-            except Exception as error:
-                # The service keeps the run's id after a failed start. It may exit(1) for its own troubles: not ours.
-                with suppress(Exception, SystemExit):
-                    wandb.teardown()
-                warn(
-                    f"W&B cannot be used online ({cause(error)}); this run is tracked offline, upload it later: "
-                    f"wandb sync {self._folder}/offline-run-*"
-                )
-        return self._init("offline")
-
-    def _init(self, mode: Literal["online", "offline"]) -> Any:
-        import wandb
-
-        # Silent for the whole process, not only for the run: without a login, init would otherwise ask for one on the
-        # terminal and wait for ever (wandb/errors/term.py, can_use_terminput).
-        wandb.setup(wandb.Settings(silent=True))
-        run = wandb.init(
-            project=self.tracking.project,
-            entity=self.tracking.entity,
-            group=self.tracking.group,
-            name=self.run_name,
-            job_type="loop",
-            id=digest("loop", self.tracking.project, str(self.root.resolve())),
-            resume="allow",
-            mode=mode,
-            dir=str(self.root),
-            config=dict(self.settings),
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        )
-        run.define_metric("round")
-        run.define_metric("round/*", step_metric="round")
-        return run
-
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: OSError) -> None:
         self._off = True
-        warn(f"W&B is switched off for this run ({cause(error)}); metrics.jsonl has everything")
-
-
-def cause(error: Exception) -> str:
-    """An error on one line, not longer than one can read."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def warn(line: str) -> None:
-    """To people, whatever the console shows."""
-    print(line, file=sys.stderr, flush=True)
+        print(f"W&B is switched off for this run ({error}); metrics.jsonl has everything", file=sys.stderr, flush=True)

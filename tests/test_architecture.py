@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("conf", "crescent", "eval", "launch", "train")
 PICTURE = {("train", "crescent"), ("eval", "crescent"), ("crescent", "launch")}
 KNOWN_TO_ONE_FILE = {
-    "wandb": {"crescent/observe.py"},
+    "wandb": {"crescent/tracking/client.py"},
     "trl": {"train/sft.py", "train/preference.py", "train/reinforcement.py"},
     "vllm": set[str](),
     "openai": {"crescent/client.py"},

@@ -31,12 +31,14 @@ from crescent.config.pairs import PairsConfig as PairsConfig
 from crescent.config.pairs import ReplayConfig as ReplayConfig
 from crescent.config.pairs import TrainPrompt as TrainPrompt
 from crescent.config.pairs import Winner as Winner
+from crescent.config.run import Artifacts as Artifacts
 from crescent.config.run import Console as Console
 from crescent.config.run import Keep as Keep
 from crescent.config.run import LaunchConfig as LaunchConfig
 from crescent.config.run import Mode as Mode
 from crescent.config.run import RunConfig as RunConfig
 from crescent.config.run import TrackingConfig as TrackingConfig
+from crescent.config.run import TrackingJob as TrackingJob
 from crescent.config.run import Wandb as Wandb
 from crescent.config.serving import Child as Child
 from crescent.config.serving import EngineKind as EngineKind

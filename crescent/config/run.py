@@ -61,6 +61,17 @@ class Wandb(Choice):
     disabled = "disabled"
 
 
+class Artifacts(Choice):
+    """What of the pairs, models and scores is kept in W&B, with who made what of what."""
+
+    none = "none"
+    reference = "reference"
+    """Pairs and scores are uploaded; weights, and files of more than 16 MiB, stay where they are: their paths, sizes
+    and digests are kept."""
+    upload = "upload"
+    """All of it: of a model its adapter, or its weights where it has none."""
+
+
 class Console(Choice):
     auto = "auto"
     """A live view on a terminal, plain lines elsewhere."""
@@ -76,6 +87,26 @@ class TrackingConfig:
     wandb: Wandb = Wandb.disabled
     project: str = "crescent"
     entity: str | None = None
+    """User or team that owns the project; the account's default when null."""
     group: str | None = None
-    """Runs of one sweep share a group."""
+    """Group of the loop's W&B run and of those of its stages; the run's name when null. Runs of one sweep share one."""
+    artifacts: Artifacts = Artifacts.reference
+    wait_s: float = 60.0
+    """Seconds that the end of a run waits at most for W&B to take the rest; `crescent sync` uploads what it did not."""
     console: Console = Console.auto
+
+    def __post_init__(self) -> None:
+        require(self.wait_s >= 0, "tracking.wait_s", self.wait_s, "must not be negative")
+
+
+@dataclass
+class TrackingJob:
+    """Everything `python -m crescent.tracking job.yaml` needs: what W&B is told of a run folder."""
+
+    root: str
+    """The run folder."""
+    name: str
+    """Of the run, in W&B."""
+    tracking: TrackingConfig
+    live: bool = True
+    """Told while the run goes on: with alerts and the machine's load. Otherwise afterwards, by `crescent sync`."""

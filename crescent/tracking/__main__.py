@@ -1,0 +1,35 @@
+"""`python -P -m crescent.tracking job.yaml`: tells W&B of a run folder, in a process of its own.
+
+Each line on its input says that there is news; a number says that the run has ended, with that exit code. What people
+should read comes out on its output. With no input it tells what there is, and ends.
+"""
+
+import sys
+from pathlib import Path
+
+from crescent.config import TrackingJob, read_job
+from crescent.tracking.client import Client, warn
+
+INCOMPLETE = 70
+"""Exit code when W&B lacks something; what it was is said."""
+
+
+def main(job_file: Path) -> int:
+    """Returns 0, or `INCOMPLETE`."""
+    client = Client(read_job(job_file, TrackingJob), say=lambda line: print(line, flush=True), warn=warn)
+    # Numbers from 0 to 255; an input that ends without one is that of a supervisor that was killed.
+    exit_code = 1
+    if client.start():
+        client.tell()
+        for line in sys.stdin:
+            if line.strip().isdecimal():
+                exit_code = int(line)
+                break
+            client.tell()
+        client.tell()
+        client.close(exit_code)
+    return INCOMPLETE if client.incomplete else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

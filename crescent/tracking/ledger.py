@@ -1,0 +1,106 @@
+"""Who was told what, in the run folder's `wandb/`. A lost ledger costs time and nothing else."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from crescent.config import TrackingConfig, Wandb
+from crescent.records import digest
+
+OFFLINE = "offline"
+
+
+def destination(tracking: TrackingConfig) -> str:
+    """Stands for where W&B runs go: files in the run folder, or a project of a server."""
+    if tracking.wandb is not Wandb.online:
+        return OFFLINE
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+    return f"{server} {tracking.entity or ''}/{tracking.project}"
+
+
+class Ledger:
+    """One run folder's. Read when it is opened; only one process writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "wandb"
+        self._logged = self.folder / "logged.jsonl"
+        self._told = self.folder / "told.json"
+        self.lines: list[dict[str, Any]] = list(_read_lines(self._logged))
+        """All lines that `metrics.jsonl` ever had, in the order W&B is told them: the rows of the loop's W&B run."""
+
+    def identity(self) -> str:
+        """Of this run folder, for ids in W&B: made from where it first lay, and kept when it is moved."""
+        path = self.folder / "identity"
+        if not path.exists():
+            self.folder.mkdir(exist_ok=True)
+            _replace(path, digest("run", str(self.root.resolve())))
+        return path.read_text().strip()
+
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append those that are not there. Before W&B hears of them: their places are its steps."""
+        known = {json.dumps(line) for line in self.lines}
+        new = [dict(line) for line in lines if json.dumps(line) not in known]
+        if new:
+            self.folder.mkdir(exist_ok=True)
+            self.lines += new
+            _replace(self._logged, "".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def rows(self, where: str, run: str) -> int:
+        """How many rows of a W&B run have arrived for certain; -1 when it was never told to its end."""
+        found: int = self._read().get(where, {}).get("rows", {}).get(run, -1)
+        return found
+
+    def arrived(self, where: str, run: str, rows: int) -> None:
+        told = self._read()
+        told.setdefault(where, {}).setdefault("rows", {})[run] = rows
+        self._write(told)
+
+    def alerted(self, where: str) -> list[str]:
+        """The stages that people were alerted about."""
+        found: list[str] = self._read().get(where, {}).get("alerts", [])
+        return found
+
+    def alert(self, where: str, stage: str) -> None:
+        told = self._read()
+        told.setdefault(where, {}).setdefault("alerts", []).append(stage)
+        self._write(told)
+
+    def behind(self, where: str, run: str) -> bool:
+        """Whether the loop's W&B run was not told of all that stands in `metrics.jsonl`."""
+        self.add(read_metrics(self.root))
+        return len(self.lines) > self.rows(where, run)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self._told.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _write(self, told: Mapping[str, Any]) -> None:
+        self.folder.mkdir(exist_ok=True)
+        _replace(self._told, json.dumps(told, indent=1))
+
+
+def read_metrics(root: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, up to a torn one."""
+    return list(_read_lines(root / "metrics.jsonl"))
+
+
+def _read_lines(path: Path) -> Iterable[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _replace(path: Path, text: str) -> None:
+    staged = path.with_name(path.name + ".new")
+    staged.write_text(text)
+    staged.replace(path)

@@ -1,0 +1,269 @@
+"""What the W&B runs of a run folder hold, made from its files alone: nothing here knows of W&B's library.
+
+One run for the loop, its metrics on the axis `round`; and one for each heavy stage of each round: `synthesis` (told
+when its pairs are there), `train` with the trainer's curves on the axis `train/step`, and `eval`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from crescent.config import Artifacts, TrackingJob
+from crescent.errors import CrescentError
+from crescent.finished import Manifest, Run
+from crescent.once import MANIFEST
+from crescent.records import Score, digest
+from crescent.tracking.ledger import Ledger
+from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
+from crescent.tracking.secrets import without_secrets
+
+Row = Mapping[str, float | str | Table]
+JOB_TYPES = {"pairs": "synthesis", "train": "train", "eval": "eval"}
+"""Of the heavy stages, by the stage that is their result."""
+SMALL = 16 << 20
+"""Bytes of a file that `tracking.artifacts=reference` uploads at most."""
+LISTED = 500
+"""Files that an artifact's metadata lists at most."""
+ALARMING = ("roll back", "stop")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One version of a data set, a model or an evaluation."""
+
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    """The first is the digest of the stage that made it: what later stages name it by."""
+    metadata: Mapping[str, Any]
+    files: Mapping[str, Path]
+    """To upload."""
+    references: Mapping[str, Path] = field(default_factory=dict)
+    """To point at, where they lie."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    stage: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One W&B run but for its rows."""
+
+    id: str
+    name: str
+    group: str
+    job_type: str
+    config: Mapping[str, Any]
+    axes: Mapping[str, str]
+    """Glob of metrics to the metric that is their axis."""
+
+
+@dataclass(frozen=True)
+class StagePicture:
+    """A finished stage's W&B run."""
+
+    picture: Picture
+    rows: tuple[Row, ...]
+    summary: Mapping[str, float]
+    uses: tuple[str, ...]
+    """`name:digest` of the artifacts it was made from."""
+    makes: tuple[Artifact, ...]
+
+
+class RunFolder:
+    """Draws the W&B runs of one run folder. Opened anew when stages were finished."""
+
+    def __init__(self, job: TrackingJob, ledger: Ledger) -> None:
+        self.job = job
+        self.ledger = ledger
+        self.root = Path(job.root)
+        self.run = Run(self.root)
+        self.group = job.tracking.group or job.name
+
+    def loop(self) -> Picture:
+        axes = {"round/*": "round", "samples/*": "round"}
+        config = without_secrets(read_config(self.root))
+        return Picture(loop_id(self.ledger), self.job.name, self.group, "loop", config, axes)
+
+    def loop_row(self, line: Mapping[str, Any]) -> Row:
+        """One line of `metrics.jsonl`, and what its stage has to show if it is still the one that lies here."""
+        stage, number = str(line["stage"]), int(line["round"])
+        place, kind = stage.split("/")
+        kind = kind if place == "base" or number else stage
+        row: dict[str, float | str | Table] = {"round": number}
+        row |= {f"round/{kind}/{name}": its for name, its in line.items() if name not in ("stage", "round")}
+        try:
+            return {**row, **self._shown(stage, kind, number)}
+        except (CrescentError, OSError) as error:
+            self.run.note(f"{stage}: {error}")
+            return row
+
+    def alert(self, line: Mapping[str, Any]) -> Alert | None:
+        """What people should be told at once: signs of collapse, and a child that is worse than its parent."""
+        stage, number = str(line["stage"]), int(line["round"])
+        verdict = verdict_of(self.run, number) if stage.endswith("/verdict") else None
+        if verdict is None or not (verdict.alarms or verdict.action in ALARMING):
+            return None
+        what = "collapse alarm" if verdict.alarms else verdict.action
+        text = shorten([f"{verdict.action}: {verdict.reason}", *(its.sentence for its in verdict.alarms)])
+        return Alert(stage, f"{self.job.name}, round {number}: {what}", text)
+
+    def stages(self) -> Iterator[tuple[str, str]]:
+        """The heavy stages that are finished, with the ids of their W&B runs. Their files are not looked at yet."""
+        for stage in dict.fromkeys(str(line["stage"]) for line in self.ledger.lines):
+            if stage.split("/")[-1] in JOB_TYPES:
+                try:
+                    made = json.loads((self.root / stage / MANIFEST).read_text())["digest"]
+                except (OSError, ValueError, KeyError):
+                    continue  # set aside, and not made again yet
+                yield stage, digest("stage", self.ledger.identity(), stage, made)
+
+    def stage(self, stage: str, identity: str) -> StagePicture | None:
+        """The W&B run of a finished stage; `None` when its manifest does not hold."""
+        manifest = self.run.stage(stage)
+        if manifest is None:
+            return None
+        place, result = stage.split("/")
+        kind = JOB_TYPES[result]
+        number = int(place.removeprefix("round-")) if place.startswith("round-") else 0
+        short = f"r{number:02d}" if number else place
+        about = manifest["made_from"]
+        config = {
+            "run": self.job.name,
+            "round": number,
+            "stage": stage,
+            "digest": manifest["digest"],
+            "seconds": manifest["seconds"],
+            "version": about["version"],
+            "settings": about["settings"],
+            "made_from": about["inputs"],
+        }
+        axes = {"train/*": "train/step"} if kind == "train" else {f"{kind}/*": "round"}
+        name = f"{self.job.name}-{short}-{kind}"
+        picture = Picture(identity, name, self.group, kind, without_secrets(config), axes)
+        metrics = {f"{kind}/{name}": value for name, value in manifest["metrics"].items()}
+        rows = self._rows(stage, kind, number, metrics)
+        if self.job.tracking.artifacts is Artifacts.none:
+            return StagePicture(picture, rows, metrics, (), ())
+        made = self._artifact(stage, kind, manifest)
+        return StagePicture(picture, rows, metrics, tuple(self._uses(about["inputs"])), (made,))
+
+    def _shown(self, stage: str, kind: str, number: int) -> Row:
+        """What a row holds beside the stage's metrics."""
+        match stage.split("/")[-1]:
+            case "eval" if self.run.stage(stage) is not None:
+                ends = {its.benchmark: {"low": its.low, "high": its.high} for its in self._scores(stage)}
+                return {f"round/{kind}/{name}/{end}": at for name, its in ends.items() for end, at in its.items()}
+            case "synthesis" if self.run.stage(stage) is not None:
+                questions, rejected = sample_questions(self.run, number), sample_rejected(self.run, number)
+                return {"samples/questions": questions, **({"samples/rejected": rejected} if rejected.rows else {})}
+            case "verdict" if (verdict := verdict_of(self.run, number)) is not None:
+                changed = sample_changed(self.run, number)
+                shown = {"samples/changed": changed} if changed is not None and changed.rows else {}
+                return {f"round/{kind}/action": verdict.action, **shown}
+        return {}
+
+    def _rows(self, stage: str, kind: str, number: int, metrics: Mapping[str, float]) -> tuple[Row, ...]:
+        if kind == "train":
+            return tuple(read_curve(self.root / "logs" / f"{stage.replace('/', '-')}.progress.jsonl"))
+        if kind == "synthesis":
+            asked = self.run.stage(f"round-{number}/synthesis")
+            found = asked["metrics"].items() if asked is not None else ()
+            selected = {name.replace("synthesis/", "synthesis/pairs/", 1): its for name, its in metrics.items()}
+            return ({"round": number, **{f"synthesis/{name}": its for name, its in found}, **selected},)
+        ends = {f"eval/{its.benchmark}": its for its in self._scores(stage)}
+        low, high = ({f"{name}/{end}": getattr(its, end) for name, its in ends.items()} for end in ("low", "high"))
+        return ({"round": number, **metrics, **low, **high},)
+
+    def _scores(self, stage: str) -> tuple[Score, ...]:
+        try:
+            return msgspec.json.decode((self.root / stage / "scores.json").read_bytes(), type=tuple[Score, ...])
+        except (OSError, msgspec.DecodeError) as error:
+            self.run.note(f"{stage}/scores.json: cannot be read ({error})")
+            return ()
+
+    def _uses(self, inputs: Mapping[str, str]) -> Iterator[str]:
+        """The artifacts that inputs with these digests are; what is none of this run's is left out."""
+        made = {}
+        for stage in dict.fromkeys(str(line["stage"]) for line in self.ledger.lines):
+            kind = JOB_TYPES.get(stage.split("/")[-1])
+            manifest = self.run.root / stage / MANIFEST
+            if kind is not None and manifest.is_file():
+                made[json.loads(manifest.read_text())["digest"]] = self._artifact_name(kind)
+        # A synthesis is made from its parent; its pairs, which stand for it, from its votes.
+        for name, its in inputs.items():
+            if name == "votes":
+                asked = next(
+                    (self.run.stage(f"round-{n}/synthesis") for n in self.run.rounds if self._is(n, its)), None
+                )
+                its = asked["made_from"]["inputs"].get("parent", "") if asked else ""
+            if its in made:
+                yield f"{made[its]}:{its}"
+
+    def _is(self, number: int, made: str) -> bool:
+        found = self.run.stage(f"round-{number}/synthesis")
+        return found is not None and found["digest"] == made
+
+    def _artifact_name(self, kind: str) -> str:
+        return f"{self.job.name}-{ {'synthesis': 'pairs', 'train': 'model', 'eval': 'evaluation'}[kind] }"
+
+    def _artifact(self, stage: str, kind: str, manifest: Manifest) -> Artifact:
+        folder, everything = self.root / stage, self.job.tracking.artifacts is Artifacts.upload
+        there = {name: folder / name for name in manifest["files"] if (folder / name).is_file()}
+        # Merged weights can be made again from the adapter and its base.
+        model = "adapter/" if any(name.startswith("adapter/") for name in there) else "weights/"
+        uploaded: dict[str, Path] = {MANIFEST: folder / MANIFEST}
+        kept: dict[str, Path] = {}
+        for name, path in there.items():
+            weights = name.startswith(("adapter/", "weights/"))
+            if weights and everything and not name.startswith(model):
+                continue
+            fits = everything or (not weights and path.stat().st_size <= SMALL)
+            (uploaded if fits else kept)[name] = path
+        files = dict(list(manifest["files"].items())[:LISTED])
+        facts = {"stage": stage, "digest": manifest["digest"], "made_from": manifest["made_from"]["inputs"]}
+        metadata = without_secrets({**facts, "metrics": manifest["metrics"], "files": files, "folder": str(folder)})
+        types = {"synthesis": "dataset", "train": "model", "eval": "evaluation"}
+        aliases = (manifest["digest"], stage.split("/")[0])
+        return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, uploaded, kept)
+
+
+def loop_id(ledger: Ledger) -> str:
+    """Of the loop's W&B run."""
+    return digest("loop", ledger.identity())
+
+
+def read_curve(path: Path) -> Iterator[Row]:
+    """The lines that a trainer wrote of its progress, one for each step, as rows on the axis `train/step`."""
+    if not path.is_file():
+        return
+    last = -1
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            step = int(line.pop("done"))
+        except (ValueError, KeyError):
+            return
+        line.pop("total", None)
+        if step > last:
+            last = step
+            numbers = {name: its for name, its in line.items() if isinstance(its, int | float)}
+            yield {"train/step": step, **{f"train/{name}": its for name, its in numbers.items()}}
+
+
+def read_config(root: Path) -> dict[str, Any]:
+    """The settings of a run; none when they cannot be read."""
+    try:
+        found = yaml.safe_load((root / "config.yaml").read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
