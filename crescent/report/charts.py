@@ -27,6 +27,7 @@ CHARACTER = 6.2
 """Width of a character of a label, in pixels, about."""
 
 Mark = Literal["accept", "retry", "roll back", "stop", "base", "dot"]
+MARKED: dict[Mark, str] = {"accept": "accepted", "roll back": "rolled back", "retry": "retried", "stop": "stopped"}
 Tone = Literal["main", "second", "third", "ghost"]
 
 
@@ -172,9 +173,7 @@ def mark_legend(marks: Sequence[Mark]) -> list[tuple[Markup, str]]:
     for its in marks:
         svg = _svg(16, 12)
         _mark(svg, its, 8, 6, "main")
-        found.append(
-            (_markup(svg), {"accept": "accepted", "roll back": "rolled back", "retry": "retried"}.get(its, its))
-        )
+        found.append((_markup(svg), MARKED.get(its, its)))
     return found
 
 

@@ -12,7 +12,7 @@ from crescent.report.costs import Ledger, best_row, read_ledger
 from crescent.report.funnel import Step, funnel
 from crescent.report.questions import Questions, read_questions
 from crescent.report.reading import Reader
-from crescent.report.texts import listed, p_value, percent, points_with_interval, with_interval
+from crescent.report.texts import listed, p_value, percent, points_with_interval, unbroken, with_interval
 
 MONITOR = "monitor/"
 ALONE = "evaluated alone"
@@ -119,7 +119,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
         teacher=reader.file("teacher/eval/scores.json", tuple[Score, ...]) or (),
         rounds=rounds,
         ledger=ledger,
-        headline=headline(rows),
+        headline=_unbroken(headline(rows)),
         config=_config(rows.folder),
         versions=tuple(versions),
         left_out=left_out or {},
@@ -150,6 +150,10 @@ def headline(rows: RunRows) -> Headline:
     return Headline(
         claim, (*(_gain(its, rows) for its in _deciding(best)), *_yardstick(rows, best), *_tests(best, rows))
     )
+
+
+def _unbroken(given: Headline) -> Headline:
+    return Headline(given.claim, tuple(map(unbroken, given.lines)))
 
 
 def gain_text(gain: Comparison) -> str:

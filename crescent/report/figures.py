@@ -119,7 +119,7 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     lines += _several_samples(place, measured)
     voted = report.rows.majority.get(name)
     asked_once = all(its.score.majority is None for _, its in measured)
-    levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
+    levels = list(_without_training(voted)) if voted and asked_once else []
     teacher = next((its for its in report.teacher if its.benchmark == name), None)
     levels += [Level("teacher", teacher.accuracy)] if teacher else []
     picture = line_plot(lines, [_category(row) for row in rows], _whole_percent, levels, "round", (0.0, 1.0), 0.1)
@@ -128,7 +128,7 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
     if asked_once and voted:
         whose = "teacher" if report.teacher else "base"
-        note += f"; maj@{voted.samples} is the {whose}’s, on {voted.items} of the items, without training"
+        note += f"; dashed: the {whose}’s votes on {voted.items} of the items, without training"
     ends = f"accuracy {percent(first.accuracy)} % at {_label(measured[0][0])}, {percent(last.accuracy)} % at "
     return Figure(
         title=name,
@@ -138,6 +138,13 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
         note=note,
         legend=tuple(mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured)))),
     )
+
+
+def _without_training(voted: Reliability) -> Iterator[Level]:
+    """What voting gives for nothing, and what it could give at most."""
+    yield Level(f"maj@{voted.samples}", voted.majority)
+    if voted.samples in voted.pass_at:
+        yield Level(f"pass@{voted.samples}", voted.pass_at[voted.samples])
 
 
 def _in_service(

@@ -24,6 +24,10 @@ MULTIPLES = 24
 VALUES = 12
 """Values of a setting that fit side by side."""
 VALUE_CHARACTERS = 24
+NAMED = 4
+"""Settings that are named where several differ in the same way."""
+INCIDENTAL = ("serving.", "eval.", "verdict.", "tracking.", "launch.")
+"""Begin the names of settings that are rarely what a sweep is about."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +196,20 @@ def _rounds(panel: Panel) -> Sheet:
 
 def _by_setting(panel: Panel, found: RunTable) -> Iterator[Figure]:
     """Gain against each setting that differs, seeds among them: what luck does is the measure of all others."""
+    gains = [(report, its) for report in panel.members if (its := _gain(panel, report)) is not None]
+    # Settings that divide the runs in the same way share a chart: these runs cannot tell them apart.
+    told_apart: dict[frozenset[frozenset[str]], list[tuple[str, list[str], dict[str, str]]]] = {}
     for differing in found.settings:
         values = {name: value for value, names in differing.runs_by_value.items() for name in names}
-        gains = [(report, its) for report in panel.members if (its := _gain(panel, report)) is not None]
         known = _in_order({values[report.name] for report, _ in gains if report.name in values})
         if 2 <= len(known) <= VALUES:
-            yield _setting_figure(panel, differing.key, known, values, gains)
+            alike = frozenset(
+                frozenset(report.name for report, _ in gains if values.get(report.name) == its) for its in known
+            )
+            told_apart.setdefault(alike, []).append((differing.key, known, values))
+    for settings in told_apart.values():
+        (key, known, values), *others = sorted(settings, key=lambda its: its[0].startswith(INCIDENTAL))
+        yield _setting_figure(panel, key, known, values, gains, [other for other, *_ in others])
 
 
 def _setting_figure(
@@ -206,6 +218,7 @@ def _setting_figure(
     known: Sequence[str],
     values: Mapping[str, str],
     gains: Sequence[tuple[RunReport, tuple[RoundRow, Comparison]]],
+    others: Sequence[str],
 ) -> Figure:
     by_value: dict[str, list[tuple[RunReport, RoundRow, Comparison]]] = defaultdict(list)
     for report, (row, gain) in gains:
@@ -226,15 +239,22 @@ def _setting_figure(
     ]
     marks = list(dict.fromkeys(its.mark for its in drawn))
     return Figure(
-        title=f"{key} and the gain on {panel.benchmark}",
+        title=f"Gain by {key}",
         picture=line_plot(
             [Line("", tuple(drawn), joined=False)], [_short(its) for its in known], _points, (), key, None, 0.02, True
         ),
         says=f"Gain over the base of {plural(len(drawn), 'run')} by {key}.",
         numbers=Sheet(f"{panel.benchmark}: gain by {key}", (key, "run", "|points"), rows),
-        note="points over the run’s own base, with 95 % intervals; one mark for each run",
+        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{_along(others)}",
         legend=tuple((swatch, "not accepted" if its == "rolled back" else its) for swatch, its in mark_legend(marks)),
     )
+
+
+def _along(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return f". These runs cannot tell it from {', '.join(others[:NAMED])}{more}"
 
 
 def _multiples(panel: Panel) -> Iterator[Figure]:

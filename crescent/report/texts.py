@@ -1,5 +1,6 @@
 """How numbers and texts are written in a report. Most texts are a model's: they are shown, and never obeyed."""
 
+import re
 from dataclasses import dataclass
 
 from crescent.show_trace import visible
@@ -30,6 +31,11 @@ def plain(text: str) -> str:
     Lines stay lines. What is left can be written as UTF-8, and stands in the order in which it was written.
     """
     return "\n".join(visible(line.expandtabs(4)) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def unbroken(text: str) -> str:
+    """With numbers that no line's end parts from their units."""
+    return re.sub(r"(?<=[\d\]]) (?=%|points|items)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) ", "\u00a0", text)
 
 
 def percent(share: float | None) -> str:
