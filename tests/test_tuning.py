@@ -102,8 +102,8 @@ def test_the_proof_is_of_the_weights_in_their_files(trained: Path, tiny: Path) -
 def test_three_steps_give_the_losses_they_always_gave(trained: Path, make_job: Callable[..., TrainJob]) -> None:
     job = make_job(max_steps=3, lora=RANK)
     attempt(job)
-    assert losses(trained)[:3] == pytest.approx([0, 0, 0], rel=1e-4)
-    assert losses(Path(job.output)) == pytest.approx([0, 0, 0], rel=1e-4)
+    assert losses(trained)[:3] == pytest.approx([11.098606, 10.612595, 10.488831], rel=1e-4)
+    assert losses(Path(job.output)) == pytest.approx([11.098606, 10.631851, 10.460269], rel=1e-4)
 
 
 def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
@@ -136,16 +136,13 @@ def test_all_weights_are_held_in_float32_and_written_in_the_models_type(
 
     job = make_job(**{**FULL, "learning_rate": 1e-6}, max_steps=1)
     job.model.dtype = Dtype.bfloat16
-    try:
-        assert load_start(job, tiny).dtype == torch.float32
-        attempt(job)
-    finally:
-        job.model.dtype = Dtype.float32
+    assert load_start(job, tiny).dtype == torch.float32
+    attempt(job)
     assert {weight.dtype for weight in tensors(Path(job.output) / "weights").values()} == {torch.bfloat16}
 
 
 def test_a_loss_that_is_not_finite_stops_all_weights_too(make_job: Callable[..., TrainJob]) -> None:
-    with pytest.raises(DataSaysNo, match=r"step \d: loss=(nan|inf).*lower train.learning_rate"):
+    with pytest.raises(DataSaysNo, match=r"step \d: loss=.* gradient norm=nan .*lower train.learning_rate"):
         attempt(make_job(**{**FULL, "learning_rate": 1e30}, warmup=0.0))
 
 
