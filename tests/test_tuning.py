@@ -127,6 +127,25 @@ def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
                 assert (output / part / file.name).read_bytes() == file.read_bytes()
 
 
+def test_stopped_anywhere_while_the_child_is_written_the_end_is_the_same(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, job = make_job(max_steps=1), make_job(max_steps=1)
+    attempt(undisturbed)
+    for part in ("adapter", "weights", "proof", "metrics"):
+        monkeypatch.setenv("CRESCENT_FAILPOINT", f"train.{part}=raise")
+        with pytest.raises(RuntimeError, match=f"failpoint train.{part}"):
+            attempt(job)
+    monkeypatch.delenv("CRESCENT_FAILPOINT")
+    attempt(job)
+    one, other = Path(undisturbed.output), Path(job.output)
+    names = {path.relative_to(one) for path in one.rglob("*")}
+    assert {path.relative_to(other) for path in other.rglob("*")} == names
+    for name in names:
+        if (one / name).is_file() and name.name != "progress.jsonl":
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
 def test_all_weights_are_held_in_float32_and_written_in_the_models_type(
     make_job: Callable[..., TrainJob], tiny: Path
 ) -> None:

@@ -75,6 +75,7 @@ def prove(model: Any, texts: Sequence[Sequence[int]]) -> LogProbabilities:
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank())
+        torch.cuda.empty_cache()  # what torch keeps for itself does not count as free
         if torch.cuda.mem_get_info(device)[0] > 1.2 * size:
             model = model.to(device)
     return log_probabilities(model, texts)

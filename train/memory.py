@@ -39,7 +39,8 @@ def less_memory(cfg: TrainConfig, processes: int) -> str:
             "try train.accelerate=zero3_offload: weights and optimizer states in the machine's own memory, slower, "
             "same results; or train.tuning=lora"
         )
-    if cfg.tuning is Tuning.lora and cfg.accelerate is None:
+    split = any(kind in (cfg.accelerate or "") for kind in ("zero3", "fsdp"))
+    if cfg.tuning is Tuning.lora and not split:
         return (
             "try train.tuning=qlora: a frozen model of four bits, other results; or, on several GPUs, "
             "train.accelerate=zero3, same results"
