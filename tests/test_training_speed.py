@@ -314,3 +314,12 @@ def test_speed_is_reported_step_by_step_and_kept_out_of_what_equal_jobs_share(
     assert said.count("tokens/s") == 3  # each step, and their mean
     assert f"{metrics(job)['tokens_seen']} tokens in " in said
     assert not {"seconds", "tokens_per_second", "padding", "mfu"} & set(metrics(job))
+
+
+def test_the_benchmark_trains_on_recorded_answers_of_all_lengths() -> None:
+    from benchmarks.training import recorded_pairs
+
+    lengths = [len(pair.completion) for pair in recorded_pairs(12)]
+    assert len(lengths) == 12
+    assert lengths[-1] > 4 * lengths[0] > 0
+    assert recorded_pairs(12) == recorded_pairs(12)
