@@ -18,13 +18,12 @@ from crescent.comparison import by_benchmark
 from crescent.comparison import compare as compare_responses
 from crescent.errors import DataSaysNo
 from crescent.finished import Manifest, Run, setting
+from crescent.paired import ALONE, RESAMPLES, Paired, paired
 from crescent.records import Action, Comparison, Response, Score, Verdict, digest
 from crescent.reliability import FILE as RELIABILITY
 from crescent.reliability import Reliability, read_reliability
 from crescent.verdict import with_patience
 
-RESAMPLES = 9999
-"""Of the bootstrap, as `verdict.resamples` has it; with the run's own seed, the intervals are the verdict's."""
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 SECONDARY = ("run.", "tracking.", "launch.", "mode")
 """Settings that tell where and how long a run goes on, and not what it does; of these, only `NOTABLE` are shown."""
@@ -119,6 +118,8 @@ class RunTable:
     runs: tuple[RunRows, ...]
     settings: tuple[Differing, ...]
     seeds: tuple[OverSeeds, ...]
+    paired: tuple[Paired, ...]
+    """Of models that were evaluated alone; between the checkpoints of a run the verdict's comparisons are."""
     notes: tuple[str, ...]
     """What is not compared across the runs, and why."""
 
@@ -133,8 +134,8 @@ def compare(roots: Sequence[Path]) -> RunTable:
         read_run(root, name if names.count(name) == 1 else str(root))
         for root, name in zip(roots_once, names, strict=True)
     )
-    seeds = list(_over_seeds(runs, notes))
-    return RunTable(runs, tuple(differing(runs)), tuple(seeds), (*notes, *_other_items(runs)))
+    seeds, pairs = list(_over_seeds(runs, notes)), paired(runs, notes)
+    return RunTable(runs, tuple(differing(runs)), tuple(seeds), tuple(pairs), (*notes, *_other_items(runs)))
 
 
 def read_run(root: Path, name: str) -> RunRows:
@@ -346,7 +347,7 @@ def _status(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | No
     if run.stage("base/eval") is None:
         return "base/eval is not finished"
     if "adapter" in (settings or {}):
-        return "evaluated alone"  # by `python -m eval`
+        return ALONE
     planned = (settings or {}).get("run.rounds", "")
     if not planned.isdecimal():
         return f"{rounds}; how many were planned is not known"

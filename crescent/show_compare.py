@@ -28,6 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crescent.compare import Measured, OverSeeds, RoundRow, RunRows, RunTable, mean_and_deviation
+from crescent.paired import Paired
+from crescent.records import Comparison
 from crescent.show_trace import visible
 
 UNKNOWN = "–"
@@ -111,6 +113,12 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
         [_round(labels[run.name], row, short) for run in found.runs for row in run.rows],
     )
     yield from _benchmarks(found, labels, short)
+    if found.paired:
+        yield Sheet(
+            f"against {labels[found.paired[0].first]}: the same items, paired",
+            ("run", "benchmark", "|points", "|p", "|p (Holm)", "|gained", "|lost"),
+            [_paired(its, labels) for its in found.paired],
+        )
     if found.seeds:
         yield Sheet(
             "over seeds: mean ± standard deviation of runs that differ in nothing else",
@@ -182,6 +190,12 @@ def _benchmarks(found: RunTable, labels: dict[str, str], short: bool) -> Iterato
             yield also
 
 
+def _paired(its: Paired, labels: dict[str, str]) -> tuple[str, ...]:
+    found = its.comparison
+    counts = str(found.gained), str(found.lost)
+    return labels[its.run], found.benchmark, _gain(found), _p(found.p_value), _p(found.p_holm), *counts
+
+
 def _of_k(its: Measured, share: float | None) -> str:
     """With how many answers an item had: runs that asked differently often may stand side by side."""
     return "" if share is None else f"{100 * share:.1f} (k={its.score.samples})"
@@ -204,10 +218,18 @@ def _accuracy(its: Measured) -> tuple[str, ...]:
     score, gain = its.score, its.against_base
     return (
         _interval(score.accuracy, score.low, score.high),
-        f"{100 * gain.difference:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]" if gain else UNKNOWN,
-        UNKNOWN if gain is None else "<0.001" if gain.p_value < 0.001 else f"{gain.p_value:.3f}",
+        _gain(gain) if gain else UNKNOWN,
+        _p(gain.p_value) if gain else UNKNOWN,
         str(score.unparsed),
     )
+
+
+def _gain(found: Comparison) -> str:
+    return f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _over_seeds(its: OverSeeds, labels: dict[str, str]) -> tuple[str, ...]:

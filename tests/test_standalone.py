@@ -4,12 +4,13 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 
 from crescent.compare import compare
 from crescent.fakes import FakeEngine
-from crescent.once import tree_digest
-from crescent.records import Response, read_lines
+from crescent.once import seal, tree_digest
+from crescent.records import Response, read_lines, write_lines
+from crescent.show_compare import as_markdown
 
 HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "openai", "scipy", "numpy", "sympy"}
 """What nobody waits for to be told that a setting cannot work."""
@@ -87,6 +89,20 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     (row,) = compare([run]).runs
     assert row.status == "evaluated alone"
     assert row.rows[0].measured[0].score.correct == scores[0]["correct"]
+
+    better = place / "better"
+    shutil.copytree(run, better)
+    path = better / "base/eval/responses.jsonl"
+    write_lines(path, [replace(its, correct=True) for its in read_lines(path, Response)])
+    stage, manifest = better / "base/eval", json.loads((better / "base/eval/manifest.json").read_text())
+    seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
+    wrong = scores[0]["total"] - scores[0]["correct"]
+    (against,) = compare([run, better]).paired
+    assert (against.run, against.first) == ("better", run.name)
+    assert (against.comparison.gained, against.comparison.lost) == (wrong, 0)
+    assert against.comparison.p_value == pytest.approx(2 / 2**wrong)
+    assert f"{wrong} | 0 |" in as_markdown(compare([run, better]))
+    shutil.rmtree(better)
 
     log = (run / "logs/server.log").stat().st_mtime_ns
     second = evaluate(place, "model.path=fake:0.6", *SUMS)
