@@ -107,7 +107,10 @@ def read_adapter(folder: Path) -> dict[str, Any]:
     if not (folder / "adapter_model.safetensors").is_file():
         way_out = "save it again with safe_serialization=True, or copy it whole"
         raise Missing(f"{where}: no adapter_model.safetensors in it, and pickles are not loaded; {way_out}")
-    settings: dict[str, Any] = json.loads(config.read_text())
+    try:
+        settings: dict[str, Any] = json.loads(config.read_text())
+    except ValueError as error:
+        raise Missing(f"{config}: cannot be read as JSON ({error}); copy the adapter again") from error
     if settings.get("peft_type") != "LORA":
         rule = f"its peft_type is {settings.get('peft_type')}, and servers load LoRA adapters only"
         raise BadConfig(f"{where}: {rule}; merge it into its model and give the result as model.path")
@@ -167,8 +170,8 @@ def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | No
         base = find_one(stages, cfg.model, "base")
     else:
         # Weights that nobody shows us are taken for the same as long as they have the same name.
-        base = Checkpoint(f"{cfg.run.name}-base", 0, digest("served", listed.name, listed.root), weights=listed.name)
-        base = replace(base, weights=listed.root or listed.name)
+        identity = digest("served", listed.name, listed.root)
+        base = Checkpoint(f"{cfg.run.name}-base", 0, identity, weights=listed.root or listed.name)
     if cfg.adapter is None:
         return base
     folder = Path(cfg.adapter).resolve()
