@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crescent.compare import Measured, RoundRow, RunRows
+from crescent.paired import ALONE
 from crescent.records import Comparison, Score
 from crescent.report.changes import Changes, read_changes
 from crescent.report.costs import Ledger, best_row, read_ledger
@@ -15,8 +16,6 @@ from crescent.report.reading import Reader
 from crescent.report.texts import listed, p_value, percent, points_with_interval, unbroken, with_interval
 
 MONITOR = "monitor/"
-ALONE = "evaluated alone"
-"""Status of a folder that holds one evaluation and no run."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crescent.compare import Measured, RoundRow, RunTable
+from crescent.paired import ALONE
 from crescent.records import Comparison
 from crescent.report.charts import Line, Mark, Point, interval, line_plot, mark_legend
 from crescent.report.content import RunReport, gain_text
 from crescent.report.costs import points_per_hour
 from crescent.report.figures import Figure
-from crescent.report.texts import UNKNOWN, number, per_hour, percent, plural, points_with_interval, with_interval
+from crescent.report.texts import (
+    UNKNOWN,
+    number,
+    p_value,
+    per_hour,
+    percent,
+    plural,
+    points_with_interval,
+    with_interval,
+)
 from crescent.show_compare import Sheet
 
 COLUMNS = 5
@@ -53,9 +63,11 @@ class Sweep:
     """Everything that is shown of several runs together."""
 
     runs: Sheet
-    panels: tuple[tuple[Panel, Sheet, Sheet, tuple[Figure, ...], tuple[Figure, ...]], ...]
+    panels: tuple[tuple[Panel, Sheet | None, Sheet, tuple[Figure, ...], tuple[Figure, ...]], ...]
     """Each with its gains, its rounds, gains by setting, and a chart for each run."""
     settings: Sheet | None
+    paired: Sheet | None
+    """Models that were evaluated alone, each against the first."""
     notes: tuple[str, ...]
 
 
@@ -74,7 +86,9 @@ def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
             for place, (value, names) in enumerate(its.runs_by_value.items())
         ]
         settings = Sheet("Settings that differ", ("setting", "value", "runs"), rows)
-    return Sweep(_runs(found, reports, not many), tuple(panels), settings, tuple(_notes(found, reports)))
+    return Sweep(
+        _runs(found, reports, not many), tuple(panels), settings, _paired(found), tuple(_notes(found, reports))
+    )
 
 
 def final(report: RunReport) -> tuple[RoundRow, bool] | None:
@@ -152,8 +166,11 @@ def _mark(row: RoundRow) -> Mark:
     return "accept" if row.verdict == "accept" else "roll back"
 
 
-def _gains(panel: Panel) -> Sheet:
-    found = [(report, _gain(panel, report)) for report in panel.members]
+def _gains(panel: Panel) -> Sheet | None:
+    """`None` where nothing was trained: models that were evaluated alone have no base."""
+    found = [(report, _gain(panel, report)) for report in panel.members if report.rows.status != ALONE]
+    if not found:
+        return None
     edges = [0.0, *(edge for _, its in found if its for edge in (its[1].low, its[1].high))]
     domain = (min(edges), max(edges))
     rows: list[tuple[str, ...]] = []
@@ -173,6 +190,29 @@ def _gains(panel: Panel) -> Sheet:
         )
     title = f"{panel.benchmark}: gain over the run’s own base, points with 95 % interval"
     return Sheet(title, ("run", "child", "|points", "", "|gained / lost"), rows)
+
+
+def _paired(found: RunTable) -> Sheet | None:
+    edges = [edge for its in found.paired for edge in (its.comparison.low, its.comparison.high, 0.0)]
+    if not edges:
+        return None
+    domain = (min(edges), max(edges))
+    rows: list[tuple[str, ...]] = []
+    for its in found.paired:
+        gain = its.comparison
+        rows.append(
+            (
+                its.run,
+                gain.benchmark,
+                points_with_interval(gain.difference, gain.low, gain.high),
+                interval(gain.difference, gain.low, gain.high, domain),
+                p_value(gain.p_value),
+                p_value(gain.p_holm),
+                f"{gain.gained} / {gain.lost} / {gain.items}",
+            )
+        )
+    columns = ("model", "benchmark", "|points", "", "|p", "|p (Holm)", "|gained / lost / items")
+    return Sheet(f"Models evaluated alone, against {found.paired[0].first} on the same items", columns, rows)
 
 
 def _rounds(panel: Panel) -> Sheet:
@@ -306,7 +346,7 @@ def _notes(found: RunTable, reports: Sequence[RunReport]) -> Iterator[str]:
         told = "; ".join(f"{version}: {', '.join(names)}" for version, names in made_by.items())
         yield f"The runs were made by different versions of Crescent ({told}): what differs may be the versions’ doing."
     for report in reports:
-        if final(report) is None:
+        if final(report) is None and report.rows.status != ALONE:
             yield f"{report.name}: no child judged yet, so it has no gain to compare ({report.rows.status})."
     panels = list(_panels(reports))
     compared = {report.name for panel in panels for report in panel.members}
@@ -317,9 +357,7 @@ def _notes(found: RunTable, reports: Sequence[RunReport]) -> Iterator[str]:
         if len(panel.members) > MULTIPLES:
             members = plural(len(panel.members), "run")
             yield f"{panel.benchmark}: {members}, charts of the first {MULTIPLES}; all are in the tables."
-    if found.seeds:
-        return
-    if len(reports) > 1:
+    if not found.seeds and sum(report.rows.status != ALONE for report in reports) > 1:
         yield "No two runs differ in nothing but their seed: how much of a difference is luck, they cannot tell."
 
 
