@@ -4,6 +4,7 @@
     crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
     crescent reliability RUN         how far agreement can be trusted as a label
     crescent compare RUN…            rounds and benchmarks of any number of runs, side by side
+    crescent sync RUN                W&B is told what it was not told of a run
     crescent report RUN…             one HTML file about a run, or about how several compare
 
 What a command needs is imported when it runs: `--help` answers at once.
@@ -137,11 +138,34 @@ def report_command(arguments: Sequence[str]) -> None:
     open_console().print(output, soft_wrap=True)
 
 
+def sync_command(arguments: Sequence[str]) -> None:
+    """Tell W&B what it was not told of a run."""
+    parser = ArgumentParser(
+        "crescent sync",
+        description="Make the W&B runs of a run from its own files, or complete them: nothing is told twice, whether "
+        "the run was tracked before (online, offline) or not.",
+        epilog="The login and the server come from the environment, as for wandb itself; WANDB_MODE=offline makes "
+        "files for `wandb sync`. See docs/tracking.md.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("--project", help="W&B project; by default the run's tracking.project")
+    parser.add_argument("--entity", help="user or team that owns it; by default the run's tracking.entity")
+    parser.add_argument("--view", action="store_true", help='also make the view "rounds" (needs wandb-workspaces)')
+    parser.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="at most; 900 by default")
+    given = parser.parse_args(arguments)
+
+    from crescent.tracking.sync import sync
+
+    folder = run_named(given.run)
+    sync(folder, given.project, given.entity, given.wait, given.view, lambda line: print(line, flush=True))
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
     "reliability": reliability_command,
     "compare": compare_command,
+    "sync": sync_command,
     "report": report_command,
 }
 """By first argument. Each parses the rest itself."""

@@ -45,6 +45,7 @@ class StandIn:
     def __init__(self, answer: str = "everything") -> None:
         self.answer = answer
         self.runs: dict[str, TrackedRun] = {}
+        self.refuses_artifacts = False
         self.asked: list[str] = []
         """Names of the GraphQL operations, and other paths."""
         self.heard: list[bytes] = []
@@ -98,6 +99,11 @@ class StandIn:
         (found,) = (its for its in self.runs.values() if its.job_type == job_type and its.name.endswith(name))
         return found
 
+    def keep(self, rows: int, of: str) -> None:
+        """Lose what was uploaded of a run after its first rows."""
+        run = self.run(of)
+        del run.rows[rows:], run.steps[rows:]
+
     def reply(self, path: str, body: bytes) -> dict[str, Any]:
         self.heard.append(body)
         if path.endswith("/file_stream"):
@@ -124,7 +130,8 @@ class StandIn:
             "ArtifactMembershipByName": self._find_artifact,
             "UseArtifact": self._use_artifact,
         }
-        return {"data": answers[name](given) if name in answers else {}}
+        refused = self.refuses_artifacts and "Artifact" in name
+        return {"data": answers[name](given) if name in answers and not refused else {}}
 
     def _viewer(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"viewer": {"id": "e", "username": "me", "entity": "me", "email": "me@here", "teams": {"edges": []}}}

@@ -109,4 +109,7 @@ class TrackingJob:
     """Of the run, in W&B."""
     tracking: TrackingConfig
     live: bool = True
-    """Told while the run goes on: with alerts and the machine's load. Otherwise afterwards, by `crescent sync`."""
+    """Told while the run goes on: with alerts and the machine's load, and offline should W&B not be had. Otherwise
+    afterwards, by `crescent sync`."""
+    view: bool = False
+    """Also make the view "rounds" of the project."""

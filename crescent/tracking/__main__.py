@@ -16,7 +16,8 @@ INCOMPLETE = 70
 
 def main(job_file: Path) -> int:
     """Returns 0, or `INCOMPLETE`."""
-    client = Client(read_job(job_file, TrackingJob), say=lambda line: print(line, flush=True), warn=warn)
+    job = read_job(job_file, TrackingJob)
+    client = Client(job, say=lambda line: print(line, flush=True), warn=warn)
     # Numbers from 0 to 255; an input that ends without one is that of a supervisor that was killed.
     exit_code = 1
     if client.start():
@@ -27,6 +28,8 @@ def main(job_file: Path) -> int:
                 break
             client.tell()
         client.tell()
+        if job.view:
+            client.view()
         client.close(exit_code)
     return INCOMPLETE if client.incomplete else 0
 

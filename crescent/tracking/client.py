@@ -12,6 +12,7 @@ from crescent.config import TrackingJob, Wandb
 from crescent.tracking.ledger import Ledger, destination, read_metrics
 from crescent.tracking.pictures import Alert, Artifact, Picture, Row, RunFolder, loop_id
 from crescent.tracking.samples import Table
+from crescent.tracking.view import make_view
 
 SUPERSEDED = "superseded"
 """Folder below `wandb/` for offline runs that were told anew, in one piece: `wandb sync` is not to find both."""
@@ -74,7 +75,8 @@ class Client:
             picture = RunFolder(self.job, self.ledger).loop()
             self._loop = self._open_loop(picture)
         except Exception as error:
-            self._fail(f"W&B is switched off for this run ({cause(error)}); metrics.jsonl has everything")
+            off = "is switched off for this run" if self.job.live else "cannot be told"
+            self._fail(f"W&B {off} ({cause(error)}); metrics.jsonl has everything")
             return False
         self._told = self._loop.starting_step
         return True
@@ -100,6 +102,16 @@ class Client:
                 self._tried.add(identity)
                 self._tell_stage(folder, stage, identity)
 
+    def view(self) -> None:
+        """Make the view "rounds" of the project, where the package that makes views is installed."""
+        if not self._online or self._loop is None:
+            self.say('no view "rounds" was made: that needs W&B online')
+            return
+        try:
+            self.say(make_view(self._loop.entity, self._loop.project, RunFolder(self.job, self.ledger).scores()))
+        except Exception as error:
+            self._fail(f'no view "rounds" was made ({cause(error)})')
+
     def close(self, exit_code: int) -> None:
         """Wait, for as long as `tracking.wait_s` says, until W&B has everything."""
         if self._loop is None:
@@ -119,6 +131,8 @@ class Client:
                 # The service keeps the run's id after a failed start. It may exit(1) for its own troubles: not ours.
                 with suppress(Exception, SystemExit):
                     wandb.teardown()
+                if not self.job.live:
+                    raise
                 self._online = False
                 self._fail(
                     f"W&B cannot be used online ({cause(error)}); this run is tracked offline, upload it later: "
@@ -210,6 +224,9 @@ class Client:
         try:
             for its in makes:
                 artifact = wandb.Artifact(its.name, type=its.type, metadata=dict(its.metadata))
+                for name, text in its.texts.items():
+                    with artifact.new_file(name) as file:
+                        file.write(text)
                 for name, path in its.files.items():
                     artifact.add_file(str(path), name=name, policy="immutable")
                 for name, path in its.references.items():

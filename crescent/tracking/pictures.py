@@ -41,8 +41,10 @@ class Artifact:
     aliases: tuple[str, ...]
     """The first is the digest of the stage that made it: what later stages name it by."""
     metadata: Mapping[str, Any]
+    texts: Mapping[str, str]
+    """Files to write and upload."""
     files: Mapping[str, Path]
-    """To upload."""
+    """To upload as they are."""
     references: Mapping[str, Path] = field(default_factory=dict)
     """To point at, where they lie."""
 
@@ -116,6 +118,12 @@ class RunFolder:
         what = "collapse alarm" if verdict.alarms else verdict.action
         text = shorten([f"{verdict.action}: {verdict.reason}", *(its.sentence for its in verdict.alarms)])
         return Alert(stage, f"{self.job.name}, round {number}: {what}", text)
+
+    def scores(self) -> tuple[str, ...]:
+        """Benchmarks that the loop's W&B run has accuracies of."""
+        evaluated = [line for line in self.ledger.lines if str(line["stage"]).endswith("/eval")]
+        names = [name for line in evaluated for name in line if name.endswith("/accuracy")]
+        return tuple(dict.fromkeys(name.removesuffix("/accuracy") for name in names))
 
     def stages(self) -> Iterator[tuple[str, str]]:
         """The heavy stages that are finished, with the ids of their W&B runs. Their files are not looked at yet."""
@@ -221,7 +229,7 @@ class RunFolder:
         there = {name: folder / name for name in manifest["files"] if (folder / name).is_file()}
         # Merged weights can be made again from the adapter and its base.
         model = "adapter/" if any(name.startswith("adapter/") for name in there) else "weights/"
-        uploaded: dict[str, Path] = {MANIFEST: folder / MANIFEST}
+        uploaded: dict[str, Path] = {}
         kept: dict[str, Path] = {}
         for name, path in there.items():
             weights = name.startswith(("adapter/", "weights/"))
@@ -234,7 +242,9 @@ class RunFolder:
         metadata = without_secrets({**facts, "metrics": manifest["metrics"], "files": files, "folder": str(folder)})
         types = {"synthesis": "dataset", "train": "model", "eval": "evaluation"}
         aliases = (manifest["digest"], stage.split("/")[0])
-        return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, uploaded, kept)
+        # W&B tells versions apart by their files, and one that is only pointed at by its path: this one always differs.
+        texts = {MANIFEST: json.dumps(without_secrets(manifest), indent=1, sort_keys=True)}
+        return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, texts, uploaded, kept)
 
 
 def loop_id(ledger: Ledger) -> str:

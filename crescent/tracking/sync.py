@@ -1,0 +1,88 @@
+"""`crescent sync`: makes the W&B runs of a run folder from its own files, or completes them."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
+from crescent.door import only_supervisor
+from crescent.errors import BadConfig, Missing, TryAgain
+from crescent.tracking.ledger import Ledger, destination
+from crescent.tracking.pictures import RunFolder, loop_id, read_config
+from crescent.tracking.process import TrackingProcess
+
+
+def sync(
+    root: Path,
+    project: str | None,
+    entity: str | None,
+    wait_s: float,
+    view: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Tell W&B what it was not told of a run, tracked before or not; with nothing to tell it is not asked.
+
+    `WANDB_MODE=offline` makes files that `wandb sync` uploads. No alerts are sent.
+
+    Args:
+        project: In place of the run's own (`tracking.project`), as is `entity`.
+        wait_s: Seconds that all of it may take.
+        view: Also make the view "rounds" of the project.
+
+    Raises:
+        Missing: no stage of the run is finished.
+        BadConfig: `WANDB_MODE` is neither `online` nor `offline`.
+        RunLocked: the run goes on.
+        TryAgain: W&B lacks something still.
+    """
+    settings = read_config(root)
+    named: dict[str, Any] = settings.get("run") or {}
+    job = TrackingJob(
+        root=str(root),
+        name=str(named.get("name") or root.resolve().name),
+        tracking=replace(tracking_of(settings, project, entity), wait_s=wait_s),
+        live=False,
+        view=view,
+    )
+    if not (root / "metrics.jsonl").is_file():
+        raise Missing(f"{root}: has no metrics.jsonl, so no stage is finished and there is nothing to tell")
+    with only_supervisor(root):
+        if is_told(job) and not view:
+            say(f"W&B has everything of {root} ({place(job)})")
+            return
+        code = TrackingProcess(job, say).close(0)
+    if code != 0:
+        raise TryAgain(f"{root}: W&B does not have everything yet; what was told is not told again")
+    say(f"W&B has everything of {root} ({place(job)})")
+
+
+def tracking_of(settings: dict[str, Any], project: str | None = None, entity: str | None = None) -> TrackingConfig:
+    """How a run was tracked, or would have been, but to where the environment says."""
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode not in ("online", "offline"):
+        raise BadConfig(f"WANDB_MODE={mode}: crescent sync knows online and offline; unset it to upload")
+    its: dict[str, Any] = settings.get("tracking") or {}
+    return TrackingConfig(
+        wandb=Wandb(mode),
+        project=project or its.get("project") or TrackingConfig.project,
+        entity=entity or its.get("entity"),
+        group=its.get("group"),
+        artifacts=Artifacts(its.get("artifacts") or TrackingConfig.artifacts.value),
+    )
+
+
+def is_told(job: TrackingJob) -> bool:
+    """Whether everything has arrived where the job wants it."""
+    ledger, where = Ledger(Path(job.root)), destination(job.tracking)
+    if ledger.behind(where, loop_id(ledger)):
+        return False
+    return all(ledger.rows(where, identity) >= 0 for _, identity in RunFolder(job, ledger).stages())
+
+
+def place(job: TrackingJob) -> str:
+    """Where W&B runs go, for people."""
+    if job.tracking.wandb is Wandb.offline:
+        return f"offline; upload with: wandb sync {job.root}/wandb/offline-run-*"
+    return f"project {job.tracking.project}"

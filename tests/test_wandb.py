@@ -1,0 +1,438 @@
+"""What W&B is told of a run: once, whole, in the right place, and nothing it should not hear."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_server import KEY, StandIn, read_offline
+
+from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wandb, write_job
+from crescent.errors import BadConfig, Missing
+from crescent.finished import Run
+from crescent.observe import MetricsFile, Observer
+from crescent.once import seal
+from crescent.records import (
+    Action,
+    Alarm,
+    Answer,
+    Candidate,
+    Pair,
+    Question,
+    Response,
+    Score,
+    Verdict,
+    Vote,
+    write_lines,
+)
+from crescent.tracking.ledger import Ledger
+from crescent.tracking.pictures import RunFolder, read_curve
+from crescent.tracking.samples import MOST, sample_changed, sample_questions, sample_rejected
+from crescent.tracking.secrets import without_secrets
+from crescent.tracking.sync import is_told, sync, tracking_of
+
+SECRET = "hf_" + "Zq7" * 9
+"""In the settings of the runs below."""
+STEPS = 4
+
+
+def question(number: int, name: str, **more: Any) -> Question:
+    return Question(f"{number:08d}{name:0>8}", f"What is {name} + {number}?", number, 0, "b", 1, **more)
+
+
+class Written:
+    """A run folder as the loop leaves it, stage by stage."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "config.yaml").write_text(
+            f"run: {{name: {root.name}}}\ntracking: {{project: crescent, group: null}}\n"
+            f"serving: {{api_key: {SECRET}, note: 'key {SECRET}'}}\nmodel: {{revision: {'ab' * 20}}}\n"
+        )
+        self.metrics = MetricsFile(root / "metrics.jsonl")
+        self.digests: dict[str, str] = {}
+
+    def stage(self, stage: str, inputs: dict[str, str], metrics: dict[str, float]) -> None:
+        """The stage is finished; its files were written before."""
+        about = {"version": "1", "settings": {"lr": 0.5, "hub_token": SECRET}, "inputs": inputs}
+        manifest = seal(self.root / stage, {"made_from": about, "metrics": metrics, "seconds": 1.5})
+        self.digests[stage] = manifest["digest"]
+        self.metrics.record(stage, metrics, 1.5, replace=True)
+
+    def folder(self, stage: str) -> Path:
+        (self.root / stage).mkdir(parents=True, exist_ok=True)
+        return self.root / stage
+
+    def base(self) -> "Written":
+        self._evaluate("base/eval", {"checkpoint": "base"}, right=2)
+        return self
+
+    def round(self, number: int, action: Action = "accept", near: int = 3) -> "Written":
+        """A round with four questions, `near` near-duplicates, one pair, `STEPS` steps, and an alarm if rolled back."""
+        parent = self.digests.get(f"round-{number - 1}/train", "base")
+        folder = self.folder(f"round-{number}/synthesis")
+        questions = [question(number, str(its)) for its in range(4)]
+        answer = Answer(questions[0].id, 0, 1, "so 4", "4", "stop", 2)
+        votes = [Vote(its, (answer, answer), (0, 0), "4", 2, 2) for its in questions]
+        write_lines(folder / "votes.jsonl", votes)
+        first = questions[0].id
+        rejected = [question(number, f"x{its}", neighbour=first, similarity=0.9 + its / 1e4) for its in range(near)]
+        write_lines(folder / "candidates.jsonl", [Candidate(its, "near-duplicate") for its in rejected])
+        self.stage(f"round-{number}/synthesis", {"parent": parent}, {"agreement": 1.0, "tokens": 8})
+        pair = Pair("p" * 16, first, number, "What?", "so 4", "4", 1.0)
+        write_lines(self.folder(f"round-{number}/pairs") / "pairs.jsonl", [pair])
+        self.stage(f"round-{number}/pairs", {"votes": self.digests[f"round-{number}/synthesis"]}, {"pairs": 1})
+        self.train(number, loss=1.0)
+        self._evaluate(f"round-{number}/eval", {"checkpoint": self.digests[f"round-{number}/train"]}, right=2)
+        before = "base/eval" if number == 1 else f"round-{number - 1}/eval"
+        bad = action == "roll back"
+        alarms = (Alarm("commonest", 0.9, 0.5, "the commonest answer is given to 90 %"),) if bad else ()
+        verdict = Verdict(action, "because", "c", "p", 0.1, 0.0, 0.2, 0.04, 1, 0, 4, alarms=alarms)
+        write_lines(self.folder(f"round-{number}/verdict") / "verdict.json", [verdict])
+        inputs = {"parent": self.digests[before], "child": self.digests[f"round-{number}/eval"]}
+        self.stage(f"round-{number}/verdict", inputs, {"difference": 0.1})
+        return self
+
+    def train(self, number: int, loss: float) -> None:
+        """Train, or train again."""
+        folder = self.folder(f"round-{number}/train")
+        (folder / "adapter").mkdir(exist_ok=True)
+        (folder / "adapter/model.safetensors").write_text(f"weights {number} {loss}")
+        lines = [{"done": step, "total": STEPS, "loss": loss / step} for step in range(1, STEPS + 1)]
+        (self.root / "logs").mkdir(exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (self.root / "logs" / f"round-{number}-train.progress.jsonl").write_text(text)
+        inputs = {"pairs": self.digests[f"round-{number}/pairs"], "start": "base"}
+        self.stage(f"round-{number}/train", inputs, {"rows": 1, "loss": loss})
+
+    def _evaluate(self, stage: str, inputs: dict[str, str], right: int) -> None:
+        folder = self.folder(stage)
+        first = right if stage == "base/eval" else right - 1
+        good = {first % 4, (first + 1) % 4}
+        finals = {its: ("4" if its in good else stage) for its in range(4)}
+        write_lines(
+            folder / "responses.jsonl",
+            [
+                Response(f"i{its}", "sums", f"q{its}", "t", final, "4", final == "4", "stop", 1)
+                for its, final in finals.items()
+            ],
+        )
+        (folder / "scores.json").write_bytes(b"[" + _json(Score("sums", right, 0, 4, 0.1, 0.9)) + b"]")
+        self.stage(stage, inputs, {"sums/accuracy": right / 4})
+
+
+def _json(record: object) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(record)
+
+
+def track(root: Path, environment: dict[str, str], news: str = "0\n", live: bool = True, **tracking: Any) -> list[str]:
+    """Have W&B told by the process that tells it; returns its lines on the error stream."""
+    mode = Wandb.online if environment else Wandb.offline
+    job = TrackingJob(str(root), root.name, TrackingConfig(wandb=mode, **tracking), live=live)
+    write_job(root / "job.yaml", job)
+    known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    command = [sys.executable, "-P", "-m", "crescent.tracking", str(root / "job.yaml")]
+    env = {**known, "CRESCENT_API_KEY": SECRET, **environment}
+    ended = subprocess.run(command, input=news.encode(), env=env, capture_output=True, timeout=90, check=False)
+    return ended.stderr.decode().splitlines()
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was tracked offline, killed after its first round, and went on to a second that was rolled back."""
+    written = Written(tmp_path_factory.mktemp("offline") / "taught").base().round(1)
+    assert track(written.root, {}) == []
+    written.round(2, "roll back")
+    assert track(written.root, {}) == []
+    return written.root
+
+
+def test_the_loop_and_each_heavy_stage_have_a_run_in_one_group(offline: Path) -> None:
+    found = read_offline(offline)
+    stages = [f"taught-r0{number}-{kind}" for number in (1, 2) for kind in ("synthesis", "train", "eval")]
+    assert sorted(its.name for its in found) == sorted(["taught", "taught-base-eval", *stages])
+    assert {its.group for its in found} == {"taught"}
+    assert Counter(its.job_type for its in found) == {"loop": 1, "synthesis": 2, "train": 2, "eval": 3}
+    assert all(its.exit_code == 0 for its in found)
+
+
+def test_a_restart_leaves_each_row_once_and_each_run_in_one_file(offline: Path) -> None:
+    found = read_offline(offline)
+    assert len({its.id for its in found}) == len(found)
+    for its in found:
+        assert its.steps == list(range(len(its.rows)))
+    loop = next(its for its in found if its.job_type == "loop")
+    told = [next(name for name in row if name.endswith("/seconds")) for row in loop.rows]
+    kinds = ("synthesis", "pairs", "train", "eval", "verdict")
+    assert told == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
+    assert [row["round"] for row in loop.rows] == [0, *5 * [1], *5 * [2]]
+
+
+def test_curves_and_rounds_have_axes_of_their_own(offline: Path) -> None:
+    loop, train = (
+        next(its for its in read_offline(offline) if its.name == name) for name in ("taught", "taught-r02-train")
+    )
+    assert loop.axes == {"round/*": "round", "samples/*": "round"}
+    assert train.axes == {"train/*": "train/step"}
+    assert train.rows == [{"train/step": step, "train/loss": 1.0 / step} for step in range(1, STEPS + 1)]
+
+
+def test_rows_hold_scores_with_their_intervals_and_what_was_decided(offline: Path) -> None:
+    loop = next(its for its in read_offline(offline) if its.job_type == "loop")
+    last = {name: its for row in loop.rows for name, its in row.items()}
+    names = [f"round/eval/sums/{its}" for its in ("low", "accuracy", "high")]
+    assert [last[name] for name in names] == [0.1, 0.5, 0.9]
+    assert last["round/verdict/action"] == "roll back"
+    tables = {name.split("/")[1]: its for name, its in last.items() if name.endswith("/nrows")}
+    assert tables == {"questions": 4, "rejected": 3, "changed": 2}
+
+
+def test_artifacts_say_what_was_made_of_what(offline: Path) -> None:
+    made = [its for one in read_offline(offline) for its in one.artifacts if its["type"] != "run_table"]
+    kinds = Counter((its["name"], its["type"]) for its in made)
+    named = {("taught-pairs", "dataset"): 2, ("taught-model", "model"): 2, ("taught-evaluation", "evaluation"): 3}
+    assert kinds == named
+    by_stage = {its["metadata"]["stage"]: its for its in made}
+    pairs, model, scored = (by_stage[f"round-2/{its}"] for its in ("pairs", "train", "eval"))
+    assert model["metadata"]["made_from"]["pairs"] == pairs["metadata"]["digest"]
+    assert scored["metadata"]["made_from"]["checkpoint"] == model["metadata"]["digest"]
+    assert {model["metadata"]["digest"], "round-2", "latest"} == set(model["aliases"])
+    weights = (offline / "round-2/train/adapter/model.safetensors").as_uri()
+    assert model["contents"] == {"adapter/model.safetensors": weights, "manifest.json": ""}
+    assert pairs["contents"] == {"pairs.jsonl": "", "manifest.json": ""}
+
+
+def test_people_are_alerted_to_a_collapse_and_to_nothing_else(offline: Path) -> None:
+    (alert,) = (its for one in read_offline(offline) for its in one.alerts)
+    text = "roll back: because\nthe commonest answer is given to 90 %"
+    assert alert == ("taught, round 2: collapse alarm", text)
+
+
+def test_no_secret_is_told(offline: Path) -> None:
+    for path in (offline / "wandb").rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+    loop = next(its for its in read_offline(offline) if its.job_type == "loop")
+    assert loop.config["serving"] == {"api_key": "(not told)", "note": "key (not told)"}
+    assert loop.config["model"] == {"revision": "ab" * 20}
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandIn, Written]]:
+    """A run that was tracked online, was cut off from W&B in its second round, and is synced when it has ended."""
+    with StandIn() as server:
+        written = Written(tmp_path_factory.mktemp("online") / "taught").base().round(1, "roll back")
+        assert track(written.root, server.environment) == []
+        server.keep(rows=4, of="loop")
+        written.round(2)
+        assert track(written.root, server.environment, live=False) == []
+        yield server, written
+
+
+def test_online_every_row_arrives_once_also_what_was_lost(online: tuple[StandIn, Written]) -> None:
+    server, _ = online
+    loop = server.run("loop")
+    assert loop.steps == list(range(11))
+    assert [row["round"] for row in loop.rows] == [0, *5 * [1], *5 * [2]]
+    assert [row["train/step"] for row in server.run("train", "r02-train").rows] == [1, 2, 3, 4]
+    assert loop.exit_code == 0
+
+
+def test_online_the_pairs_lead_to_the_model_and_the_model_to_its_scores(online: tuple[StandIn, Written]) -> None:
+    server, _ = online
+    used = {
+        its.name: [(server.artifacts[key]["name"], server.runs[server.artifacts[key]["run"]].name) for key in its.uses]
+        for its in server.runs.values()
+        if its.uses
+    }
+    assert used == {
+        "taught-r01-train": [("taught-pairs", "taught-r01-synthesis")],
+        "taught-r01-eval": [("taught-model", "taught-r01-train")],
+        "taught-r02-synthesis": [("taught-model", "taught-r01-train")],
+        "taught-r02-train": [("taught-pairs", "taught-r02-synthesis")],
+        "taught-r02-eval": [("taught-model", "taught-r02-train")],
+    }
+
+
+def test_an_alert_is_sent_once_and_not_by_a_sync(online: tuple[StandIn, Written]) -> None:
+    server, _ = online
+    assert [title for title, _ in server.run("loop").alerts] == ["taught, round 1: collapse alarm"]
+
+
+def test_no_secret_goes_over_the_wire(online: tuple[StandIn, Written]) -> None:
+    server, _ = online
+    assert any(b"taught-r01-train" in its for its in server.heard)
+    assert not [its[:200] for its in server.heard if SECRET.encode() in its]
+
+
+def test_what_was_tracked_is_not_told_again(
+    online: tuple[StandIn, Written], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, written = online
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    asked = len(server.asked)
+    sync(written.root, None, None, 60, False, print)
+    assert capsys.readouterr().out == f"W&B has everything of {written.root} (project crescent)\n"
+    assert len(server.asked) == asked, "W&B is not even asked"
+    job = TrackingJob(str(written.root), "taught", tracking_of({}), live=False)
+    assert is_told(job)
+    (written.root / "wandb/told.json").unlink()
+    assert not is_told(job)
+
+
+def test_a_stage_that_was_redone_has_a_run_of_its_own_and_adds_a_row(online: tuple[StandIn, Written]) -> None:
+    server, written = online
+    rows, runs = len(server.run("loop").rows), len(server.runs)
+    written.train(2, loss=0.5)
+    assert track(written.root, server.environment, live=False) == []
+    assert len(server.runs) == runs + 1
+    loop = server.run("loop")
+    assert loop.steps == list(range(rows + 1))
+    assert loop.rows[-1]["round/train/loss"] == 0.5
+
+
+def test_a_run_tracked_offline_is_synced_and_its_files_are_set_aside(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base()
+    assert track(written.root, {}, artifacts=Artifacts.none) == []
+    assert len(read_offline(written.root)) == 2
+    known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    with StandIn() as server:
+        command = [sys.executable, "-P", "-m", "crescent", "sync", str(written.root), "--project", "other"]
+        ended = subprocess.run(
+            command, env={**known, **server.environment}, capture_output=True, timeout=90, text=True, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines()[-1] == f"W&B has everything of {written.root} (project other)"
+        assert {its.name: its.steps for its in server.runs.values()} == {"taught": [0], "taught-base-eval": [0]}
+    assert read_offline(written.root) == []
+    assert len(list((written.root / "wandb/superseded").iterdir())) == 2
+
+
+def test_a_table_or_an_artifact_that_is_refused_costs_no_number(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base().round(1)
+    with StandIn() as server:
+        server.refuses_artifacts = True
+        errors = track(written.root, server.environment)
+        assert len(errors) == 3
+        assert {its.split(" (")[0] for its in errors} == {
+            "W&B does not take tables",
+            "W&B does not take artifacts",
+            "W&B does not know what was made of what",
+        }
+        assert [row["round"] for row in server.run("loop").rows] == [0, *5 * [1]]
+        assert len(server.run("train").rows) == STEPS
+
+
+def test_a_table_holds_200_rows_at_most(tmp_path: Path) -> None:
+    Written(tmp_path / "r").base().round(1, near=MOST + 5)
+    rejected = sample_rejected(Run(tmp_path / "r"), 1)
+    assert len(rejected.rows) == MOST
+    assert rejected.columns[:3] == ("question", "nearest earlier question", "cosine")
+    text, neighbour, cosine = rejected.rows[0][:3]
+    assert (text, neighbour) == (f"What is x{MOST + 4} + 1?", "What is 0 + 1?")
+    assert cosine == pytest.approx(0.9 + (MOST + 4) / 1e4)
+
+
+def test_questions_are_shown_with_their_votes(tmp_path: Path) -> None:
+    Written(tmp_path / "r").base().round(1)
+    table = sample_questions(Run(tmp_path / "r"), 1)
+    assert table.columns[:6] == ("question", "agreement", "votes", "of", "winner", "answers")
+    assert table.rows[0][:6] == ("What is 0 + 1?", 1.0, 2, 2, "4", "4 | 4")
+
+
+def test_wrong_answers_that_changed_are_shown_the_lost_ones_first(tmp_path: Path) -> None:
+    Written(tmp_path / "r").base().round(1)
+    table = sample_changed(Run(tmp_path / "r"), 1)
+    assert table is not None
+    changes = [(row[0], row[-1], row[4], row[5]) for row in table.rows]
+    assert changes == [
+        ("lost", "i3", "4", "round-1/eval"),
+        ("gained", "i1", "base/eval", "4"),
+        ("still wrong", "i0", "base/eval", "round-1/eval"),
+    ]
+
+
+def test_a_torn_or_repeated_curve_is_read_as_far_as_it_goes_each_step_once(tmp_path: Path) -> None:
+    lines = [{"done": 1, "loss": 2.0}, {"done": 2, "loss": 1.0, "mfu": None}, {"done": 2, "loss": 1.0}]
+    text = "".join(json.dumps(its) + "\n" for its in lines)
+    (tmp_path / "curve").write_text(text + '{"done": 3, "lo')
+    found = list(read_curve(tmp_path / "curve"))
+    assert found == [{"train/step": 1, "train/loss": 2.0}, {"train/step": 2, "train/loss": 1.0}]
+
+
+def test_ids_stay_when_the_folder_moves_and_differ_between_folders(tmp_path: Path) -> None:
+    names = ("a", "b")
+    first, second = (Written(tmp_path / name).base().root for name in names)
+    identity = Ledger(first).identity()
+    first.rename(tmp_path / "moved")
+    assert Ledger(tmp_path / "moved").identity() == identity
+    assert Ledger(second).identity() != identity
+
+
+def test_a_stage_whose_files_were_changed_is_not_told(tmp_path: Path) -> None:
+    written = Written(tmp_path / "r").base()
+    (written.root / "base/eval/scores.json").write_text("[]")
+    ledger = Ledger(written.root)
+    ledger.add([{"stage": "base/eval", "round": 0}])
+    folder = RunFolder(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
+    ((stage, identity),) = folder.stages()
+    assert folder.stage(stage, identity) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("api_key", "anything", "(not told)"),
+        ("hub_token", "anything", "(not told)"),
+        ("max_tokens", 24, 24),
+        ("tokens_per_second", "24", "24"),
+        ("note", "my key is sk-abcdefghijklmnop1234", "my key is (not told)"),
+        ("url", "https://me:pass@host/v1", "https://(not told)@host/v1"),
+        ("note", KEY, "(not told)"),
+        ("revision", KEY, KEY),
+        ("paths", ["/data/x", "hf_" + "a" * 20], ["/data/x", "(not told)"]),
+    ],
+)
+def test_what_looks_or_is_named_like_a_secret_is_not_told(name: str, value: object, told: object) -> None:
+    assert without_secrets({"a": {name: value}}) == {"a": {name: told}}
+
+
+def test_the_values_of_secret_variables_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEBODYS_API_KEY", "plain words")
+    assert without_secrets("it is: plain words") == "it is: (not told)"
+
+
+def test_a_sync_of_nothing_and_of_an_unknown_mode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Missing, match=r"metrics\.jsonl"):
+        sync(tmp_path, None, None, 1, False, print)
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    with pytest.raises(BadConfig, match="WANDB_MODE=dryrun"):
+        sync(tmp_path, None, None, 1, False, print)
+
+
+def test_the_loop_does_not_wait_for_a_tracker_that_does_not_listen(tmp_path: Path) -> None:
+    with StandIn("silence") as server:
+        os.environ.update(server.environment)  # for the process that is started
+        try:
+            tracking = TrackingConfig(wandb=Wandb.online, console=Console.quiet, wait_s=0)
+            observer = Observer(tmp_path, tracking, "t")
+            observer.started("base/eval", resumed=False)
+            began = time.monotonic()
+            for number in range(300):
+                observer.finished("base/eval", {"n": number}, 1.0, fresh=True)
+            assert time.monotonic() - began < 5
+            observer.close(0)
+            assert time.monotonic() - began < 15
+        finally:
+            for name in server.environment:
+                del os.environ[name]
