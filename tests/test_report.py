@@ -362,7 +362,9 @@ def test_the_same_run_gives_the_same_file(run: Path, tmp_path: Path) -> None:
     assert sorted(its.name for its in tmp_path.iterdir()) == ["again.html", "once.html"]
 
 
-def test_it_can_be_read_without_eyes_and_without_a_mouse(page: Element) -> None:
+@pytest.mark.parametrize("runs", [1, 2])
+def test_it_can_be_read_without_eyes_and_without_a_mouse(run: Path, tmp_path: Path, runs: int) -> None:
+    page = report(*several(run, tmp_path)[:runs])
     assert page.all("html")[0].attributes["lang"] == "en"
     for landmark in ("header", "nav", "main", "footer", "h1", "title"):
         assert len(page.all(landmark)) == (1 if landmark != "title" else len(page.all("title"))), landmark

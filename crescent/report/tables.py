@@ -81,22 +81,22 @@ def number_of(value: float | None) -> str:
 
 
 def time_sheet(report: RunReport) -> Sheet | None:
-    """Seconds of every kind of stage, by round."""
+    """Time and tokens of every kind of stage, by round."""
     ledger = report.ledger
     if not ledger.stages:
         return None
     total = ledger.seconds() or 1
     rows: list[tuple[str, ...]] = []
     for kind in ledger.kinds:
-        seconds = ledger.seconds(kind=kind)
-        cells = [
-            duration(ledger.seconds(place, kind)) if ledger.of(place, kind) else UNKNOWN for place in ledger.places
-        ]
-        rows.append((kind, *cells, duration(seconds), bar(seconds / total), percent(seconds / total)))
+        stages, seconds = ledger.of(kind=kind), ledger.seconds(kind=kind)
+        cells = [duration(ledger.seconds(at, kind)) if ledger.of(at, kind) else UNKNOWN for at in ledger.places]
+        tokens = count(together([its for stage in stages for its in (stage.generated, stage.trained)]))
+        rows.append((kind, *cells, duration(seconds), bar(seconds / total), percent(seconds / total), tokens))
     sums = [duration(ledger.seconds(place)) for place in ledger.places]
-    rows.append(("all", *sums, duration(ledger.seconds()), Markup(""), "100.0"))
-    columns = ("stage", *(f"|{its.replace('-', ' ')}" for its in ledger.places), "|together", "", "|%")
-    return Sheet("Time by stage, of each the last attempt", columns, rows)
+    rows.append(("all", *sums, duration(ledger.seconds()), Markup(""), "100.0", ""))
+    places = (f"|{its.replace('-', ' ')}" for its in ledger.places)
+    columns = ("stage", *places, "|together", "", "|%", "|tokens generated or trained on")
+    return Sheet("Time and tokens by stage, of each the last attempt", columns, rows)
 
 
 def ledger_sheet(report: RunReport) -> Sheet | None:
