@@ -131,9 +131,9 @@ def report_command(arguments: Sequence[str]) -> None:
         raise BadConfig(f"--rate {given.rate}: money per machine-hour is a number that is not negative, e.g. 2.5")
     folders = [run_named(its) for its in given.runs]
 
-    from crescent.report import write_report
+    from crescent.report import REPORT, write_report
 
-    output = given.output or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    output = given.output or (folders[0] if len(folders) == 1 else Path()) / REPORT
     write_report(folders, output, given.rate)
     open_console().print(output, soft_wrap=True)
 

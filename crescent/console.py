@@ -13,6 +13,7 @@ from rich.table import Table
 
 from crescent.config import Config, Console, Wandb
 from crescent.records import Evaluation, Round
+from crescent.report import REPORT
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -180,6 +181,7 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
     kind = "the base itself: no child was better" if best.checkpoint.round == 0 else f"round {best.checkpoint.round}"
     console.print(f"\nbest checkpoint  {best.checkpoint.name} ({kind})\n                 {where}", soft_wrap=True)
     for name, path in (
+        ("report", REPORT),
         ("questions, votes", "round-*/synthesis"),
         ("training pairs", "round-*/pairs"),
         ("answers, scores", "*/eval"),

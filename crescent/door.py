@@ -119,11 +119,14 @@ def execute(cfg: Config, loop: Loop) -> None:
     """Run the loop in its folder and show what came of it."""
     from crescent.console import show_outcome
     from crescent.plan import check_machine
+    from crescent.report import REPORT, write_report
 
     check_machine(cfg)
     with open_run(cfg) as stages:
         rounds = loop(cfg.run.rounds, stages)
-    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
+    root = Path(cfg.run.root) / cfg.run.name
+    write_report([root], root / REPORT)
+    show_outcome(cfg, root, rounds)
 
 
 @contextmanager

@@ -11,11 +11,21 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import Child, Config, Dtype, Embedder, EngineKind, Gate, Recheck, Split, Trainer, WhileTraining
+from crescent.config import (
+    Config,
+    Embedder,
+    EngineKind,
+    Gate,
+    Recheck,
+    Split,
+    Trainer,
+    Tuning,
+    WhileTraining,
+)
 from crescent.embedders import find_minilm
 from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
 from crescent.groundwork import other_runs, replay_instructions
-from crescent.model_folder import count_parameters
 from crescent.once import Foresight, Once
 from crescent.preflight import check_evaluation
 from crescent.settings import planned_stages, stage_settings
@@ -23,9 +33,6 @@ from crescent.stages import trainer_command
 from crescent.tasks import open_task
 from crescent.verdict import minimum_detectable_gain
 
-GIB = 1 << 30
-BYTES = {Dtype.float32: 4, Dtype.bfloat16: 2, Dtype.auto: 2}
-"""Of one parameter."""
 ENGINE_OVERHEAD_GIB = 2.3
 """Of vLLM's CPU build beside weights and cache, on the quickstart's model: its three processes take 3.8 GiB."""
 TRAINER_OVERHEAD_GIB = 2.0
@@ -87,16 +94,6 @@ def check_machine(cfg: Config) -> None:
     if needed is not None and needed > free:
         room = f"{needed:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free"
         raise Missing(f"run.root={cfg.run.root}: {room}; make room, or name another disk with run.root")
-
-
-def disk_gib(cfg: Config) -> float | None:
-    """Disk for all rounds: adapters, and merged weights where the server needs them; `None` if the size is unknown."""
-    parameters = model_parameters(cfg)
-    if parameters is None or cfg.train.trainer is Trainer.fake:
-        return None
-    weights = parameters * BYTES[cfg.model.dtype] / GIB
-    merged = weights if cfg.serving.child is not Child.adapter else 0.0
-    return cfg.run.rounds * (merged + 0.1 * weights)
 
 
 def free_gib(root: Path) -> float:
@@ -209,27 +206,22 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
         lines.append(
             f"GPU         {weights:.1f} GiB of weights in {room:.1f} GiB for the engine: {_fits(weights * 1.1, room)}"
         )
+        shared = "; ZeRO and FSDP share them out over the GPUs" if cfg.train.tuning is Tuning.full else ""
+        held = trainer_gib(cfg, parameters)
         lines.append(
-            f"            the trainer holds {weights:.1f} GiB of weights, and activations on top: if memory runs out, "
-            "lower train.micro_batch or set train.gradient_checkpointing=true"
+            f"            the trainer holds {held:.1f} GiB of weights and optimizer state{shared}, "
+            "and activations on top: if memory runs out, lower train.micro_batch or set "
+            "train.gradient_checkpointing=true"
         )
         return lines
     engine = weights + cfg.serving.cpu_cache_gib + ENGINE_OVERHEAD_GIB
-    trainer = 2 * weights + TRAINER_OVERHEAD_GIB
+    trainer = weights + trainer_gib(cfg, parameters) + TRAINER_OVERHEAD_GIB
     both = engine + trainer if cfg.serving.while_training is WhileTraining.keep else max(engine, trainer)
     have = psutil.virtual_memory().available / GIB
     lines.append(f"memory      about {both:.1f} GiB (no GPU seen), {have:.1f} GiB available: {_fits(both, have)}")
     if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:
         lines.append("            a model of this size wants a GPU: this machine shows none (nvidia-smi)")
     return lines
-
-
-def model_parameters(cfg: Config) -> float | None:
-    """Parameters of the model, from the config or from a local folder's weights."""
-    if cfg.model.parameters_b is not None:
-        return cfg.model.parameters_b * 1e9
-    folder = Path(cfg.model.path)
-    return float(count_parameters(folder)) if folder.is_dir() else None
 
 
 def gpu_memory_gib() -> float | None:

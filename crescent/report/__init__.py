@@ -15,7 +15,6 @@ from pathlib import Path
 
 from crescent.errors import BadConfig
 
-
 REPORT = "report.html"
 """Name of the file in a run's folder."""
 
