@@ -1,15 +1,21 @@
 import json
 import os
+import subprocess
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import train
+from crescent.config import LoraConfig, TrainJob, Tuning, write_job
 from crescent.errors import BadConfig
+from crescent.records import Proof
 from train.checkpoints import Layout, is_complete, newest_complete, refuse_other_layout, write_layout
+from train.job import attempt
 
 CONFIGS = sorted((Path(train.__path__[0]) / "accelerate").glob("*.yaml"))
 NAMES = [path.stem for path in CONFIGS]
@@ -148,3 +154,138 @@ def test_a_checkpoint_split_among_other_processes_is_refused(
     ):
         refuse_other_layout(folder, now, "zero3")
     assert folder.exists()
+
+
+ON_CPU = """
+import runpy, torch
+from accelerate import state
+from accelerate.utils import DistributedType
+state.PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
+state.PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+runpy.run_module("train", run_name="__main__")
+"""
+"""Starts the trainer with an accelerate that takes two CPUs for GPUs: it knows no other place for FSDP."""
+
+
+def run_launched(
+    job: TrainJob, config: str, *options: str, started: Sequence[str] = ("-m", "train"), **environment: str
+) -> str:
+    """Start the job with one of our configurations, which must end well unless it was told to stop; what it said."""
+    path = Path(job.output).with_suffix(".yaml")
+    write_job(path, job)
+    file = str(next(its for its in CONFIGS if its.stem == config))
+    command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--config_file", file, *options, *started]
+    extra = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"} | environment
+    ran = subprocess.run([*command, str(path)], env=os.environ | extra, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == (1 if environment else 0), ran.stderr[-3000:]
+    return ran.stdout
+
+
+def weights_of(output: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    folder = output / "weights"
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def losses(output: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (output / "progress.jsonl").read_text().splitlines()]
+
+
+def assert_proven(output: Path) -> None:
+    """The weights in the files are the ones that the proof tells of."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from train.child import log_probabilities
+
+    proof = msgspec.json.decode((output / "proof.json").read_bytes(), type=Proof)
+    model = AutoModelForCausalLM.from_pretrained(output / "weights", dtype=torch.float32)
+    child = log_probabilities(model, proof.token_ids)
+    for row, expected in zip(child, proof.child, strict=True):
+        assert row[1:] == pytest.approx(expected[1:], abs=1e-4)
+    assert proof.child != proof.parent
+
+
+def assert_learnt_the_same(one: Path, other: Path) -> None:
+    """Up to the order in which processes add up their gradients."""
+    import torch
+
+    assert losses(one) == pytest.approx(losses(other), rel=1e-4)
+    expected = weights_of(other)
+    for name, weight in weights_of(one).items():
+        torch.testing.assert_close(weight, expected[name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def steady(make_job: Callable[..., TrainJob]) -> Callable[..., TrainJob]:
+    """Makes jobs whose result does not hang on which process draws which random number."""
+
+    def make(**train: Any) -> TrainJob:
+        usual = {"tuning": Tuning.full, "learning_rate": 1e-3, "max_steps": 4, "micro_batch": 1}
+        return make_job(**{**usual, "lora": LoraConfig(rank=4, alpha=8), **train})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def alone(steady: Callable[..., TrainJob]) -> Path:
+    """Output of one process."""
+    job = steady()
+    attempt(job)
+    return Path(job.output)
+
+
+@pytest.mark.real
+def test_two_processes_learn_what_one_does_and_one_can_go_on_from_them(
+    steady: Callable[..., TrainJob], alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = steady()
+    run_launched(job, "two_cpus", CRESCENT_FAILPOINT="train.step:3=term")
+    attempt(job)
+    assert "checkpoint-3" in capsys.readouterr().out
+    assert_learnt_the_same(Path(job.output), alone)
+    assert_proven(Path(job.output))
+
+
+@pytest.mark.real
+def test_zero_2_learns_the_same_and_its_checkpoints_are_refused_elsewhere(
+    steady: Callable[..., TrainJob], alone: Path
+) -> None:
+    job = steady()
+    checkpoints = Path(job.output) / "checkpoints"
+    run_launched(job, "zero2", "--num_processes", "2", CRESCENT_FAILPOINT="train.step:3=term")
+    before = sorted(checkpoints.rglob("*"))
+    with pytest.raises(BadConfig, match=r"trains as whole in 1 processes, and .*checkpoint-3 was saved as zero2 in 2"):
+        attempt(job)
+    assert sorted(checkpoints.rglob("*")) == before
+    assert "checkpoint-3" in run_launched(job, "zero2", "--num_processes", "2")
+    assert_learnt_the_same(Path(job.output), alone)
+    assert_proven(Path(job.output))
+
+
+@pytest.fixture(scope="module")
+def adapted(steady: Callable[..., TrainJob]) -> Path:
+    """Output of one process that trained an adapter."""
+    job = steady(tuning=Tuning.lora, max_steps=2)
+    attempt(job)
+    return Path(job.output)
+
+
+@pytest.mark.real
+def test_zero_3_splits_the_base_and_leaves_a_whole_adapter(steady: Callable[..., TrainJob], adapted: Path) -> None:
+    job = steady(tuning=Tuning.lora, max_steps=2)
+    run_launched(job, "zero3", "--num_processes", "2")
+    assert_learnt_the_same(Path(job.output), adapted)
+    assert_proven(Path(job.output))
+
+
+@pytest.mark.real
+def test_fsdp_splits_the_base_and_leaves_a_whole_adapter(
+    steady: Callable[..., TrainJob], adapted: Path, tmp_path: Path
+) -> None:
+    job = steady(tuning=Tuning.lora, max_steps=2)
+    (tmp_path / "on_cpu.py").write_text(ON_CPU)
+    run_launched(job, "fsdp2", "--num_processes", "2", started=[str(tmp_path / "on_cpu.py")])
+    assert_learnt_the_same(Path(job.output), adapted)
+    assert_proven(Path(job.output))

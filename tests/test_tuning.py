@@ -128,14 +128,17 @@ def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
 
 
 def test_stopped_anywhere_while_the_child_is_written_the_end_is_the_same(
-    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed, job = make_job(max_steps=1), make_job(max_steps=1)
     attempt(undisturbed)
+    capsys.readouterr()
     for part in ("adapter", "weights", "proof", "metrics"):
         monkeypatch.setenv("CRESCENT_FAILPOINT", f"train.{part}=raise")
         with pytest.raises(RuntimeError, match=f"failpoint train.{part}"):
             attempt(job)
+        trained_again = "step 1" in capsys.readouterr().out
+        assert trained_again == (part == "adapter")
     monkeypatch.delenv("CRESCENT_FAILPOINT")
     attempt(job)
     one, other = Path(undisturbed.output), Path(job.output)

@@ -31,7 +31,7 @@ from train.checkpoints import (
     write_layout,
 )
 from train.export import export, release_memory
-from train.job import accumulation, deepspeed_launched, world_size
+from train.job import accumulation, deepspeed_launched, fsdp_launched, world_size
 from train.memory import memory_explained
 from train.start import stored_dtype
 from train.watch import Watch, signals_noted
@@ -88,6 +88,11 @@ def reach_last_checkpoint(job: TrainJob, pairs: Sequence[Pair], base: Path) -> T
     with signals_noted() as signals:
         ready = prepare(job, pairs, base, tokenizer)
         trainer = ready.trainer
+        if fsdp_launched() and not trainer.is_fsdp_enabled:
+            raise BadConfig(
+                f"train.accelerate={job.train.accelerate}: accelerate shards with FSDP on GPUs only, and here is none; "
+                "use train.accelerate=zero3, or two_cpus"
+            )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Watch(Path(job.output), trainer.accelerator, signals))
         trainer.add_callback(DeclareComplete(trainer.accelerator, layout_of(trainer)))
@@ -148,7 +153,8 @@ def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
         "per_device_train_batch_size": cfg.micro_batch,
         "gradient_accumulation_steps": accumulation(cfg, world_size()),
         "gradient_checkpointing": cfg.gradient_checkpointing,
-        "use_cpu": not gpu and not deepspeed_launched(),  # DeepSpeed finds out by itself, and is refused with this
+        # DeepSpeed and FSDP find out by themselves, and are switched off by this.
+        "use_cpu": not gpu and not deepspeed_launched() and not fsdp_launched(),
         "ddp_backend": "gloo" if not gpu and "RANK" in os.environ else None,
         "bf16": gpu and stored_dtype(job, base) == torch.bfloat16,
         "save_strategy": "steps",
