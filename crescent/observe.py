@@ -13,8 +13,7 @@ from crescent.config import TrackingConfig, TrackingJob, Wandb
 from crescent.console import open_console
 from crescent.once import Metrics
 from crescent.records import Round
-from crescent.tracking.ledger import Ledger, destination
-from crescent.tracking.pictures import loop_id
+from crescent.tracking.ledger import Ledger, destination, mode_of
 from crescent.tracking.process import TrackingProcess
 
 
@@ -92,7 +91,7 @@ class WandbTracker:
         self.job = job
         self.say = say
         self._process: TrackingProcess | None = None
-        self._off = job.tracking.wandb is Wandb.disabled
+        self._off = mode_of(job.tracking) is Wandb.disabled
 
     @property
     def started(self) -> bool:
@@ -119,7 +118,7 @@ class WandbTracker:
             return
         try:
             ledger = Ledger(Path(self.job.root))
-            if self._process is None and ledger.behind(destination(self.job.tracking), loop_id(ledger)):
+            if self._process is None and ledger.behind(destination(self.job.tracking)):
                 self.start()
             if self._process is not None:
                 self._process.close(exit_code)

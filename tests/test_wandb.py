@@ -31,11 +31,12 @@ from crescent.records import (
     Vote,
     write_lines,
 )
-from crescent.tracking.ledger import Ledger
+from crescent.tracking.ledger import Ledger, mode_of
 from crescent.tracking.pictures import RunFolder, read_curve
 from crescent.tracking.samples import MOST, sample_changed, sample_questions, sample_rejected
 from crescent.tracking.secrets import without_secrets
 from crescent.tracking.sync import is_told, sync, tracking_of
+from crescent.tracking.view import make_view
 
 SECRET = "hf_" + "Zq7" * 9
 """In the settings of the runs below."""
@@ -387,6 +388,56 @@ def test_a_stage_whose_files_were_changed_is_not_told(tmp_path: Path) -> None:
     folder = RunFolder(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
     ((stage, identity),) = folder.stages()
     assert folder.stage(stage, identity) is None
+
+
+def test_without_the_package_for_views_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    assert make_view("me", "crescent", ["sums"], None) is None
+
+
+def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    with StandIn() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        address = make_view("me", "crescent", ["sums"], None)
+        assert make_view("me", "crescent", ["sums", "words"], address) == address
+        (view,) = server.views.values()
+    sections = {its["name"]: its["panels"] for its in view["section"]["panelBankConfig"]["sections"]}
+    assert list(sections) == ["Scores", "Verdicts", "Questions", "Cost", "Training"]
+    scores = [panel["config"] for panel in sections["Scores"]]
+    assert [its["xAxis"] for its in scores] == ["round", "round"]
+    assert scores[1]["metrics"] == [f"round/eval/words/{its}" for its in ("accuracy", "low", "high")]
+
+
+def test_a_point_of_a_wandb_sweep_has_the_id_its_agent_gave_and_its_stages_are_no_points(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base()
+    with StandIn() as server:
+        swept = {"WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "point1"}
+        assert track(written.root, {**server.environment, **swept}) == []
+        assert {its.name: (its.id == "point1", its.sweep) for its in server.runs.values()} == {
+            "taught": (True, "sweep123"),
+            "taught-base-eval": (False, None),
+        }
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "told"),
+    [
+        ("online", "", "online"),
+        ("online", "offline", "offline"),
+        ("offline", "online", "offline"),
+        ("online", "disabled", "disabled"),
+        ("disabled", "online", "disabled"),
+    ],
+)
+def test_wandb_mode_can_only_keep_wandb_from_being_told(
+    asked: str, allowed: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", allowed)
+    assert mode_of(TrackingConfig(wandb=Wandb(asked))) is Wandb(told)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class TrackedRun:
     """`name`, `type`, `aliases`, `metadata`, and of a file also `contents`: path to reference."""
     uses: list[str] = field(default_factory=list)
     """Ids of artifacts."""
+    sweep: str | None = None
     alerts: list[tuple[str, str]] = field(default_factory=list)
     exit_code: int | None = None
 
@@ -45,6 +46,8 @@ class StandIn:
     def __init__(self, answer: str = "everything") -> None:
         self.answer = answer
         self.runs: dict[str, TrackedRun] = {}
+        self.views: dict[str, Any] = {}
+        """Saved views of the project, by their inner names."""
         self.refuses_artifacts = False
         self.asked: list[str] = []
         """Names of the GraphQL operations, and other paths."""
@@ -129,6 +132,8 @@ class StandIn:
             "CommitArtifact": self._commit,
             "ArtifactMembershipByName": self._find_artifact,
             "UseArtifact": self._use_artifact,
+            "UpsertView2": self._view,
+            "View": self._find_view,
         }
         refused = self.refuses_artifacts and "Artifact" in name
         return {"data": answers[name](given) if name in answers and not refused else {}}
@@ -152,6 +157,7 @@ class StandIn:
         run.name = given.get("displayName") or run.name
         run.group = given.get("groupName") or run.group
         run.job_type = given.get("jobType") or run.job_type
+        run.sweep = given.get("sweep") or run.sweep
         config = json.loads(given.get("config") or "{}")
         run.config |= {name: its["value"] for name, its in config.items() if name != "_wandb"}
         project = {"id": "p", "name": "crescent", "entity": {"id": "e", "name": "me"}}
@@ -261,6 +267,15 @@ class StandIn:
                 }
             }
         }
+
+    def _view(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.views[given["name"]] = json.loads(given["spec"])
+        return {"upsertView": {"view": {"id": "v", "name": given["name"]}, "inserted": True}}
+
+    def _find_view(self, given: dict[str, Any]) -> dict[str, Any]:
+        spec = self.views.get(given["viewName"])
+        edges = [{"node": {"id": "v", "displayName": "rounds", "spec": json.dumps(spec)}}] if spec else []
+        return {"project": {"allViews": {"edges": edges}}}
 
     @staticmethod
     def _stream(run: TrackedRun, told: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import TrackingJob, Wandb
-from crescent.tracking.ledger import Ledger, destination, read_metrics
-from crescent.tracking.pictures import Alert, Artifact, Picture, Row, RunFolder, loop_id
+from crescent.tracking.ledger import OFFLINE, Ledger, destination, mode_of, read_metrics
+from crescent.tracking.pictures import Alert, Artifact, Picture, Row, RunFolder
 from crescent.tracking.samples import Table
 from crescent.tracking.view import make_view
 
@@ -46,7 +46,8 @@ class Client:
         """Whether W&B lacks something."""
         self._warn = warn
         self._warned: set[str] = set()
-        self._online = job.tracking.wandb is Wandb.online
+        self._online = mode_of(job.tracking) is Wandb.online
+        self._sweep: str | None = None
         self._loop: Any = None
         self._told = 0
         """Rows of the loop's W&B run that it has."""
@@ -56,7 +57,7 @@ class Client:
     @property
     def where(self) -> str:
         """The ledger's name for where W&B runs go now."""
-        return destination(self.job.tracking) if self._online else "offline"
+        return destination(self.job.tracking) if self._online else OFFLINE
 
     def start(self) -> bool:
         """Open the loop's W&B run: online, or offline where that cannot be had. Returns whether it is open."""
@@ -67,12 +68,13 @@ class Client:
                 os.environ.setdefault(name, str(folder))
             for name, value in patience(self.job.tracking.wait_s).items():
                 os.environ.setdefault(name, value)
+            picture = RunFolder(self.job, self.ledger).loop()
+            self._sweep = leave_sweep()
             import wandb
 
             # Silent for the whole process, not only for its runs: without a login, init would otherwise ask for one on
             # the terminal and wait for ever (wandb/errors/term.py, can_use_terminput).
             wandb.setup(wandb.Settings(silent=True))
-            picture = RunFolder(self.job, self.ledger).loop()
             self._loop = self._open_loop(picture)
         except Exception as error:
             off = "is switched off for this run" if self.job.live else "cannot be told"
@@ -108,7 +110,13 @@ class Client:
             self.say('no view "rounds" was made: that needs W&B online')
             return
         try:
-            self.say(make_view(self._loop.entity, self._loop.project, RunFolder(self.job, self.ledger).scores()))
+            benchmarks, known = RunFolder(self.job, self.ledger).scores(), self.ledger.view(self.where)
+            made = make_view(self._loop.entity, self._loop.project, benchmarks, known)
+            if made is None:
+                self.say('no view "rounds" was made: pip install wandb-workspaces, then crescent sync RUN --view')
+                return
+            self.ledger.viewed(self.where, made)
+            self.say(f'view "rounds": {made}')
         except Exception as error:
             self._fail(f'no view "rounds" was made ({cause(error)})')
 
@@ -116,15 +124,14 @@ class Client:
         """Wait, for as long as `tracking.wait_s` says, until W&B has everything."""
         if self._loop is None:
             return
-        told = self._told
-        self._finish(self._loop, loop_id(self.ledger), told, exit_code)
+        self._finish(self._loop, self.ledger.loop_id(), self._told, exit_code)
 
     def _open_loop(self, picture: Picture) -> Any:
         import wandb
 
         if self._online:
             try:
-                run = self._init(picture, load=self.job.live)
+                run = self._init(picture, self.job.live, self._sweep)
                 self.say(f"W&B: {run.url}")
                 return run
             except Exception as error:
@@ -138,10 +145,10 @@ class Client:
                     f"W&B cannot be used online ({cause(error)}); this run is tracked offline, upload it later: "
                     f"crescent sync {self.root}"
                 )
-        return self._init(picture, load=self.job.live)
+        return self._init(picture, self.job.live, self._sweep)
 
-    def _init(self, picture: Picture, load: bool = False) -> Any:
-        """Open a W&B run; `load`: with the load of this machine."""
+    def _init(self, picture: Picture, load: bool = False, sweep: str | None = None) -> Any:
+        """Open a W&B run; `load`: with the load of this machine; `sweep`: as a point of this W&B sweep."""
         import wandb
 
         if not self._online:
@@ -159,7 +166,7 @@ class Client:
             mode="online" if self._online else "offline",
             dir=str(self.root),
             config=dict(picture.config),
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=not load),
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=not load, sweep_id=sweep),
         )
         for glob, axis in picture.axes.items():
             run.define_metric(axis)
@@ -271,6 +278,14 @@ class Client:
         if line not in self._warned:
             self._warned.add(line)
             self._warn(line)
+
+
+def leave_sweep() -> str | None:
+    """The W&B sweep that this process is a point of. From here on, only the loop's W&B run is: W&B would give every run
+    of the process the id that the sweep's agent has for one."""
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_GROUP", "WANDB_NAME", "WANDB_RESUME"):
+        os.environ.pop(name, None)
+    return os.environ.pop("WANDB_SWEEP_ID", None)
 
 
 def cause(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,19 @@ from crescent.records import digest
 OFFLINE = "offline"
 
 
+MODES = {"disabled": Wandb.disabled, "offline": Wandb.offline, "dryrun": Wandb.offline}
+"""By `WANDB_MODE`, as job scripts on machines without a network set it."""
+
+
+def mode_of(tracking: TrackingConfig) -> Wandb:
+    """What `tracking.wandb` asks for, as far as `WANDB_MODE` allows it."""
+    allowed = MODES.get(os.environ.get("WANDB_MODE", ""), Wandb.online)
+    return min(tracking.wandb, allowed, key=[Wandb.disabled, Wandb.offline, Wandb.online].index)
+
+
 def destination(tracking: TrackingConfig) -> str:
     """Stands for where W&B runs go: files in the run folder, or a project of a server."""
-    if tracking.wandb is not Wandb.online:
+    if mode_of(tracking) is not Wandb.online:
         return OFFLINE
     server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
     return f"{server} {tracking.entity or ''}/{tracking.project}"
@@ -33,11 +43,12 @@ class Ledger:
 
     def identity(self) -> str:
         """Of this run folder, for ids in W&B: made from where it first lay, and kept when it is moved."""
-        path = self.folder / "identity"
-        if not path.exists():
-            self.folder.mkdir(exist_ok=True)
-            _replace(path, digest("run", str(self.root.resolve())))
-        return path.read_text().strip()
+        return self._kept("identity", lambda: digest("run", str(self.root.resolve())))
+
+    def loop_id(self) -> str:
+        """Of the loop's W&B run: the id that the agent of a W&B sweep wants it to have, or one of our own."""
+        swept = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        return self._kept("loop-id", lambda: swept or digest("loop", self.identity()))
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append those that are not there. Before W&B hears of them: their places are its steps."""
@@ -68,10 +79,27 @@ class Ledger:
         told.setdefault(where, {}).setdefault("alerts", []).append(stage)
         self._write(told)
 
-    def behind(self, where: str, run: str) -> bool:
+    def behind(self, where: str) -> bool:
         """Whether the loop's W&B run was not told of all that stands in `metrics.jsonl`."""
         self.add(read_metrics(self.root))
-        return len(self.lines) > self.rows(where, run)
+        return len(self.lines) > self.rows(where, self.loop_id())
+
+    def view(self, where: str) -> str | None:
+        """Address of the view that was made of a project."""
+        found: str | None = self._read().get(where, {}).get("view")
+        return found
+
+    def viewed(self, where: str, address: str) -> None:
+        told = self._read()
+        told.setdefault(where, {})["view"] = address
+        self._write(told)
+
+    def _kept(self, name: str, make: Callable[[], str]) -> str:
+        path = self.folder / name
+        if not path.exists():
+            self.folder.mkdir(exist_ok=True)
+            _replace(path, make())
+        return path.read_text().strip()
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -94,7 +94,7 @@ class RunFolder:
     def loop(self) -> Picture:
         axes = {"round/*": "round", "samples/*": "round"}
         config = without_secrets(read_config(self.root))
-        return Picture(loop_id(self.ledger), self.job.name, self.group, "loop", config, axes)
+        return Picture(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
 
     def loop_row(self, line: Mapping[str, Any]) -> Row:
         """One line of `metrics.jsonl`, and what its stage has to show if it is still the one that lies here."""
@@ -245,11 +245,6 @@ class RunFolder:
         # W&B tells versions apart by their files, and one that is only pointed at by its path: this one always differs.
         texts = {MANIFEST: json.dumps(without_secrets(manifest), indent=1, sort_keys=True)}
         return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, texts, uploaded, kept)
-
-
-def loop_id(ledger: Ledger) -> str:
-    """Of the loop's W&B run."""
-    return digest("loop", ledger.identity())
 
 
 def read_curve(path: Path) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
 from crescent.door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.tracking.ledger import Ledger, destination
-from crescent.tracking.pictures import RunFolder, loop_id, read_config
+from crescent.tracking.pictures import RunFolder, read_config
 from crescent.tracking.process import TrackingProcess
 
 
@@ -76,7 +76,7 @@ def tracking_of(settings: dict[str, Any], project: str | None = None, entity: st
 def is_told(job: TrackingJob) -> bool:
     """Whether everything has arrived where the job wants it."""
     ledger, where = Ledger(Path(job.root)), destination(job.tracking)
-    if ledger.behind(where, loop_id(ledger)):
+    if ledger.behind(where):
         return False
     return all(ledger.rows(where, identity) >= 0 for _, identity in RunFolder(job, ledger).stages())
 

@@ -1,18 +1,20 @@
 """The view "rounds" of a W&B project: what a round's child scored, and what it cost, at one look."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 
-def make_view(entity: str, project: str, benchmarks: Sequence[str]) -> str:
-    """Make it with the package `wandb-workspaces`; returns a line for people.
+def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str | None) -> str | None:
+    """Make it with the package `wandb-workspaces`, or make it again under its `known` address.
 
-    Each call makes a new saved view: W&B has no name by which an earlier one could be found and replaced.
+    Returns:
+        Its address; `None` without the package.
     """
     try:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
     except ImportError:
-        return 'no view "rounds" was made: pip install wandb-workspaces, then crescent sync RUN --view'
+        return None
 
     def over_rounds(title: str, *metrics: str) -> object:
         return reports.LinePlot(title=title, x="round", y=list(metrics), point_visualization_method="sampling")
@@ -28,14 +30,14 @@ def make_view(entity: str, project: str, benchmarks: Sequence[str]) -> str:
         "Cost": [over_rounds("seconds", *(f"round/{its}/seconds" for its in STAGES)), over_rounds("tokens", TOKENS)],
         "Training": [reports.LinePlot(title=its, x="train/step", y=[f"train/{its}"]) for its in CURVES],
     }
-    view = workspaces.Workspace(
-        entity=entity,
-        project=project,
-        name="rounds",
-        sections=[workspaces.Section(name=name, panels=its, is_open=True) for name, its in sections.items()],
-    )
+    made = [workspaces.Section(name=name, panels=its, is_open=True) for name, its in sections.items()]
+    view = workspaces.Workspace(entity=entity, project=project, name="rounds")
+    if known is not None:
+        with suppress(Exception):  # it was deleted
+            view = workspaces.Workspace.from_url(known)
+    view.sections = made
     view.save()
-    return f'view "rounds": {view.url}'
+    return str(view.url)
 
 
 SCORED = ("accuracy", "low", "high")
