@@ -2,14 +2,26 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console as RichConsole
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from crescent.config import Config, Console, Wandb
 from crescent.records import Evaluation, Round
@@ -51,19 +63,23 @@ class QuietView:
 class PlainView:
     """Lines with a time of day, for logs: a stage's progress at most every ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._last = 0.0
+        self._pace = Pace()
         self._news = False
         """Whether anything was done since the last round: a run that was finished before has nothing to tell."""
 
     def started(self, stage: str, resumed: bool) -> None:
-        self._last, self._news = time.monotonic(), True
+        self._last, self._news, self._pace = self._clock(), True, Pace()
         self.say(f"{stage}: {'continues' if resumed else 'starts'}")
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
-            self._last = time.monotonic()
-            self.say(f"{stage}: {done}/{total}{'  ' + note if note else ''}")
+        now = self._clock()
+        pace = self._pace.of(now, done, total)
+        if now - self._last >= PLAIN_INTERVAL_S:
+            self._last = now
+            self.say("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, note))))
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
         if fresh:
@@ -80,20 +96,54 @@ class PlainView:
     def close(self) -> None: ...
 
 
+class Pace:
+    """How fast a stage goes on and when it will be done, from its first report on: what an earlier attempt did took no
+    time now."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def of(self, now: float, done: int, total: int) -> str:
+        """`12.5/s, 3 min left`, by a clock in seconds; empty while too little is known."""
+        if self._first is None or done < self._first[1]:
+            self._first = (now, done)
+        seconds, units = now - self._first[0], done - self._first[1]
+        if seconds <= 0 or units <= 0:
+            return ""
+        rate = units / seconds
+        speed = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
+        left = max(0, total - done) / rate
+        return f"{speed}, {left:.0f} s left" if left < 90 else f"{speed}, {left / 60:.0f} min left"
+
+
+class PaceColumn(ProgressColumn):
+    """`Pace` in the live picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._paces: dict[TaskID, Pace] = {}
+
+    def render(self, task: Task) -> Text:
+        pace = self._paces.setdefault(task.id, Pace())
+        # Before its first report a stage has no total.
+        return Text(pace.of(task.get_time(), int(task.completed), int(task.total)) if task.total else "")
+
+
 class LiveView:
     """The rounds so far in a table, the running stage as a bar below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: RichConsole | None = None) -> None:
         # Lines are text: brackets in a path or an error are no markup.
-        self._console = RichConsole(markup=False, highlight=False)
+        self._console = console or RichConsole(markup=False, highlight=False)
         self._rounds: list[Round] = []
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            PaceColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
         )
         self._task: TaskID | None = None
