@@ -30,7 +30,6 @@ from crescent.once import Foresight, Once
 from crescent.preflight import check_evaluation
 from crescent.settings import planned_stages, stage_settings
 from crescent.stages import trainer_command
-from crescent.tasks import open_task
 from crescent.verdict import minimum_detectable_gain
 
 ENGINE_OVERHEAD_GIB = 2.3
@@ -84,8 +83,6 @@ def check_machine(cfg: Config) -> None:
     if cfg.diversify.embedder is Embedder.self and importlib.util.find_spec("transformers") is None:
         raise Missing("diversify.embedder=self needs transformers and torch; diversify.embedder=lexical needs nothing")
     other_runs(cfg)
-    with open_task(cfg.task, cfg.consensus.grading_timeout_s):
-        pass
     stages = [stage for stage, _ in planned_stages(cfg)]
     if cfg.run.redo is not None and cfg.run.redo not in stages:
         near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]

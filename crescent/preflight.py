@@ -13,10 +13,12 @@ from crescent.once import verified_manifest
 from crescent.processes import ERRORS
 from crescent.serving import check_engine_installed
 from crescent.settings import stage_settings
+from crescent.tasks import open_task
 
 
 def check_evaluation(cfg: Config) -> None:
-    """What an evaluation would find out after the engine was started: no engine, no lm-eval, no task of that name.
+    """What an evaluation would find out after the engine was started: no engine, no sandbox for programs,
+    no lm-eval, no task of that name.
 
     lm-eval itself is asked for its tasks, in its own environment, until it was once asked one of them.
 
@@ -26,6 +28,8 @@ def check_evaluation(cfg: Config) -> None:
     """
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
+    with open_task(cfg.task, cfg.consensus.grading_timeout_s):
+        pass
     config = cfg.eval.harness
     if not config.tasks:
         return
