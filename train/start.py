@@ -91,9 +91,9 @@ def gathered(*weights: torch.nn.Parameter) -> Any:
     """Within this, weights that ZeRO-3 split among the processes are whole; what the first one writes is kept."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
-    from deepspeed.zero import GatheredParameters  # type: ignore[import-untyped]
+    import deepspeed  # type: ignore[import-untyped]
 
-    return GatheredParameters(weights, modifier_rank=0)
+    return deepspeed.zero.GatheredParameters(weights, modifier_rank=0)
 
 
 def share_of_parent(job: TrainJob) -> float:
