@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import train
-from crescent.config import LoraConfig, TrainJob, Tuning, write_job
+from crescent.config import LoraConfig, Start, TrainJob, Tuning, write_job
 from crescent.errors import BadConfig
 from crescent.records import Proof
 from train.checkpoints import Layout, is_complete, newest_complete, refuse_other_layout, write_layout
@@ -249,19 +249,21 @@ def test_two_processes_learn_what_one_does_and_one_can_go_on_from_them(
 
 
 @pytest.mark.real
-def test_zero_2_learns_the_same_and_its_checkpoints_are_refused_elsewhere(
+def test_zero_3_starts_between_base_and_parent_and_its_checkpoints_are_refused_elsewhere(
     steady: Callable[..., TrainJob], alone: Path
 ) -> None:
-    job = steady()
-    checkpoints = Path(job.output) / "checkpoints"
-    run_launched(job, "zero2", "--num_processes", "2", CRESCENT_FAILPOINT="train.step:3=term")
+    one, split = (steady(start=Start.merge, alpha=0.25) for _ in range(2))
+    one.parent = split.parent = str(alone / "weights")
+    checkpoints = Path(split.output) / "checkpoints"
+    run_launched(split, "zero3", "--num_processes", "2", CRESCENT_FAILPOINT="train.step:3=term")
     before = sorted(checkpoints.rglob("*"))
-    with pytest.raises(BadConfig, match=r"trains as whole in 1 processes, and .*checkpoint-3 was saved as zero2 in 2"):
-        attempt(job)
+    with pytest.raises(BadConfig, match=r"trains as whole in 1 processes, and .*checkpoint-3 was saved as zero3 in 2"):
+        attempt(split)
     assert sorted(checkpoints.rglob("*")) == before
-    assert "checkpoint-3" in run_launched(job, "zero2", "--num_processes", "2")
-    assert_learnt_the_same(Path(job.output), alone)
-    assert_proven(Path(job.output))
+    assert "checkpoint-3" in run_launched(split, "zero3", "--num_processes", "2")
+    attempt(one)
+    assert_learnt_the_same(Path(split.output), Path(one.output))
+    assert_proven(Path(split.output))
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +275,12 @@ def adapted(steady: Callable[..., TrainJob]) -> Path:
 
 
 @pytest.mark.real
-def test_zero_3_splits_the_base_and_leaves_a_whole_adapter(steady: Callable[..., TrainJob], adapted: Path) -> None:
+@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_zero_splits_its_work_and_leaves_a_whole_adapter(
+    steady: Callable[..., TrainJob], adapted: Path, config: str
+) -> None:
     job = steady(tuning=Tuning.lora, max_steps=2)
-    run_launched(job, "zero3", "--num_processes", "2")
+    run_launched(job, config, "--num_processes", "2")
     assert_learnt_the_same(Path(job.output), adapted)
     assert_proven(Path(job.output))
 
