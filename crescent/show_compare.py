@@ -120,11 +120,7 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
             [_paired(its, labels) for its in found.paired],
         )
     if found.seeds:
-        yield Sheet(
-            "over seeds: mean ± standard deviation of runs that differ in nothing else",
-            ("runs", "benchmark", "|round", "|n", "|accuracy %", "|to the base"),
-            [_over_seeds(its, labels) for its in found.seeds],
-        )
+        yield seeds_sheet(found, labels)
     if found.settings:
         yield Sheet(
             "settings that differ",
@@ -230,6 +226,15 @@ def _gain(found: Comparison) -> str:
 
 def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def seeds_sheet(found: RunTable, labels: dict[str, str]) -> Sheet:
+    """What runs that differ in nothing but their seed have in common."""
+    return Sheet(
+        "over seeds: mean ± standard deviation of runs that differ in nothing else",
+        ("runs", "benchmark", "|round", "|n", "|accuracy %", "|to the base"),
+        [_over_seeds(its, labels) for its in found.seeds],
+    )
 
 
 def _over_seeds(its: OverSeeds, labels: dict[str, str]) -> tuple[str, ...]:

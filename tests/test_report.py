@@ -553,6 +553,8 @@ def test_runs_are_compared_on_what_they_share(run: Path, tmp_path: Path) -> None
     assert "Gain by consensus.samples" in titles
     assert "Gain by run.seed" in titles
     assert titles.count("Gain by run.seed") == 1, "what only a test set shows is not to be tuned to"
+    seeds = table(page, "over seeds")
+    assert ["a0, a1", "sums_dev", "2", "2"] in [row[:4] for row in seeds]
     by_round = table(page, "sums_dev: accuracy % by round")
     assert by_round[4][3] == "–"
 

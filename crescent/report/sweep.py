@@ -25,7 +25,7 @@ from crescent.report.texts import (
     points_with_interval,
     with_interval,
 )
-from crescent.show_compare import Sheet
+from crescent.show_compare import Sheet, seeds_sheet
 
 COLUMNS = 5
 """Differing settings that are columns of the table of runs; more stand in a table of their own."""
@@ -59,12 +59,26 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What the runs of one panel came to."""
+
+    panel: Panel
+    gains: Sheet | None
+    """`None` where nothing was trained."""
+    rounds: Sheet
+    by_setting: tuple[Figure, ...]
+    multiples: tuple[Figure, ...]
+    """One for each run."""
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Everything that is shown of several runs together."""
 
     runs: Sheet
-    panels: tuple[tuple[Panel, Sheet | None, Sheet, tuple[Figure, ...], tuple[Figure, ...]], ...]
-    """Each with its gains, its rounds, gains by setting, and a chart for each run."""
+    panels: tuple[Compared, ...]
+    seeds: Sheet | None
+    """Means over seeds."""
     settings: Sheet | None
     paired: Sheet | None
     """Models that were evaluated alone, each against the first."""
@@ -77,7 +91,7 @@ def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
     panels = []
     for panel in _panels(reports):
         by_setting = tuple(_by_setting(panel, found)) if panel.decides else ()
-        panels.append((panel, _gains(panel), _rounds(panel), by_setting, tuple(_multiples(panel))))
+        panels.append(Compared(panel, _gains(panel), _rounds(panel), by_setting, tuple(_multiples(panel))))
     settings = None
     if many:
         rows: list[tuple[str, ...]] = [
@@ -87,18 +101,21 @@ def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
         ]
         settings = Sheet("Settings that differ", ("setting", "value", "runs"), rows)
     return Sweep(
-        _runs(found, reports, not many), tuple(panels), settings, _paired(found), tuple(_notes(found, reports))
+        runs=_runs(found, reports, not many),
+        panels=tuple(panels),
+        seeds=seeds_sheet(found, {run.name: run.name for run in found.runs}) if found.seeds else None,
+        settings=settings,
+        paired=_paired(found),
+        notes=tuple(_notes(found, reports)),
     )
 
 
-def final(report: RunReport) -> tuple[RoundRow, bool] | None:
-    """The child a run is judged by: the last accepted; where there is none, the one that came nearest. And whether it
-    was accepted."""
+def final(report: RunReport) -> RoundRow | None:
+    """The child a run is judged by: the last accepted; where there is none, the one that came nearest."""
     accepted = [its for its in report.rows.rows if its.verdict == "accept"]
-    if accepted:
-        return accepted[-1], True
     judged = [its for its in report.rows.rows if its.judged is not None]
-    return (max(judged, key=lambda its: its.judged.difference if its.judged else -1.0), False) if judged else None
+    nearest = max(judged, key=lambda its: its.judged.difference if its.judged else -1.0, default=None)
+    return accepted[-1] if accepted else nearest
 
 
 def _runs(found: RunTable, reports: Sequence[RunReport], with_settings: bool) -> Sheet:
@@ -107,7 +124,7 @@ def _runs(found: RunTable, reports: Sequence[RunReport], with_settings: bool) ->
     rows: list[tuple[str, ...]] = []
     for report in reports:
         chosen, ledger = final(report), report.ledger
-        yielded = points_per_hour(chosen[0], ledger) if chosen and chosen[1] else None
+        yielded = points_per_hour(chosen, ledger) if chosen and chosen.verdict == "accept" else None
         money = ledger.money(ledger.seconds())
         rows.append(
             (
@@ -158,8 +175,8 @@ def _panels(reports: Sequence[RunReport]) -> Iterator[Panel]:
 
 def _gain(panel: Panel, report: RunReport) -> tuple[RoundRow, Comparison] | None:
     chosen = final(report)
-    measured = panel.of(chosen[0]) if chosen else None
-    return (chosen[0], measured.against_base) if chosen and measured and measured.against_base else None
+    measured = panel.of(chosen) if chosen else None
+    return (chosen, measured.against_base) if chosen and measured and measured.against_base else None
 
 
 def _mark(row: RoundRow) -> Mark:
