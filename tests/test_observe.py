@@ -179,6 +179,15 @@ def test_a_tracker_that_hangs_is_ended_with_the_run(tmp_path: Path) -> None:
     assert not [its for its in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(its.info["cmdline"] or [])]
 
 
+def test_a_tracker_that_dies_is_missed_by_one_line(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/wandb.py").write_text("import os\nos._exit(9)")
+    said, errors, _ = in_its_own_process(ONE_STAGE, tmp_path, Wandb.offline, {"PYTHONPATH": str(tmp_path / "site")})
+    died = f"the process that tells W&B ended with exit code 9; upload it later: crescent sync {tmp_path}"
+    assert errors == ["the stage works", died]
+    assert "base/eval: done" in said
+
+
 def test_a_tracker_that_fails_is_switched_off_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

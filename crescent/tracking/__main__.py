@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 from crescent.config import TrackingJob, read_job
-from crescent.tracking.client import Client, warn
-
-INCOMPLETE = 70
-"""Exit code when W&B lacks something; what it was is said."""
+from crescent.tracking.client import Client, cause, warn
+from crescent.tracking.process import INCOMPLETE
 
 
 def main(job_file: Path) -> int:
@@ -35,4 +33,8 @@ def main(job_file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except Exception as error:
+        warn(f"W&B is switched off for this run ({cause(error)}); metrics.jsonl has everything")
+        sys.exit(INCOMPLETE)

@@ -249,8 +249,11 @@ class Client:
         # Offline the whole run is told anew each time, alerts included.
         if self._online and alert.stage in self.ledger.alerted(self.where):
             return
-        self._loop.alert(title=alert.title, text=alert.text, level="WARN")
-        self.ledger.alert(self.where, alert.stage)
+        try:
+            self._loop.alert(title=alert.title, text=alert.text, level="WARN")
+            self.ledger.alert(self.where, alert.stage)
+        except Exception as error:
+            self._fail(f"W&B does not take alerts ({cause(error)})")
 
     def _finish(self, run: Any, identity: str, rows: int, exit_code: int) -> None:
         try:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from crescent.config import TrackingJob, write_job
 
+INCOMPLETE = 70
+"""Its exit code when W&B lacks something; what it was is said."""
 GRACE_S = 1.0
 """Seconds between asking the process to end and ending it; its own end was waited for before."""
 
@@ -56,17 +58,15 @@ class TrackingProcess:
         with suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
+        what = f"W&B did not take everything in {self.job.tracking.wait_s:g} s"
         try:
             code = self._process.wait(self.job.tracking.wait_s)
+            what = f"the process that tells W&B ended with exit code {code}"
         except subprocess.TimeoutExpired:
             self._process.terminate()
             code = self._process.wait()
-            print(
-                f"W&B did not take everything in {self.job.tracking.wait_s:g} s; upload it later: "
-                f"crescent sync {self.job.root}",
-                file=sys.stderr,
-                flush=True,
-            )
+        if code not in (0, INCOMPLETE):
+            print(f"{what}; upload it later: crescent sync {self.job.root}", file=sys.stderr, flush=True)
         self._listener.join(GRACE_S)
         return code
 
