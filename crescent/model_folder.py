@@ -28,7 +28,7 @@ def find_model(model: ModelConfig) -> Path:
     if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
 
-        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
         aside = ["*/*", "consolidated*"]
         try:
             found = snapshot_download(model.path, revision=model.revision, allow_patterns=kinds, ignore_patterns=aside)

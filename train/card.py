@@ -51,8 +51,8 @@ def model_card(job: TrainJob, base: Path, metrics: Mapping[str, Any]) -> str:
 
 # A child of {cell(name)}
 
-{"All weights" if full else "A LoRA adapter"}, trained by Crescent on questions that the model asked itself and on
-answers that most of its own samples agreed on. What it gained, or lost, stands in the report of its run.
+{"All weights" if full else "A LoRA adapter"}, trained by Crescent on questions that a model asked itself and on
+answers that most of its samples agreed on. What it gained, or lost, stands in the report of its run.
 
 | | |
 |---|---|

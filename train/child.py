@@ -33,7 +33,8 @@ def write_weights(trained: Any, base: Path, folder: Path, card: str) -> None:
     with whole_folder(folder) as draft:
         trained.save_pretrained(draft)
         for path in base.iterdir():
-            if path.is_file() and path.suffix in BESIDE_WEIGHTS and path.name != INDEX:
+            beside = path.suffix in BESIDE_WEIGHTS or path.name.startswith(("LICENSE", "LICENCE", "NOTICE"))
+            if path.is_file() and beside and path.name != INDEX:
                 shutil.copyfile(path, draft / path.name)
         config = read_json(draft / "config.json")
         config.pop("torch_dtype", None)
