@@ -59,6 +59,8 @@ def is_complete(checkpoint: Path) -> bool:
         layout, state = read_layout(checkpoint), read_state(checkpoint)
         for file in trained_files(checkpoint):
             read_tensor_header(file)
+        if layout.kind.startswith("zero") and (checkpoint / "latest").read_text() != shards(checkpoint).name:
+            return False  # DeepSpeed looks there for its shards
     except (OSError, ValueError, TypeError, CrescentError):
         return False
     random_states = list(checkpoint.glob("rng_state*.pth"))
@@ -75,7 +77,7 @@ def archives(checkpoint: Path, layout: Layout) -> list[Path]:
         return [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"]
     if layout.kind == "fsdp":
         return [checkpoint / name for name in ("optimizer.bin", "scheduler.pt", "pytorch_model_fsdp.bin")]
-    folder = checkpoint / f"global_step{step_of(checkpoint)}"
+    folder = shards(checkpoint)
     ranks = range(layout.processes)
     if layout.kind == "zero3":
         models = [f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in ranks]
@@ -84,6 +86,11 @@ def archives(checkpoint: Path, layout: Layout) -> list[Path]:
     optimizers = sorted(folder.glob("*zero_pp_rank_*_mp_rank_00_optim_states.pt"))  # `bf16_` may stand before
     absent = [folder / "optim_states.pt"] * (layout.processes - len(optimizers))
     return [checkpoint / "scheduler.pt", *(folder / name for name in models), *optimizers, *absent]
+
+
+def shards(checkpoint: Path) -> Path:
+    """Where DeepSpeed keeps what it split among the processes."""
+    return checkpoint / f"global_step{step_of(checkpoint)}"
 
 
 def trained_files(checkpoint: Path) -> list[Path]:
