@@ -460,6 +460,49 @@ def test_a_base_without_a_round_is_reported_without_a_verdict(zero: Path) -> Non
     assert "No child has been judged yet. sums_dev: the base solves" in page.text
 
 
+def guarded(root: Path) -> None:
+    """As if the test benchmark were a guard, on which nothing was gained."""
+    base = [its for its in read_lines(root / "base/eval/responses.jsonl", Response) if its.benchmark == "sums_test"]
+    for stage in ("base", "round-1", "round-2"):
+        path = root / stage / "eval/scores.json"
+        scores = msgspec.json.decode(path.read_bytes(), type=list[Score])
+        path.write_bytes(msgspec.json.encode([replace(its, decides=True) for its in scores]))
+        responses = read_lines(root / stage / "eval/responses.jsonl", Response)
+        others = [its for its in responses if its.benchmark != "sums_test"]
+        write_lines(root / stage / "eval/responses.jsonl", [*others, *base])
+    reseal(root)
+
+
+def test_a_guard_on_which_nothing_was_gained_takes_nothing_from_the_claim(zero: Path) -> None:
+    guarded(zero)
+    first = report(zero).all("main")[0].all("section")[0].text
+    assert "Round 2’s child is the best checkpoint, better than the base on the deciding items." in first
+    assert "sums_test:" not in first.split("Voting alone")[0]
+
+
+def test_of_several_deciding_benchmarks_all_items_together_decide_the_claim(zero: Path) -> None:
+    def both(its: object) -> object:
+        assert isinstance(its, Verdict)
+        return replace(its, benchmarks=("sums_dev", "sums_test"))
+
+    change(zero, "round-2/verdict/verdict.json", Verdict, both)
+    guarded(zero)
+    first = report(zero).all("main")[0].all("section")[0].text
+    assert "better than the base on the deciding items" in first
+    assert re.search(r"Together: \+\d+\.\d \[.*\] points, p . 0\.\d+, on 70 items\.", first)
+
+
+def test_an_accepted_child_that_chance_explains_is_not_called_better(zero: Path) -> None:
+    """`gate=better` accepts any gain."""
+    base = {
+        (its.benchmark, its.item, its.sample): its for its in read_lines(zero / "base/eval/responses.jsonl", Response)
+    }
+    for stage in ("round-1", "round-2"):
+        change(zero, f"{stage}/eval/responses.jsonl", Response, lambda its: base[its.benchmark, its.item, its.sample])  # type: ignore[attr-defined]
+    reseal(zero)
+    assert "Round 2’s child is the best checkpoint, not shown to be better than the base." in report(zero).text
+
+
 def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:
     """Rounds that another model asked and answered belong to the run; its scores are a yardstick."""
     shutil.copytree(zero / "base/eval", zero / "teacher/eval")

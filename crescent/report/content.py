@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from crescent.compare import Measured, RoundRow, RunRows
-from crescent.paired import ALONE
-from crescent.records import Comparison, Score
+from crescent.comparison import compare
+from crescent.errors import DataSaysNo
+from crescent.paired import ALONE, RESAMPLES
+from crescent.records import Comparison, Response, Score
 from crescent.report.changes import Changes, read_changes
-from crescent.report.costs import Ledger, best_row, read_ledger
+from crescent.report.costs import Ledger, best_row, deciding, read_ledger
 from crescent.report.funnel import Step, funnel
 from crescent.report.questions import Questions, read_questions
 from crescent.report.reading import Reader
@@ -110,6 +112,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     versions = sorted({str(its["made_from"].get("version")) for its in manifests if its is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))
+    found = _unbroken(headline(rows, _pooled(reader, rows)))
     notes = dict.fromkeys([*_unfinished(rows), *rows.missing, *reader.run.missing, *_unmeasured(rows)])
     return RunReport(
         rows=rows,
@@ -118,7 +121,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
         teacher=reader.file("teacher/eval/scores.json", tuple[Score, ...]) or (),
         rounds=rounds,
         ledger=ledger,
-        headline=_unbroken(headline(rows)),
+        headline=found,
         config=_config(rows.folder),
         versions=tuple(versions),
         left_out=left_out or {},
@@ -126,8 +129,12 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     )
 
 
-def headline(rows: RunRows) -> Headline:
-    """What may be claimed, from the numbers on the deciding benchmarks and from nothing else."""
+def headline(rows: RunRows, pooled: Comparison | None) -> Headline:
+    """What may be claimed, from the numbers on the deciding benchmarks and from nothing else.
+
+    Args:
+        pooled: The best checkpoint against the base, on all deciding items; `None` where it is the base or unknown.
+    """
     best, judged = best_row(rows.rows), [its for its in rows.rows if its.verdict is not None]
     if best is None:
         return Headline("Nothing is finished that a report could show.", ())
@@ -136,23 +143,39 @@ def headline(rows: RunRows) -> Headline:
     if not judged:
         return Headline("No child has been judged yet.", tuple(_scores(best, "the base")))
     if best.round == 0:
-        nearest = max(judged, key=lambda its: _mean_gain(its) or -1.0)
+        nearest = max(judged, key=_mean_gain)
         claim = "No child replaced the base." if len(judged) > 1 else "The child did not replace the base."
-        found = [f"{_name(nearest)} came nearest: {_gain(its, rows)}" for its in _deciding(nearest)]
+        found = [f"{_name(nearest)} came nearest: {_gain(its, rows)}" for its in deciding(nearest)]
         return Headline(claim, (*found, *_yardstick(rows, best), *_tests(nearest, rows)))
     alpha = float((rows.settings or {}).get("verdict.alpha", "0.05"))
-    gains = [its.against_base for its in _deciding(best) if its.against_base]
-    shown = bool(gains) and all(its.p_value <= alpha and its.difference > 0 for its in gains)
+    shown = pooled is not None and pooled.p_value <= alpha and pooled.difference > 0
     claim = f"{_name(best)} is the best checkpoint, " + (
         "better than the base on the deciding items." if shown else "not shown to be better than the base."
     )
-    return Headline(
-        claim, (*(_gain(its, rows) for its in _deciding(best)), *_yardstick(rows, best), *_tests(best, rows))
-    )
+    gains = [_gain(its, rows) for its in deciding(best)]
+    if pooled is not None and len(gains) > 1:
+        gains.append(f"Together: {gain_text(pooled)}, on {pooled.items} items.")
+    return Headline(claim, (*gains, *_yardstick(rows, best), *_tests(best, rows)))
 
 
 def _unbroken(given: Headline) -> Headline:
     return Headline(given.claim, tuple(map(unbroken, given.lines)))
+
+
+def _pooled(reader: Reader, rows: RunRows) -> Comparison | None:
+    best = best_row(rows.rows)
+    if best is None or best.round == 0 or best.judged is None:
+        return None
+    names = best.judged.benchmarks
+    now, before = (
+        [its for its in reader.records(f"{place}/eval/responses.jsonl", Response) if its.benchmark in names]
+        for place in (f"round-{best.round}", "base")
+    )
+    try:
+        return compare(now, before, RESAMPLES, 0, against="base")
+    except DataSaysNo as error:
+        reader.run.note(f"round-{best.round} is not compared with the base: {error}")
+        return None
 
 
 def gain_text(gain: Comparison) -> str:
@@ -165,13 +188,9 @@ def _name(row: RoundRow, first: str = "R") -> str:
     return f"{first}ound {row.round}’s child"
 
 
-def _deciding(row: RoundRow) -> list[Measured]:
-    return [its for its in row.measured if its.score.decides]
-
-
-def _mean_gain(row: RoundRow) -> float | None:
-    gains = [its.against_base.difference for its in _deciding(row) if its.against_base]
-    return sum(gains) / len(gains) if gains else None
+def _mean_gain(row: RoundRow) -> float:
+    gains = [its.against_base.difference for its in deciding(row) if its.against_base]
+    return sum(gains) / len(gains) if gains else -1.0
 
 
 def _base(rows: RunRows) -> RoundRow | None:
@@ -202,7 +221,7 @@ def _tests(row: RoundRow, rows: RunRows) -> Iterator[str]:
 def _yardstick(rows: RunRows, best: RoundRow) -> Iterator[str]:
     """What voting gives the base for nothing: a gain below it could be had without training."""
     base = _base(rows)
-    for its in _deciding(base) if base else []:
+    for its in deciding(base) if base else []:
         now = next((m.score for m in best.measured if m.score.benchmark == its.score.benchmark), None)
         voted = rows.majority.get(its.score.benchmark)
         if its.score.majority is not None:
@@ -256,7 +275,7 @@ def _unmeasured(rows: RunRows) -> Iterator[str]:
     names = [its.score.benchmark for its in base.measured if its.score.decides]
     without = [
         its.score.benchmark
-        for its in _deciding(base)
+        for its in deciding(base)
         if its.score.majority is None and its.score.benchmark not in rows.majority
     ]
     if without:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crescent.compare import RoundRow
+from crescent.compare import Measured, RoundRow
 from crescent.once import MANIFEST
 from crescent.records import Response
 from crescent.report.reading import Reader
@@ -85,9 +85,15 @@ def read_ledger(reader: Reader, rate: float | None) -> Ledger:
 
 def points_per_hour(row: RoundRow, ledger: Ledger) -> float | None:
     """Points won over the base on the deciding items, per machine-hour up to that round; `None` where unknown."""
-    gains = [its.against_base.difference for its in row.measured if its.score.decides and its.against_base]
+    gains = [its.against_base.difference for its in deciding(row) if its.against_base]
     seconds = ledger.until(row.round)
     return 100 * sum(gains) / len(gains) / (seconds / 3600) if gains and seconds else None
+
+
+def deciding(row: RoundRow) -> list[Measured]:
+    """The benchmarks that a verdict rests on: of a judged child those it names, which leaves guards out."""
+    named = row.judged.benchmarks if row.judged else ()
+    return [its for its in row.measured if (its.score.benchmark in named if named else its.score.decides)]
 
 
 def best_row(rows: Sequence[RoundRow]) -> RoundRow | None:
