@@ -100,7 +100,6 @@ observer.finished("base/eval", {"sums/accuracy": 0.25}, 1.0, fresh=True)
 told = Path(sys.argv[1]) / "wandb/logged.jsonl"
 while not told.exists():
     time.sleep(0.1)
-observer.metrics_file.record("round-1/train", {"loss": 0.125}, 1.0, replace=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     )
@@ -114,6 +113,7 @@ print(observer.wandb.started)
 """
     )
     in_its_own_process(killed, tmp_path, Wandb.offline, {})
+    MetricsFile(tmp_path / "metrics.jsonl").record("round-1/train", {"loss": 0.125}, 1.0, replace=True)
     said, errors, _ = in_its_own_process(again, tmp_path, Wandb.offline, {})
     assert (said, errors) == ("True\n", [])
     (loop,) = read_offline(tmp_path)
