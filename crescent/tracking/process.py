@@ -4,6 +4,7 @@ W&B's library keeps threads, sockets, a service of its own and exit handlers tha
 none of that can stop or slow the loop, and whatever is left of it can be killed.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from crescent.config import TrackingJob, write_job
+from launch.local import flock
 
+ALIVE = ".children"
+"""File of a run folder that stays locked while any process of the run lives."""
 INCOMPLETE = 70
 """Its exit code when W&B lacks something; what it was is said."""
 GRACE_S = 1.0
@@ -35,13 +39,17 @@ class TrackingProcess:
         write_job(job_file, job)
         guard = [sys.executable, "-P", "-m", "launch.guard", str(os.getpid()), str(GRACE_S)]
         command = [sys.executable, "-P", "-m", "crescent.tracking", str(job_file)]
-        self._process = subprocess.Popen(
-            [*guard, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: it is told the run's end like any other
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-        )
+        with (root / ALIVE).open("a+b") as alive:
+            # Should we be killed, the next attempt waits until it is gone (`launch.local.wait_for_earlier_children`).
+            flock(alive, fcntl.LOCK_SH)
+            self._process = subprocess.Popen(
+                [*guard, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us: it is told the run's end like any other
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                pass_fds=[alive.fileno()],
+            )
         assert self._process.stdin is not None
         # Should it not listen, the news is lost and not we: it looks at everything at its end, and so does a sync.
         os.set_blocking(self._process.stdin.fileno(), False)

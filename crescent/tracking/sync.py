@@ -11,7 +11,8 @@ from crescent.door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.tracking.ledger import Ledger, destination
 from crescent.tracking.pictures import RunFolder, read_config
-from crescent.tracking.process import TrackingProcess
+from crescent.tracking.process import ALIVE, TrackingProcess
+from launch.local import wait_for_earlier_children
 
 
 def sync(
@@ -52,6 +53,8 @@ def sync(
         if is_told(job) and not view:
             say(f"W&B has everything of {root} ({place(job)})")
             return
+        if not wait_for_earlier_children(root / ALIVE, say, wait_s):
+            raise TryAgain(f"{root}: processes of an earlier run are still alive; try again in a minute")
         code = TrackingProcess(job, say).close(0)
     if code != 0:
         raise TryAgain(f"{root}: W&B does not have everything yet; what was told is not told again")
