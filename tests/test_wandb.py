@@ -229,13 +229,13 @@ def test_no_secret_is_told(offline: Path) -> None:
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandIn, Written]]:
-    """A run that was tracked online, was cut off from W&B in its second round, and is synced when it has ended."""
+    """A run that was tracked online, of which W&B lost the end of the first round, and that went on to a second."""
     with StandIn() as server:
         written = Written(tmp_path_factory.mktemp("online") / "taught").base().round(1, "roll back")
         assert track(written.root, server.environment) == []
         server.keep(rows=4, of="loop")
         written.round(2)
-        assert track(written.root, server.environment, live=False) == []
+        assert track(written.root, server.environment) == []
         yield server, written
 
 
@@ -264,7 +264,7 @@ def test_online_the_pairs_lead_to_the_model_and_the_model_to_its_scores(online: 
     }
 
 
-def test_an_alert_is_sent_once_and_not_by_a_sync(online: tuple[StandIn, Written]) -> None:
+def test_an_alert_is_sent_once_also_when_its_row_is_told_again(online: tuple[StandIn, Written]) -> None:
     server, _ = online
     assert [title for title, _ in server.run("loop").alerts] == ["taught, round 1: collapse alarm"]
 
@@ -319,12 +319,13 @@ def test_a_run_tracked_offline_is_synced_and_its_files_are_set_aside(tmp_path: P
     assert len(list((written.root / "wandb/superseded").iterdir())) == 2
 
 
-def test_a_table_or_an_artifact_that_is_refused_costs_no_number(tmp_path: Path) -> None:
-    written = Written(tmp_path / "taught").base().round(1)
+def test_a_table_or_an_artifact_that_is_refused_costs_no_number_and_a_sync_alerts_nobody(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base().round(1, "roll back")
     with StandIn() as server:
         server.refuses_artifacts = True
-        errors = track(written.root, server.environment)
+        errors = track(written.root, server.environment, live=False)
         assert len(errors) == 3
+        assert server.run("loop").alerts == []
         assert {its.split(" (")[0] for its in errors} == {
             "W&B does not take tables",
             "W&B does not take artifacts",
