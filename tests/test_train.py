@@ -333,6 +333,18 @@ def test_a_job_without_pairs_is_refused_before_torch_is_imported(tmp_path: Path)
         attempt(replace(empty, pairs="nowhere"))
 
 
+def test_what_the_other_processes_of_a_job_read_is_never_half_written(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").touch()
+    job = TrainJob(ModelConfig(), TrainConfig(), str(tmp_path / "pairs.jsonl"), str(tmp_path / "output"))
+    written = []
+    for _ in range(2):
+        with pytest.raises(DataSaysNo):
+            attempt(job)
+        [settings] = (tmp_path / "output" / "checkpoints").iterdir()
+        written.append((settings.name, settings.stat().st_ino, settings.stat().st_mtime_ns))
+    assert written[0] == written[1]
+
+
 def test_a_missing_model_is_told_apart_from_a_hub_id(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="no such folder"):
         find_model(ModelConfig(path=str(tmp_path / "nowhere")))

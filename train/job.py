@@ -76,8 +76,11 @@ def run(job: TrainJob) -> None:
     key = output / "checkpoints" / "settings"
     if key.exists():
         refuse_changed(key.read_text(), settings, output)
-    key.parent.mkdir(exist_ok=True)
-    key.write_text(settings)
+    else:
+        key.parent.mkdir(exist_ok=True)
+        staged = key.with_name(f"settings.{os.getpid()}")  # other processes of this job read and write it now
+        staged.write_text(settings)
+        staged.rename(key)
 
     check_quantisation(job.train)
     pairs = read_lines(Path(job.pairs), Pair)
