@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,15 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+REDIRECT = """
+import fcntl, os, sys
+aside = [fcntl.fcntl(int(its), fcntl.F_DUPFD, 10) for its in sys.argv[1:3]]
+os.dup2(aside[0], 3)
+os.dup2(aside[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The browser reads from descriptor 3 and writes to 4, whatever numbers the pipes have here."""
 
 
 def find_chromium() -> str:
@@ -106,10 +116,11 @@ def open_page(folder: Path) -> Iterator[Page]:
     command = [find_chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += ["--remote-debugging-pipe", "--no-first-run", "--disable-extensions", "--disable-background-networking"]
     command += [f"--user-data-dir={folder / 'chromium'}", "about:blank"]
-    # The browser reads from descriptor 3 and writes to 4.
-    redirect = ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "chromium"]
     browser = subprocess.Popen(
-        [*redirect, *command], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", REDIRECT, str(theirs_in), str(theirs_out), *command],
+        pass_fds=(theirs_in, theirs_out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     os.close(theirs_in)
     os.close(theirs_out)
