@@ -17,10 +17,12 @@ from crescent.client import Endpoint
 from crescent.config import Child, Dtype, LoraConfig, ModelConfig, ServingConfig, TrainConfig
 from crescent.once import verified_manifest
 from crescent.packaged_model import packaged_model
-from crescent.records import Checkpoint, Pair, Proof, Response, Vote, read_lines
+from crescent.records import Checkpoint, Pair, Proof, Response, Verdict, Vote, read_lines
 from crescent.serving import Server
 from launch.local import LocalLaunch
 
+# The bare question, on which the base rambles until it is cut: the child learns from so few pairs to answer it in a
+# sentence, and is significantly better. That gain is format, not arithmetic; the verdict and all around it are real.
 TINY = (
     "bait.questions=30",
     "diversify=minilm",
@@ -28,11 +30,12 @@ TINY = (
     "consensus.samples=3",
     "consensus.min_agreement=0.3",
     "pairs.minimum=1",
-    "train.max_steps=3",
+    "pairs.prompt=bare",
+    "train.max_steps=6",
     "train.learning_rate=1e-3",
-    "eval.benchmarks.sums_dev.items=12",
+    "eval.benchmarks.sums_dev.items=40",
+    "eval.benchmarks.sums_dev.prompt='{question}'",
     "~eval.benchmarks.sums_test",
-    "verdict.gate=off",
 )
 
 
@@ -98,7 +101,13 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     evaluations = [folder / "base/eval", folder / "round-1/eval", folder / "round-2/eval"]
     responses = [read_lines(evaluation / "responses.jsonl", Response) for evaluation in evaluations]
     assert len({tuple(response.item for response in some) for some in responses}) == 1
-    assert len(responses[0]) == 12
+    assert len(responses[0]) == 40
+
+    # The first child was accepted because it is better, and not because the gate was open.
+    verdict = read_lines(folder / "round-1" / "verdict" / "verdict.json", Verdict)[0]
+    assert verdict.action == "accept", verdict.reason
+    assert verdict.p_value <= 0.05
+    assert "significantly better" in verdict.reason
 
     # The supervisor's own log is readable, the noise is elsewhere, and W&B was written offline.
     assert not re.search(r"WARNING|INFO \d", ended.stdout + ended.stderr)

@@ -290,7 +290,7 @@ def test_a_student_learns_from_a_teacher_that_stays_the_same(data: Path, tmp_pat
     asked = [json.loads((run.folder / f"round-{n}/synthesis/manifest.json").read_text())["made_from"] for n in (1, 2)]
     assert asked[0]["inputs"]["parent"] == asked[1]["inputs"]["parent"], "the teacher asks in every round"
     verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0] for n in (1, 2)]
-    assert [its.action for its in verdicts][0] == "accept"
+    assert verdicts[0].action == "accept"
     assert verdicts[0].parent == "smoke-base"
     assert verdicts[1].parent.startswith("smoke-r01-")
 
