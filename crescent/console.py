@@ -240,7 +240,7 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
     ):
         console.print(f"{name:<16} {root / path}", soft_wrap=True)
     if cfg.tracking.wandb is Wandb.offline:
-        console.print(f"W&B, offline     upload with: wandb sync {root / 'wandb'}/offline-run-*", soft_wrap=True)
+        console.print(f"W&B, offline     upload with: crescent sync {root}", soft_wrap=True)
     if rounds[-1].verdict.action == "stop":
         advice = "look into the votes and answers above, then raise verdict.patience, or try a new run.name"
     else:

