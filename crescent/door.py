@@ -125,7 +125,10 @@ def execute(cfg: Config, loop: Loop) -> None:
     with open_run(cfg) as stages:
         rounds = loop(cfg.run.rounds, stages)
     root = Path(cfg.run.root) / cfg.run.name
-    write_report([root], root / REPORT)
+    try:
+        write_report([root], root / REPORT, cfg.tracking.hourly_rate)
+    except Exception as error:  # what came of the run is whole without its picture
+        print(f"no report ({type(error).__name__}: {error}); crescent report {root} tries again", file=sys.stderr)
     show_outcome(cfg, root, rounds)
 
 
@@ -137,6 +140,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         RunLocked: another process works in this folder.
         TryAgain: processes of an earlier attempt are still alive.
     """
+    from crescent.environment import write_down
     from crescent.observe import Observer
     from crescent.once import Once
     from crescent.serving import Server
@@ -154,6 +158,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         def write_config() -> None:
             """Not before there is work: a refused run leaves the config of the finished one in place."""
             OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
+            write_down(root)
 
         once = Once(root, observer, cfg.run.redo, write_config)
         code = 1

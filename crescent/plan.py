@@ -3,7 +3,6 @@
 import difflib
 import importlib.util
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from crescent.config import (
     WhileTraining,
 )
 from crescent.embedders import find_minilm
+from crescent.environment import gpus
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
 from crescent.groundwork import other_runs, replay_instructions
@@ -197,9 +197,9 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     weights = parameters * BYTES[cfg.model.dtype] / GIB
     disk, free = disk_gib(cfg) or 0.0, free_gib(root)
     lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
-    gpu = gpu_memory_gib()
-    if gpu:
-        room = gpu * cfg.serving.memory_share * cfg.serving.tensor_parallel
+    there = gpus()
+    if there:
+        room = there[0].memory_gib * cfg.serving.memory_share * cfg.serving.tensor_parallel
         lines.append(
             f"GPU         {weights:.1f} GiB of weights in {room:.1f} GiB for the engine: {_fits(weights * 1.1, room)}"
         )
@@ -219,16 +219,6 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:
         lines.append("            a model of this size wants a GPU: this machine shows none (nvidia-smi)")
     return lines
-
-
-def gpu_memory_gib() -> float | None:
-    """Memory of the first GPU, as nvidia-smi says; `None` without one."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    lines = answer.stdout.split()
-    return float(lines[0]) / 1024 if answer.returncode == 0 and lines else None
 
 
 def _fits(needed: float, there: float) -> str:

@@ -21,6 +21,7 @@ from test_compare import reseal, teach
 
 from crescent.commands import report_command
 from crescent.compare import read_run
+from crescent.environment import Environment, Gpu
 from crescent.errors import BadConfig, Missing
 from crescent.once import MANIFEST, seal, verified_manifest
 from crescent.records import Alarm, Candidate, Pair, Response, Score, Verdict, Vote, read_lines, write_lines
@@ -200,6 +201,22 @@ def test_time_and_money_add_up(run: Path, page: Element) -> None:
     assert ledger.seconds() == pytest.approx(sum(seconds.values()))
     assert ledger.until(1) == pytest.approx(sum(its for name, its in seconds.items() if not name.startswith("round-2")))
     assert "--rate" in report(Path(shutil.copytree(run, run.parent / "free"))).text
+
+
+def test_hours_are_counted_for_each_gpu_of_the_machine_that_is_known(zero: Path) -> None:
+    hours = read_report(read_run(zero, "zero")).ledger.hours
+    assert "no GPU" in report(zero).text, "the run wrote down where it ran"
+    gpu = Gpu("NVIDIA H100 80GB HBM3", 79.6)
+    there = Environment("3.12.3", {"vllm": "0.32.0"}, "Linux 6.8 x86_64", cores=128, memory_gib=1007.0, gpus=(gpu,) * 8)
+    write_lines(zero / "environment.jsonl", [there])
+    page = report(zero)
+    assert "vllm 0.32.0" in page.text
+    assert "NVIDIA H100 80GB HBM3 (79.6 GiB)" in page.text
+    rows = {row[0]: row for row in table(page, "What it cost")}
+    assert float(rows["all"][rows[""].index("GPU-hours")]) == pytest.approx(8 * hours, rel=0.1)
+    assert "points per GPU-hour" in rows[""]
+    (zero / "environment.jsonl").unlink()
+    assert "not recorded in this run folder" in report(zero).text
 
 
 def test_questions_can_be_read_with_all_their_answers(run: Path, page: Element) -> None:

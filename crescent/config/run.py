@@ -94,9 +94,13 @@ class TrackingConfig:
     wait_s: float = 60.0
     """Seconds that the end of a run waits at most for W&B to take the rest; `crescent sync` uploads what it did not."""
     console: Console = Console.auto
+    hourly_rate: float | None = None
+    """What an hour of this machine costs, in any currency, for the report's ledger."""
 
     def __post_init__(self) -> None:
         require(self.wait_s >= 0, "tracking.wait_s", self.wait_s, "must not be negative")
+        free = self.hourly_rate is None or self.hourly_rate >= 0
+        require(free, "tracking.hourly_rate", self.hourly_rate, "must not be negative")
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 
 from crescent.compare import Measured, RoundRow, RunRows
 from crescent.comparison import compare
+from crescent.environment import Environment, read_environments
 from crescent.errors import DataSaysNo
 from crescent.paired import ALONE, RESAMPLES
 from crescent.records import Comparison, Response, Score
@@ -83,6 +84,8 @@ class RunReport:
     """`config.yaml` as it is; `None` where there is none."""
     versions: tuple[str, ...]
     """Of Crescent, that made its stages."""
+    environments: tuple[Environment, ...]
+    """That worked on it; none where an older version did not write them down."""
     left_out: dict[str, dict[str, Any]]
     """By benchmark, items that could not be used."""
     missing: tuple[str, ...]
@@ -124,6 +127,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
         headline=found,
         config=_config(rows.folder),
         versions=tuple(versions),
+        environments=tuple(read_environments(rows.folder)),
         left_out=left_out or {},
         missing=tuple(notes),
     )

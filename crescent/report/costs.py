@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crescent.compare import Measured, RoundRow
+from crescent.environment import read_environments
 from crescent.once import MANIFEST
 from crescent.records import Response
 from crescent.report.reading import Reader
@@ -35,6 +36,8 @@ class Ledger:
     stages: tuple[StageCost, ...]
     rate: float | None
     """Money per machine-hour."""
+    gpus: int = 0
+    """Of the machine, used or not; 0 where there is none, or it is not known."""
 
     def seconds(self, place: str | None = None, kind: str | None = None) -> float:
         return sum(its.seconds for its in self.of(place, kind))
@@ -80,14 +83,17 @@ def read_ledger(reader: Reader, rate: float | None) -> Ledger:
                 generated = float(sum(its.tokens for its in responses))
             found.append(StageCost(f"{place}/{kind}", place, kind, float(manifest["seconds"]), generated, trained))
     found.sort(key=lambda its: (_number(its.place), its.place, KINDS.index(its.kind) if its.kind in KINDS else 99))
-    return Ledger(tuple(found), rate)
+    machines = read_environments(reader.root)
+    return Ledger(tuple(found), rate, gpus=len(machines[-1].gpus) if machines else 0)
 
 
 def points_per_hour(row: RoundRow, ledger: Ledger) -> float | None:
-    """Points won over the base on the deciding items, per machine-hour up to that round; `None` where unknown."""
+    """Points won over the base on the deciding items, per hour up to that round, of a GPU where there are some, else of
+    the machine; `None` where unknown."""
     gains = [its.against_base.difference for its in deciding(row) if its.against_base]
     seconds = ledger.until(row.round)
-    return 100 * sum(gains) / len(gains) / (seconds / 3600) if gains and seconds else None
+    hours = seconds / 3600 * max(1, ledger.gpus)
+    return 100 * sum(gains) / len(gains) / hours if gains and hours else None
 
 
 def deciding(row: RoundRow) -> list[Measured]:

@@ -145,7 +145,7 @@ def _runs(found: RunTable, reports: Sequence[RunReport], with_settings: bool) ->
         "accepted",
         "|machine-hours",
         *(("|money",) if paid else ()),
-        "|points per hour",
+        "|points per hour (of a GPU, where there is one)",
     )
     return Sheet("Runs, and what differs between them", columns, rows)
 

@@ -114,6 +114,7 @@ def ledger_sheet(report: RunReport) -> Sheet | None:
             (
                 place.replace("-", " "),
                 number(seconds / 3600),
+                *([number(seconds / 3600 * ledger.gpus)] if ledger.gpus else []),
                 count(together([its.generated for its in stages])),
                 count(together([its.trained for its in stages])),
                 *(_money(ledger.money(seconds))),
@@ -124,6 +125,7 @@ def ledger_sheet(report: RunReport) -> Sheet | None:
         (
             "all",
             number(ledger.hours),
+            *([number(ledger.hours * ledger.gpus)] if ledger.gpus else []),
             count(together([its.generated for its in ledger.stages])),
             count(together([its.trained for its in ledger.stages])),
             *(_money(ledger.money(ledger.seconds()))),
@@ -131,7 +133,9 @@ def ledger_sheet(report: RunReport) -> Sheet | None:
         )
     )
     money = () if ledger.rate is None else ("|money",)
-    columns = ("", "|machine-hours", "|tokens generated", "|tokens trained on", *money, "|points per hour")
+    hours = ("|machine-hours", "|GPU-hours") if ledger.gpus else ("|machine-hours",)
+    yielded_per = "|points per GPU-hour" if ledger.gpus else "|points per hour"
+    columns = ("", *hours, "|tokens generated", "|tokens trained on", *money, yielded_per)
     return Sheet("What it cost", columns, rows)
 
 
