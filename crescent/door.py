@@ -105,7 +105,17 @@ def read_config(composed: DictConfig) -> Config:
 
 def sweep_name(name: str, overrides: Sequence[str]) -> str:
     """A stable run name for one point of a sweep: the base name, the overrides that touch results, and their digest."""
-    quiet = ("experiment=", "run.name=", "run.root=", "run.rounds=", "run.keep=", "run.redo=", "tracking", "launch", "mode=")
+    quiet = (
+        "experiment=",
+        "run.name=",
+        "run.root=",
+        "run.rounds=",
+        "run.keep=",
+        "run.redo=",
+        "tracking",
+        "launch",
+        "mode=",
+    )
     telling = sorted(its for its in overrides if not its.lstrip("+~").startswith(quiet))
     parts = [
         re.sub(r"[^a-z0-9]+", "-", f"{key.split('.')[-1]}-{value}".lower()).strip("-")

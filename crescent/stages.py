@@ -298,7 +298,10 @@ def trainer_command(cfg: Config) -> list[str]:
     config = named if named.exists() else Path(cfg.train.accelerate)
     if not config.exists():
         raise BadConfig(f"train.accelerate={cfg.train.accelerate}: neither {named} nor a file of that path exists")
-    return [sys.executable, "-P", "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "train"]
+    launched = ["--config_file", str(config.absolute()), "-m", "train"]
+    if cfg.launch.nodes:
+        return [*cfg.launch.nodes, sys.executable, "-P", "-m", "launch.node", *launched]
+    return [sys.executable, "-P", "-m", "accelerate.commands.launch", *launched]
 
 
 def remember(past: Sequence[Round], others: Done | None, embed: Embed) -> Memory:

@@ -11,9 +11,23 @@ import msgspec
 import pytest
 
 import train
-from crescent.config import LoraConfig, Start, TrainJob, Tuning, write_job
+from crescent.config import (
+    BaitConfig,
+    BenchmarkConfig,
+    Config,
+    EvalConfig,
+    LaunchConfig,
+    LoraConfig,
+    Start,
+    TrainConfig,
+    TrainJob,
+    Tuning,
+    write_job,
+)
 from crescent.errors import BadConfig
 from crescent.records import Proof
+from crescent.stages import trainer_command
+from launch.node import node_command
 from train.checkpoints import Layout, is_complete, newest_complete, refuse_other_layout, write_layout
 from train.job import attempt
 
@@ -297,3 +311,51 @@ def test_fsdp_splits_the_base_and_leaves_a_whole_adapter(
     run_launched(job, "fsdp2", "--num_processes", "2", started=[str(tmp_path / "on_cpu.py")])
     assert_learnt_the_same(Path(job.output), adapted)
     assert_proven(Path(job.output))
+
+
+SRUN = """#!/bin/sh
+# The same command on two nodes, as `srun --nodes=2 --ntasks-per-node=1` starts it; both are this machine.
+shift 2
+SLURM_NODEID=0 "$@" & first=$!
+SLURM_NODEID=1 "$@" & second=$!
+wait $first && wait $second
+"""
+
+
+@pytest.mark.real
+def test_two_nodes_learn_what_one_process_does(steady: Callable[..., TrainJob], alone: Path, tmp_path: Path) -> None:
+    job, srun, config = steady(), tmp_path / "srun", tmp_path / "two_nodes.yaml"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    nodes = "num_machines: 2\nmain_process_ip: 127.0.0.1\nmain_process_port: 29713"
+    config.write_text((CONFIGS[0].parent / "two_cpus.yaml").read_text().replace("num_machines: 1", nodes))
+    launch = LaunchConfig(nodes=[str(srun), "--nodes=2", "--ntasks-per-node=1"])
+    command = trainer_command(
+        Config(
+            bait=BaitConfig(prompts={"b": "Ask."}),
+            eval=EvalConfig(benchmarks={"dev": BenchmarkConfig()}),
+            train=TrainConfig(accelerate=str(config)),
+            launch=launch,
+        )
+    )
+    path = Path(job.output).with_suffix(".yaml")
+    write_job(path, job)
+    ended = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert_learnt_the_same(Path(job.output), alone)
+    assert_proven(Path(job.output))
+
+
+@pytest.mark.parametrize(("given", "rank"), [({}, "0"), ({"SLURM_NODEID": "3"}, "3"), ({"NODE_RANK": "1"}, "1")])
+def test_a_node_takes_its_rank_from_the_scheduler(given: dict[str, str], rank: str) -> None:
+    command = node_command(["--config_file", "x.yaml"], given)
+    assert command[-4:] == ["--machine_rank", rank, "--config_file", "x.yaml"]
+
+
+def test_several_nodes_without_a_file_that_says_how_many_are_refused() -> None:
+    with pytest.raises(BadConfig, match="several nodes need a file"):
+        Config(
+            bait=BaitConfig(prompts={"b": "Ask."}),
+            eval=EvalConfig(benchmarks={"dev": BenchmarkConfig()}),
+            launch=LaunchConfig(nodes=["srun"]),
+        )

@@ -125,6 +125,9 @@ class Config:
         gradable = train.trainer is not Trainer.grpo or self.task.answer_style is not AnswerStyle.code
         rule = "programs are compared with each other, not with a known answer (task.answer_style=code)"
         require(gradable, "train.trainer", "grpo", rule, "use train.trainer=dpo or sft")
+        several = not self.launch.nodes or train.accelerate is not None
+        rule, way_out = "several nodes need a file that says how many", "see docs/training.md"
+        require(several, "train.accelerate", None, rule, f"{way_out}, or leave launch.nodes empty")
         labelled = train.trainer is not Trainer.dpo or self.pairs.labels is Labels.majority
         rule = "nothing is voted down in a control arm"
         require(labelled, "pairs.labels", self.pairs.labels.value, rule, "use train.trainer=sft")

@@ -1,7 +1,7 @@
 """Where a run lives, how it is told of, how its processes end."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crescent.config.checks import Choice, require
 
@@ -50,6 +50,10 @@ class LaunchConfig:
 
     grace_s: float = 45.0
     """Seconds between asking a child to end and ending it; torch's launcher allows its own workers 30."""
+    nodes: list[str] = field(default_factory=list)
+    """What starts a command on each of several nodes, put before the trainer's: e.g. `[srun, "--nodes=2",
+    "--ntasks-per-node=1"]`. Needs a `train.accelerate` file with `num_machines` and `main_process_ip`, and a run folder
+    that all nodes see under the same path. Empty: this machine alone."""
 
     def __post_init__(self) -> None:
         require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")
