@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,9 @@ import hydra
 from filelock import FileLock, Timeout
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from crescent.config import Config, Mode, as_settings
 from crescent.config.standalone import EvaluationConfig
 from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, run_to_exit_code
-from crescent.records import Round, digest
+from crescent.records import Round
+from crescent.sweep import SWEPT, show_sweep, sweep_name
 
 if TYPE_CHECKING:
     from crescent.stages import Stages
@@ -55,11 +58,12 @@ def hydra_door(loop: Loop) -> None:
 def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Callable[[C], None]) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, `read` it and `enter` with what it says.
 
-    Done for each point of a sweep; ends the process with the exit code.
+    Done for each point of a sweep, which ends with how they compare; ends the process with the exit code.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would end the process itself, always with 1
 
     failures: list[CrescentError] = []
+    points: list[C] = []
 
     def enter_one(composed: DictConfig) -> None:
         """One run. A failed point of a sweep does not keep the others from running."""
@@ -67,6 +71,8 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         try:
             cfg = read(composed)
             name = cfg.run.name
+            if HydraConfig.get().mode is RunMode.MULTIRUN and cfg.mode is Mode.run:
+                points.append(cfg)
             enter(cfg)
         except (CrescentError, BaseExceptionGroup) as error:
             known = known_cause(error)
@@ -81,10 +87,25 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_one)()
         except (HydraException, OmegaConfBaseException) as error:
             raise BadConfig(explain(error)) from error
+        if points:
+            its = points[0]
+            folders = [Path(its.run.root) / its.run.name for its in points]
+            show_sweep(folders, its.tracking.group, its.tracking.hourly_rate)
         if failures:
             raise failures[0]
 
     sys.exit(run_to_exit_code(main))
+
+
+class SweptKeys(Callback):
+    """Leaves in the environment what a sweep varies, for its runs' names: each run is told its own values alone."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra before the first run."""
+        its = config.hydra
+        given = [*(f"{key}={values}" for key, values in (its.sweeper.params or {}).items()), *its.overrides.task]
+        parsed = OverridesParser.create().parse_overrides(given)
+        os.environ[SWEPT] = " ".join(one.key_or_group for one in parsed if one.is_sweep_override())
 
 
 def is_given(key: str) -> bool:
@@ -98,48 +119,20 @@ def read_config(composed: DictConfig) -> Config:
     assert isinstance(cfg, Config)
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         group = cfg.tracking.group or cfg.run.name
-        named = replace(cfg.run, name=sweep_name(cfg.run.name, HydraConfig.get().overrides.task))
+        named = replace(cfg.run, name=sweep_name(cfg.run.name, HydraConfig.get().overrides.task, Path(cfg.run.root)))
         cfg = replace(cfg, run=named, tracking=replace(cfg.tracking, group=group))
     return cfg
-
-
-def sweep_name(name: str, overrides: Sequence[str]) -> str:
-    """A stable run name for one point of a sweep: the base name, the overrides that touch results, and their digest."""
-    quiet = (
-        "experiment=",
-        "run.name=",
-        "run.root=",
-        "run.rounds=",
-        "run.keep=",
-        "run.redo=",
-        "tracking",
-        "launch",
-        "mode=",
-    )
-    telling = sorted(its for its in overrides if not its.lstrip("+~").startswith(quiet))
-    parts = [
-        re.sub(r"[^a-z0-9]+", "-", f"{key.split('.')[-1]}-{value}".lower()).strip("-")
-        for key, _, value in (its.partition("=") for its in telling)
-    ]
-    # The digest tells train.max_steps=-1 from =1, and bait.temperature from consensus.temperature.
-    return "-".join([name, *parts])[:57].rstrip("-") + f"-{digest(*telling)[:6]}"
 
 
 def execute(cfg: Config, loop: Loop) -> None:
     """Run the loop in its folder and show what came of it."""
     from crescent.console import show_outcome
     from crescent.plan import check_machine
-    from crescent.report import REPORT, write_report
 
     check_machine(cfg)
     with open_run(cfg) as stages:
         rounds = loop(cfg.run.rounds, stages)
-    root = Path(cfg.run.root) / cfg.run.name
-    try:
-        write_report([root], root / REPORT, cfg.tracking.hourly_rate)
-    except Exception as error:  # what came of the run is whole without its picture
-        print(f"no report ({type(error).__name__}: {error}); crescent report {root} tries again", file=sys.stderr)
-    show_outcome(cfg, root, rounds)
+    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Observer:
 
     def __init__(self, root: Path, tracking: TrackingConfig, run_name: str) -> None:
         self.metrics_file = MetricsFile(root / "metrics.jsonl")
+        self.report = ReportFile(root, tracking.hourly_rate)
         self.console = open_console(tracking.console)
         self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.say)
 
@@ -40,12 +41,14 @@ class Observer:
 
     def round_done(self, finished: Round) -> None:
         self.console.round_done(finished)
+        self.report.update()
 
     def say(self, line: str) -> None:
         self.console.say(line)
 
     def close(self, exit_code: int) -> None:
         self.console.close()
+        self.report.update()
         self.wandb.close(exit_code)
 
 
@@ -73,6 +76,27 @@ class MetricsFile:
         staged.write_text("".join(json.dumps(line) + "\n" for line in self.lines.values()))
         staged.replace(self.path)
         return True
+
+
+class ReportFile:
+    """`report.html`: after each round, and when the run ends, however it ends."""
+
+    def __init__(self, root: Path, rate: float | None) -> None:
+        self.root = root
+        self.rate = rate
+        """Money per machine-hour."""
+
+    def update(self) -> None:
+        """Write it anew, unless no stage was finished since it was written."""
+        from crescent.report import REPORT, write_report
+
+        metrics, page = self.root / "metrics.jsonl", self.root / REPORT
+        try:
+            if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > metrics.stat().st_mtime_ns):
+                write_report([self.root], page, self.rate)
+        except Exception as error:  # what came of the run is whole without its picture
+            cause = f"{type(error).__name__}: {error}"
+            print(f"no report ({cause}); crescent report {self.root} tries again", file=sys.stderr, flush=True)
 
 
 def round_of(stage: str) -> int:

@@ -274,6 +274,7 @@ def show_results(root: Path, checkpoint: Checkpoint) -> None:
     import msgspec
     from rich.console import Console
 
+    from crescent.report import REPORT
     from crescent.stages import read_scores
     from eval import evaluate, harness
 
@@ -284,4 +285,6 @@ def show_results(root: Path, checkpoint: Checkpoint) -> None:
         evaluate.show(scores, console)
     if tasks.is_file():
         harness.show(msgspec.json.decode(tasks.read_bytes(), type=list[harness.HarnessScore]), console)
-    console.print(f"responses  {folder / 'responses.jsonl'}\nscores     {folder / 'scores.json'}", soft_wrap=True)
+    for name, path in (("responses", folder / "responses.jsonl"), ("scores", folder / "scores.json")):
+        console.print(f"{name:<10} {path}", soft_wrap=True)
+    console.print(f"{'report':<10} {root / REPORT}", soft_wrap=True)

@@ -1,6 +1,5 @@
 """Settings: every experiment composes, and what cannot work is refused with the value, the rule and the way out."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
-from crescent.door import sweep_name
 from crescent.errors import BadConfig
 
 ROOT = Path(__file__).parent.parent
@@ -126,17 +124,6 @@ def test_plan_starts_nothing_and_says_what_it_costs(tmp_path: Path) -> None:
 def test_brackets_in_a_name_are_text_and_no_markup(tmp_path: Path) -> None:
     planned = crescent("+experiment=smoke", "mode=plan", "run.root='some [bold] folder'", cwd=tmp_path)
     assert "some [bold] folder/smoke (new)" in planned.stdout
-
-
-def test_a_sweep_names_its_runs_by_what_varies() -> None:
-    overrides = ["+experiment=smoke", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
-    assert re.fullmatch(r"smoke-samples-4-seed-2-[0-9a-f]{6}", sweep_name("smoke", overrides))
-    assert sweep_name("smoke", [*overrides, "run.rounds=5"]) == sweep_name("smoke", overrides), (
-        "more rounds: the same run"
-    )
-    assert sweep_name("s", ["train.max_steps=1"]) != sweep_name("s", ["train.max_steps=-1"])
-    long = sweep_name("smoke", [f"bait.prompts.p{number}='{'x' * 30}'" for number in range(5)])
-    assert len(long) <= 64
 
 
 def test_jobs_survive_the_way_through_their_file(tmp_path: Path) -> None:

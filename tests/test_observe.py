@@ -14,7 +14,7 @@ import pytest
 from wandb_server import StandIn, read_offline
 
 from crescent.config import Console, TrackingConfig, Wandb
-from crescent.observe import MetricsFile, Observer, round_of
+from crescent.observe import MetricsFile, Observer, ReportFile, round_of
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -198,3 +198,27 @@ def test_a_tracker_that_fails_is_switched_off_and_the_run_goes_on(
     observer.close(0)
     assert capsys.readouterr().err.count("W&B is switched off") == 1
     assert len(lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_the_report_is_written_anew_when_a_stage_was_finished_and_not_otherwise(tmp_path: Path) -> None:
+    observer = Observer(tmp_path, TrackingConfig(wandb=Wandb.disabled, console=Console.quiet), "t")
+    page = tmp_path / "report.html"
+    observer.close(2)
+    assert not page.exists(), "there is nothing to tell"
+    observer.finished("base/eval", {"sums/accuracy": 0.25}, 1.0, fresh=True)
+    observer.close(75)
+    written = page.stat().st_mtime_ns
+    again = Observer(tmp_path, TrackingConfig(wandb=Wandb.disabled, console=Console.quiet), "t")
+    again.finished("base/eval", {"sums/accuracy": 0.25}, 1.0, fresh=False)
+    again.close(0)
+    assert page.stat().st_mtime_ns == written
+    again.finished("round-1/train", {"loss": 0.5}, 1.0, fresh=True)
+    again.close(1)
+    assert page.stat().st_mtime_ns > written
+
+
+def test_a_report_that_cannot_be_written_costs_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / ".report.html.new").mkdir()
+    ReportFile(tmp_path, None).update()
+    assert f"crescent report {tmp_path} tries again" in capsys.readouterr().err

@@ -218,6 +218,18 @@ def test_people_are_alerted_to_a_collapse_and_to_nothing_else(offline: Path) -> 
     assert alert == ("taught, round 2: collapse alarm", text)
 
 
+def test_people_are_alerted_when_patience_has_run_out(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base().round(1, "retry").round(2, "accept").round(3, "retry")
+    with (written.root / "config.yaml").open("a") as config:
+        config.write("verdict: {patience: 0}\n")
+    assert track(written.root, {}) == []
+    loop = next(its for its in read_offline(written.root) if its.job_type == "loop")
+    actions = [row["round/verdict/action"] for row in loop.rows if "round/verdict/action" in row]
+    assert actions == ["stop", "accept", "stop"]
+    assert [title for title, _ in loop.alerts] == ["taught, round 1: stop", "taught, round 3: stop"]
+    assert "stop: because; rejected 1 in a row, patience is 0" in loop.alerts[1][1]
+
+
 def test_no_secret_is_told(offline: Path) -> None:
     for path in (offline / "wandb").rglob("*"):
         if path.is_file():

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from crescent.config import Artifacts, TrackingJob
+from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.finished import Manifest, Run
 from crescent.once import MANIFEST
@@ -112,7 +112,7 @@ class RunFolder:
     def alert(self, line: Mapping[str, Any]) -> Alert | None:
         """What people should be told at once: signs of collapse, and a child that is worse than its parent."""
         stage, number = str(line["stage"]), int(line["round"])
-        verdict = verdict_of(self.run, number) if stage.endswith("/verdict") else None
+        verdict = verdict_of(self.run, number, self._patience()) if stage.endswith("/verdict") else None
         if verdict is None or not (verdict.alarms or verdict.action in ALARMING):
             return None
         what = "collapse alarm" if verdict.alarms else verdict.action
@@ -174,11 +174,15 @@ class RunFolder:
             case "synthesis" if self.run.stage(stage) is not None:
                 questions, rejected = sample_questions(self.run, number), sample_rejected(self.run, number)
                 return {"samples/questions": questions, **({"samples/rejected": rejected} if rejected.rows else {})}
-            case "verdict" if (verdict := verdict_of(self.run, number)) is not None:
+            case "verdict" if (verdict := verdict_of(self.run, number, self._patience())) is not None:
                 changed = sample_changed(self.run, number)
                 shown = {"samples/changed": changed} if changed is not None and changed.rows else {}
                 return {f"round/{kind}/action": verdict.action, **shown}
         return {}
+
+    def _patience(self) -> int:
+        its = (read_config(self.root).get("verdict") or {}).get("patience")
+        return its if isinstance(its, int) else VerdictConfig.patience
 
     def _rows(self, stage: str, kind: str, number: int, metrics: Mapping[str, float]) -> tuple[Row, ...]:
         if kind == "train":

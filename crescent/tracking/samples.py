@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from crescent.errors import DataSaysNo
 from crescent.finished import Run
@@ -76,8 +77,19 @@ def sample_changed(run: Run, number: int) -> Table | None:
     return Table((*columns, "parent's response", "child's response", "item"), tuple(rows[:MOST]))
 
 
-def verdict_of(run: Run, number: int) -> Verdict | None:
-    """A round's verdict as it was judged; patience, which may make a stop of it, is not in it."""
+def verdict_of(run: Run, number: int, patience: int) -> Verdict | None:
+    """A round's verdict as the loop acts on it: `verdict.patience` may have made a stop of it."""
+    found = _judged(run, number)
+    if found is None:
+        return None
+    from crescent.verdict import with_patience  # scipy comes with it
+
+    earlier = (_judged(run, its) for its in range(number - 1, 0, -1))
+    rejected = len(list(takewhile(lambda its: its is not None and its.action != "accept", earlier)))
+    return with_patience(found, rejected, patience)
+
+
+def _judged(run: Run, number: int) -> Verdict | None:
     try:
         return next(run.records(f"round-{number}/verdict/verdict.json", Verdict), None)
     except DataSaysNo as error:

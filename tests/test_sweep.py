@@ -1,0 +1,80 @@
+"""A point of a sweep is called by what varies, found again by what it is, and compared with the others at the end."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crescent.sweep import SWEPT, sweep_name
+
+POINT = ["+experiment=smoke", "bait.questions=20", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
+
+
+@pytest.fixture(autouse=True)
+def swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWEPT, "consensus.samples run.seed")
+
+
+def test_a_point_is_called_by_what_the_sweep_varies(tmp_path: Path) -> None:
+    assert re.fullmatch(r"smoke-samples-4-seed-2-[0-9a-f]{6}", sweep_name("smoke", POINT, tmp_path))
+
+
+def test_what_touches_no_result_changes_no_name(tmp_path: Path) -> None:
+    assert sweep_name("smoke", [*POINT, "run.rounds=5"], tmp_path) == sweep_name("smoke", POINT, tmp_path)
+
+
+def test_points_that_read_alike_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWEPT, "train.max_steps bait.temperature consensus.temperature")
+    steps = (f"train.max_steps={its}" for its in (1, -1))
+    temperatures = ("bait.temperature=1", "consensus.temperature=1")
+    assert len({sweep_name("s", [its], tmp_path) for its in (*steps, *temperatures)}) == 4
+    others = [[*POINT, "bait.questions=21"], POINT]
+    assert len({sweep_name("s", its, tmp_path) for its in others}) == 2, "a setting that does not vary counts, too"
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"bait.prompts.p{number}" for number in range(5)]
+    monkeypatch.setenv(SWEPT, " ".join(keys))
+    names = {sweep_name("smoke", [f"{key}='{'x' * 30}{last}'" for key in keys], tmp_path) for last in "ab"}
+    assert len(names) == 2
+    assert all(len(its) <= 64 for its in names)
+
+
+def test_a_point_that_was_begun_is_gone_on_with_whatever_varies_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = sweep_name("smoke", POINT, tmp_path)
+    monkeypatch.setenv(SWEPT, "run.seed")
+    assert sweep_name("smoke", POINT, tmp_path) != name
+    (tmp_path / name).mkdir()
+    assert sweep_name("smoke", POINT, tmp_path) == name
+
+
+def loop(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_sweep_ends_with_a_comparison_also_of_points_of_an_earlier_day(tmp_path: Path) -> None:
+    fixed = ("-m", "+experiment=smoke", "run.rounds=1", "bait.questions=12", "tracking.console=quiet")
+    first = loop(tmp_path, *fixed, "run.seed=1")
+    assert first.returncode == 0, first.stderr
+    assert "report of the sweep" not in first.stdout, "one run has nothing to be compared with"
+    (one,) = tmp_path.glob("runs/smoke-*")
+    ended = loop(tmp_path, *fixed, "run.seed=1,2,-3")
+    assert ended.returncode == 2, "a point that fails is told of"
+    assert "run.seed" in ended.stderr
+    assert one.is_dir()
+    (two,) = tmp_path.glob("runs/smoke-seed-2-*")
+    assert len(list(tmp_path.glob("runs/smoke-*"))) == 2
+    assert "settings that differ" in ended.stdout
+    assert "report of the sweep  runs/sweeps/smoke.html" in ended.stdout
+    page = (tmp_path / "runs/sweeps/smoke.html").read_text()
+    assert one.name in page
+    assert two.name in page
+    planned = loop(tmp_path, *fixed, "run.seed=1,2", "mode=plan")
+    assert planned.returncode == 0
+    assert planned.stdout.count("run folder") == 2
+    assert "report of the sweep" not in planned.stdout
