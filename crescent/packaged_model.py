@@ -7,12 +7,12 @@ needs torch.
 import contextlib
 import hashlib
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from crescent.cache import cache_folder
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.model_folder import whole_folder
 
@@ -65,8 +65,7 @@ def packaged_folder(name: str, cache: Path | None = None) -> Path:
     """
     if name != "smollm2":
         raise BadConfig(f"model.path=packaged:{name}: the only packaged model is packaged:smollm2")
-    cache = cache or Path(os.environ.get("CRESCENT_CACHE") or "~/.cache/crescent").expanduser()
-    return cache.absolute() / f"SmolLM2-135M-Instruct-{SHA256[:8]}-v{FORMAT}"
+    return (cache or cache_folder()).absolute() / f"SmolLM2-135M-Instruct-{SHA256[:8]}-v{FORMAT}"
 
 
 def find_gguf() -> Path:

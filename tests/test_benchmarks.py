@@ -372,6 +372,30 @@ def test_a_small_family_is_used_up_and_then_says_how_many_there_are() -> None:
     assert len(generated(int(found[1]), **small)) == int(found[1])
 
 
+def test_what_was_drawn_once_is_found_again_without_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRESCENT_CACHE", str(tmp_path / "cache"))
+    drawn = generated(20)
+    with monkeypatch.context() as gone:
+        gone.setitem(sys.modules, "reasoning_gym", None)
+        assert generated(20) == drawn
+        with pytest.raises(ImportError):
+            generated(20, seed=1)
+    (cached,) = (tmp_path / "cache").iterdir()
+    rows = json.loads(cached.read_text())
+    for damaged in ("", "[", "[1]", json.dumps(rows[:5])):
+        cached.write_text(damaged)
+        assert generated(20) == drawn
+        assert json.loads(cached.read_text()) == rows, "drawn again, or drawn to the end"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("CRESCENT_CACHE", str(tmp_path / "cache"))
+    assert len(generated(20)) == 20
+
+
 def test_an_unknown_family_lists_close_names() -> None:
     config = BenchmarkConfig(source=Source.reasoning_gym, family="chainsum", items=3)
     with pytest.raises(BadConfig, match=r"family=chainsum.*did you mean.*chain_sum"):
