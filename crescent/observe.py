@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crescent.config import TrackingConfig, TrackingJob, Wandb
+from crescent.config import TrackingConfig, TrackingJob
 from crescent.console import open_console
 from crescent.once import Metrics
 from crescent.records import Round
-from crescent.tracking.ledger import Ledger, destination, mode_of
+from crescent.tracking.ledger import Ledger, destinations
 from crescent.tracking.process import TrackingProcess
 
 
@@ -115,7 +115,7 @@ class WandbTracker:
         self.job = job
         self.say = say
         self._process: TrackingProcess | None = None
-        self._off = mode_of(job.tracking) is Wandb.disabled
+        self._off = not destinations(job.tracking)
 
     @property
     def started(self) -> bool:
@@ -142,7 +142,7 @@ class WandbTracker:
             return
         try:
             ledger = Ledger(Path(self.job.root))
-            if self._process is None and ledger.behind(destination(self.job.tracking)):
+            if self._process is None and any(ledger.behind(where) for where in destinations(self.job.tracking)):
                 self.start()
             if self._process is not None:
                 self._process.close(exit_code)

@@ -8,6 +8,7 @@ PACKAGES = ("conf", "crescent", "eval", "launch", "train")
 PICTURE = {("train", "crescent"), ("eval", "crescent"), ("crescent", "launch")}
 KNOWN_TO_ONE_FILE = {
     "wandb": {"crescent/tracking/client.py"},
+    "trackio": {"crescent/tracking/trackio.py"},
     "trl": {"train/sft.py", "train/preference.py", "train/reinforcement.py"},
     "vllm": set[str](),
     "openai": {"crescent/client.py"},

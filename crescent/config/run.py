@@ -97,6 +97,8 @@ class TrackingConfig:
     artifacts: Artifacts = Artifacts.reference
     wait_s: float = 60.0
     """Seconds that the end of a run waits at most for W&B to take the rest; `crescent sync` uploads what it did not."""
+    trackio: bool = False
+    """Also keep the loop's rows and the training curves in trackio on this machine, with or without W&B."""
     console: Console = Console.auto
     hourly_rate: float | None = None
     """What an hour of this machine costs, in any currency, for the report's ledger."""

@@ -1,4 +1,4 @@
-"""`python -P -m crescent.tracking job.yaml`: tells W&B of a run folder, in a process of its own.
+"""`python -P -m crescent.tracking job.yaml`: tells W&B and trackio of a run folder, in a process of its own.
 
 Each line on its input says that there is news; a number says that the run has ended, with that exit code. What people
 should read comes out on its output. With no input it tells what there is, and ends.
@@ -7,9 +7,11 @@ should read comes out on its output. With no input it tells what there is, and e
 import sys
 from pathlib import Path
 
-from crescent.config import TrackingJob, read_job
+from crescent.config import TrackingJob, Wandb, read_job
 from crescent.tracking.client import Client, cause, warn
+from crescent.tracking.ledger import mode_of
 from crescent.tracking.process import INCOMPLETE
+from crescent.tracking.trackio import Trackio
 
 
 def main(job_file: Path) -> int:
@@ -18,13 +20,17 @@ def main(job_file: Path) -> int:
     client = Client(job, say=lambda line: print(line, flush=True), warn=warn)
     # Numbers from 0 to 255; an input that ends without one is that of a supervisor that was killed.
     exit_code = 1
-    if client.start():
+    trackio = Trackio(job, client.ledger, warn)
+    trackio.tell()
+    if (mode_of(job.tracking) is not Wandb.disabled and client.start()) or job.tracking.trackio:
         client.tell()
         for line in sys.stdin:
             if line.strip().isdecimal():
                 exit_code = int(line)
                 break
+            trackio.tell()
             client.tell()
+        trackio.tell()
         client.tell()
         if job.view:
             client.view()

@@ -30,6 +30,17 @@ def destination(tracking: TrackingConfig) -> str:
     return f"{server} {tracking.entity or ''}/{tracking.project}"
 
 
+def trackio_place(tracking: TrackingConfig) -> str:
+    """Stands for where trackio keeps runs: a project of a folder on this machine."""
+    return f"trackio {os.environ.get('TRACKIO_DIR', '')}/{tracking.project}"
+
+
+def destinations(tracking: TrackingConfig) -> list[str]:
+    """Everywhere that is told."""
+    wandb = [destination(tracking)] if mode_of(tracking) is not Wandb.disabled else []
+    return wandb + ([trackio_place(tracking)] if tracking.trackio else [])
+
+
 class Ledger:
     """One run folder's. Read when it is opened; only one process writes."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
 from crescent.door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
-from crescent.tracking.ledger import Ledger, destination
+from crescent.tracking.ledger import Ledger, destination, destinations
 from crescent.tracking.pictures import RunFolder, read_config
 from crescent.tracking.process import ALIVE, TrackingProcess
 from launch.local import wait_for_earlier_children
@@ -25,7 +25,8 @@ def sync(
 ) -> None:
     """Tell W&B what it was not told of a run, tracked before or not; with nothing to tell it is not asked.
 
-    `WANDB_MODE=offline` makes files that `wandb sync` uploads. No alerts are sent.
+    With `tracking.trackio` in the run's settings, trackio too. `WANDB_MODE=offline` makes files that `wandb sync`
+    uploads. No alerts are sent.
 
     Args:
         project: In place of the run's own (`tracking.project`), as is `entity`.
@@ -73,13 +74,14 @@ def tracking_of(settings: dict[str, Any], project: str | None = None, entity: st
         entity=entity or its.get("entity"),
         group=its.get("group"),
         artifacts=Artifacts(its.get("artifacts") or TrackingConfig.artifacts.value),
+        trackio=bool(its.get("trackio")),
     )
 
 
 def is_told(job: TrackingJob) -> bool:
     """Whether everything has arrived where the job wants it."""
     ledger, where = Ledger(Path(job.root)), destination(job.tracking)
-    if ledger.behind(where):
+    if any(ledger.behind(its) for its in destinations(job.tracking)):
         return False
     return all(ledger.rows(where, identity) >= 0 for _, identity in RunFolder(job, ledger).stages())
 
