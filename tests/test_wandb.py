@@ -425,15 +425,17 @@ def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_it
     assert scores[1]["metrics"] == [f"round/eval/words/{its}" for its in ("accuracy", "low", "high")]
 
 
-def test_a_point_of_a_wandb_sweep_has_the_id_its_agent_gave_and_its_stages_are_no_points(tmp_path: Path) -> None:
+def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stages_are_no_points(tmp_path: Path) -> None:
     written = Written(tmp_path / "taught").base()
+    (tmp_path / "point.yaml").write_text("wandb_version: 1\n\ntrain.learning_rate:\n  value: 1.0e-05\n")
     with StandIn() as server:
         swept = {"WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "point1"}
+        swept["WANDB_SWEEP_PARAM_PATH"] = str(tmp_path / "point.yaml")
         assert track(written.root, {**server.environment, **swept}) == []
-        assert {its.name: (its.id == "point1", its.sweep) for its in server.runs.values()} == {
-            "taught": (True, "sweep123"),
-            "taught-base-eval": (False, None),
-        }
+        assert {
+            its.name: (its.id == "point1", its.sweep, its.config.get("train.learning_rate"))
+            for its in server.runs.values()
+        } == {"taught": (True, "sweep123", 1e-05), "taught-base-eval": (False, None, None)}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from crescent.config import TrackingJob, Wandb
 from crescent.tracking.ledger import OFFLINE, Ledger, destination, mode_of, read_metrics
@@ -69,7 +72,8 @@ class Client:
             for name, value in patience(self.job.tracking.wait_s).items():
                 os.environ.setdefault(name, value)
             picture = RunFolder(self.job, self.ledger).loop()
-            self._sweep = leave_sweep()
+            self._sweep, parameters = leave_sweep()
+            picture = replace(picture, config={**picture.config, **parameters})
             import wandb
 
             # Silent for the whole process, not only for its runs: without a login, init would otherwise ask for one on
@@ -283,12 +287,19 @@ class Client:
             self._warn(line)
 
 
-def leave_sweep() -> str | None:
-    """The W&B sweep that this process is a point of. From here on, only the loop's W&B run is: W&B would give every run
-    of the process the id that the sweep's agent has for one."""
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_GROUP", "WANDB_NAME", "WANDB_RESUME"):
+def leave_sweep() -> tuple[str | None, dict[str, Any]]:
+    """The W&B sweep that this process is a point of, and the point's parameters by the sweep's names for them, as W&B
+    looks for them in a run's config to choose the next point.
+
+    From here on, only the loop's W&B run is a point: W&B would give every run of the process the id that the sweep's
+    agent has for one.
+    """
+    for name in ("WANDB_RUN_ID", "WANDB_RUN_GROUP", "WANDB_NAME", "WANDB_RESUME"):
         os.environ.pop(name, None)
-    return os.environ.pop("WANDB_SWEEP_ID", None)
+    file = os.environ.pop("WANDB_SWEEP_PARAM_PATH", None)
+    told = yaml.safe_load(Path(file).read_text()) if file else {}
+    parameters = {name: its["value"] for name, its in told.items() if name != "wandb_version"}
+    return os.environ.pop("WANDB_SWEEP_ID", None), parameters
 
 
 def cause(error: Exception) -> str:
