@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 KEY = "0" * 40
 
 
@@ -55,6 +57,12 @@ class StandIn:
         """Everything that was sent here."""
         self.artifacts: dict[str, dict[str, Any]] = {}
         """By id: `name`, `type`, `digest`, `aliases`, `run` (that made it)."""
+        self.sweep: dict[str, Any] = {}
+        """The config of the only sweep, `me/crescent/sweep123`."""
+        self.points: list[dict[str, dict[str, Any]]] = []
+        """What the sweep's agent is to run, parameters by run id: the next of the list when all it runs has ended."""
+        self.stops: list[str] = []
+        """Runs that the sweep's agent is to stop, each once when it is known here."""
         self._over = threading.Event()
         self._lock = threading.Lock()
         stand_in = self
@@ -78,6 +86,10 @@ class StandIn:
             def do_PUT(self) -> None:
                 self.do_POST()
 
+            def do_CONNECT(self) -> None:
+                stand_in.asked.append(f"CONNECT {self.path}")
+                self.send_error(403)
+
             def log_message(self, *_: object) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -96,6 +108,12 @@ class StandIn:
     @property
     def environment(self) -> dict[str, str]:
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+
+    @property
+    def proxy(self) -> dict[str, str]:
+        """The environment in which everything for another machine comes here, is refused, and is kept in `asked`."""
+        away = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), self.url)
+        return away | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
 
     def run(self, job_type: str, name: str = "") -> TrackedRun:
         """The only run of this kind whose name ends like this."""
@@ -134,6 +152,10 @@ class StandIn:
             "UseArtifact": self._use_artifact,
             "UpsertView2": self._view,
             "View": self._find_view,
+            "UpsertSweep": self._upsert_sweep,
+            "SweepWithRuns": self._find_sweep,
+            "CreateAgent": lambda _: {"createAgent": {"agent": {"id": "agent"}}},
+            "Heartbeat": self._heartbeat,
         }
         refused = self.refuses_artifacts and "Artifact" in name
         return {"data": answers[name](given) if name in answers and not refused else {}}
@@ -276,6 +298,28 @@ class StandIn:
         spec = self.views.get(given["viewName"])
         edges = [{"node": {"id": "v", "displayName": "rounds", "spec": json.dumps(spec)}}] if spec else []
         return {"project": {"allViews": {"edges": edges}}}
+
+    def _upsert_sweep(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.sweep = yaml.safe_load(given["config"])
+        project = {"id": "p", "name": given["projectName"], "entity": {"id": "e", "name": "me"}}
+        return {"upsertSweep": {"sweep": {"name": "sweep123", "project": project}, "configValidationWarnings": []}}
+
+    def _find_sweep(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"sweep": {"id": "s", "config": yaml.safe_dump(self.sweep), "runs": {"edges": []}}}}
+
+    def _heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
+        commands: list[dict[str, Any]] = []
+        if json.loads(given["runState"]):
+            known = [run for run in self.stops if run in self.runs]
+            self.stops = [run for run in self.stops if run not in known]
+            commands = [{"type": "stop", "run_id": run} for run in known]
+        elif self.points:
+            for run, parameters in self.points.pop(0).items():
+                args = {name: {"value": its} for name, its in parameters.items()}
+                commands.append({"type": "run", "run_id": run, "program": self.sweep["program"], "args": args})
+        else:
+            commands = [{"type": "exit"}]
+        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
 
     @staticmethod
     def _stream(run: TrackedRun, told: dict[str, Any]) -> None:
