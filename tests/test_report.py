@@ -20,15 +20,29 @@ from hypothesis import strategies as st
 from test_compare import reseal, teach
 
 from crescent.commands import report_command
-from crescent.compare import read_run
+from crescent.compare import Differing, RoundRow, read_run
 from crescent.environment import Environment, Gpu
 from crescent.errors import BadConfig, Missing
 from crescent.once import MANIFEST, seal, verified_manifest
-from crescent.records import Alarm, Candidate, Pair, Response, Score, Verdict, Vote, read_lines, write_lines
+from crescent.records import (
+    Action,
+    Alarm,
+    Candidate,
+    Comparison,
+    Pair,
+    Response,
+    Score,
+    Verdict,
+    Vote,
+    read_lines,
+    write_lines,
+)
 from crescent.report import write_report
 from crescent.report.charts import ticks
 from crescent.report.content import read_report
+from crescent.report.figures import Figure
 from crescent.report.funnel import funnel
+from crescent.report.parallel import Outcome, parallel_figure
 from crescent.report.texts import plain
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -445,11 +459,15 @@ def test_colours_can_be_told_from_the_ground(run: Path, tmp_path: Path) -> None:
             "bad",
             "warn",
             *(f"part-{its}" for its in range(6)),
+            *(f"step-{its}" for its in range(5)),
         ):
             for ground in ("ground", "raised"):
                 high, low = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
-                least = 3 if name.startswith("part-") else 4.5
+                least = 3 if name.startswith(("part-", "step-")) else 4.5
                 assert (high + 0.05) / (low + 0.05) >= least, f"{name} {colours[name]} on {ground}"
+        ground = luminance(colours["ground"])
+        steps = [abs(luminance(colours[f"step-{its}"]) ** 0.4 - ground**0.4) for its in range(5)]
+        assert all(after - before > 0.04 for before, after in pairwise(steps)), "more is farther from the ground"
 
 
 def test_a_half_finished_round_is_shown_as_far_as_it_goes(zero: Path) -> None:
@@ -617,6 +635,179 @@ def test_runs_are_compared_on_what_they_share(run: Path, tmp_path: Path) -> None
     assert ["a0, a1", "sums_dev", "2", "2"] in [row[:4] for row in seeds]
     by_round = table(page, "sums_dev: accuracy % by round")
     assert by_round[4][3] == "–"
+
+
+def outcome(name: str, gain: float | None, verdict: Action = "accept", **way: float) -> Outcome:
+    """Of one run with a child that was judged; without a gain, of one that has none yet."""
+    if gain is None:
+        return Outcome(name, None, None)
+    known = {**dict.fromkeys(("questions", "agreement", "near_duplicates", "pairs")), **way}
+    row = RoundRow(1, name, verdict, **known, tokens=None, seconds=None, measured=())
+    return Outcome(name, row, Comparison("sums_dev", "base", gain, gain - 0.1, gain + 0.1, 0.5, 0.5, 2, 1, 40))
+
+
+def swept(key: str, *values: str) -> Differing:
+    """A setting of the runs a, b, c …, in JSON."""
+    runs: dict[str, list[str]] = {}
+    for name, value in zip("abcdefghij", values, strict=False):
+        runs.setdefault(value, []).append(name)
+    return Differing(key, {value: tuple(names) for value, names in runs.items()})
+
+
+def drawn(figure: Figure | None) -> Element:
+    assert figure is not None
+    reader = Reader()
+    reader.feed(str(figure.picture))
+    return reader.root
+
+
+def axis_names(figure: Figure | None) -> list[str]:
+    return [its.all("title")[0].text for its in drawn(figure).all("g") if "class" not in its.attributes]
+
+
+def corners(figure: Figure | None, name: str) -> list[list[tuple[float, float]]]:
+    """The parts of a run's line."""
+    tracks = [its for its in drawn(figure).all("g") if its.attributes.get("class", "").startswith("track")]
+    track = next(its for its in tracks if its.all("title")[0].text.startswith(f"{name};"))
+    lines = [its for its in track.all("polyline") if its.attributes["class"].startswith("track-line")]
+    parts = [[at.split(",") for at in its.attributes["points"].split()] for its in lines]
+    return [[(float(x), float(y)) for x, y in part] for part in parts]
+
+
+THREE = (outcome("a", 0.1), outcome("b", 0.2), outcome("c", 0.3))
+
+
+def test_lines_go_from_settings_through_what_happened_to_the_gain() -> None:
+    ways = ({"agreement": 0.5, "pairs": 9.0}, {"agreement": 0.6, "pairs": 9.0}, {"agreement": 0.7, "pairs": 9.0})
+    outcomes = [replace(its, row=outcome("", 0, **way).row) for its, way in zip(THREE, ways, strict=True)]
+    settings = [
+        swept("eval.shots", "0", "4", "4"),
+        swept("run.seed", "2", "1", "2"),
+        swept("train.trainer", '"sft"', '"sft"', '"dpo"'),
+    ]
+    figure = parallel_figure("sums_dev", outcomes, settings)
+    names = ["train.trainer", "eval.shots", "run.seed", "agreement %", "points gained on sums_dev"]
+    assert axis_names(figure) == names, "pairs are the same in all, the others were not measured"
+    assert figure is not None
+    assert figure.numbers.columns[2:] == (*(f"|{its}" for its in names[:-1]), "child", "|points")
+    assert figure.numbers.rows[2] == ("c", "3", "dpo", "4", "2", "70.0", "accepted", "+30.0 [+20.0, +40.0]")
+    gains = {name: corners(figure, name)[0][-1][1] for name in "abc"}
+    assert gains["a"] > gains["b"] > gains["c"], "up is more"
+
+
+def test_settings_that_span_decades_stand_on_a_logarithmic_axis() -> None:
+    rate, ratio = swept("train.rate", "1e-05", "0.0001", "0.001"), swept("pairs.ratio", "10", "0", "1000")
+    figure = parallel_figure("sums_dev", THREE, [rate, ratio])
+    heights = {name: [y for _, y in corners(figure, name)[0]] for name in "abc"}
+    assert {"rate (log)", "ratio"} <= {its.text for its in drawn(figure).all("text")}, "no logarithm of zero"
+    low, middle, high = (heights[name][1] for name in "abc")
+    assert middle == pytest.approx((low + high) / 2, abs=0.1)
+    low, middle, high = (heights[name][0] for name in "bac")
+    assert (low - middle) / (low - high) == pytest.approx(0.01, abs=0.001)
+
+
+def test_a_value_that_is_not_known_leaves_a_gap() -> None:
+    outcomes = [
+        outcome("a", 0.1, agreement=0.5),
+        outcome("b", 0.2),
+        outcome("c", 0.3, "roll back", agreement=0.6),
+        outcome("d", None),
+    ]
+    figure = parallel_figure(
+        "sums_dev",
+        outcomes,
+        [swept("pairs.ratio", "1", "2", "(not there)", "4"), swept("run.seed", "0", "1", "0", "2")],
+    )
+    assert axis_names(figure) == ["pairs.ratio", "run.seed", "agreement %", "points gained on sums_dev"]
+    assert [len(its) for its in corners(figure, "a")] == [4]
+    assert [len(its) for its in corners(figure, "b")] == [2], "its gain stands alone"
+    assert [len(its) for its in corners(figure, "c")] == [3]
+    assert [len(its) for its in corners(figure, "d")] == [2]
+    page = drawn(figure)
+    looks = [its.attributes["class"] for its in page.all("polyline") if its.attributes["class"] != "near"]
+    assert sorted(looks) == ["track-line", "track-line", "track-line dashed", "track-line unknown"]
+    assert figure is not None
+    assert [name for _, name in figure.legend] == ["accepted", "not accepted", "no child judged"]
+    assert figure.numbers.rows[3][2:] == ("4", "2", "–", "none judged", "–")
+
+
+def test_lines_of_equal_values_can_be_told_apart() -> None:
+    outcomes = [outcome(name, 0.2) for name in "abcd"]
+    figure = parallel_figure("sums_dev", outcomes, [swept("run.seed", "0", "0", "0", "1")])
+    heights = [corners(figure, name)[0][0][1] for name in "abc"]
+    assert heights == sorted(set(heights))
+    assert heights[-1] - heights[0] < 10
+    assert figure == parallel_figure("sums_dev", outcomes, [swept("run.seed", "0", "0", "0", "1")])
+
+
+def test_settings_that_the_runs_cannot_tell_apart_share_an_axis() -> None:
+    rate, other = swept("train.rate", "1", "2", "3"), swept("train.other", "30", "20", "10")
+    order = swept("train.order", "1", "3", "2")
+    figure = parallel_figure("sums_dev", THREE, [rate, other, order])
+    assert axis_names(figure) == ["train.order", "train.other", "points gained on sums_dev"]
+    assert figure is not None
+    assert "cannot tell train.other from train.rate." in figure.note
+
+
+def test_what_has_no_room_is_named() -> None:
+    outcomes = [
+        outcome(f"r{nth:02d}", nth / 100, agreement=nth / 50, questions=nth, pairs=nth % 7) for nth in range(50)
+    ]
+    settings = [
+        Differing(f"train.s{key}", {str((nth * key) % 53): (its.name,) for nth, its in enumerate(outcomes)})
+        for key in range(1, 8)
+    ]
+    settings.append(Differing("run.seed", {"0": ("r00",), "1": tuple(its.name for its in outcomes[1:])}))
+    settings.append(Differing("model.path", {json.dumps(f"/m/{its.name}"): (its.name,) for its in outcomes}))
+    figure = parallel_figure("sums_dev", outcomes, settings)
+    shown = axis_names(figure)
+    assert shown == [*(f"train.s{key}" for key in range(1, 6)), "agreement %", "pairs", "points gained on sums_dev"]
+    assert figure is not None
+    assert "The first 40 of 50 runs." in figure.note
+    assert "Without an axis here: model.path, train.s6, train.s7, run.seed and 1 more." in figure.note
+    assert len(figure.numbers.rows) == 40
+
+
+@pytest.mark.parametrize(
+    "value", ['"</title><script>hostile=1</script>\\u202e"', "1" + "0" * 400, "NaN", "-1e308", "[1, {}]", '""', "true"]
+)
+def test_a_setting_of_any_value_is_text_in_a_picture(value: str) -> None:
+    for others in (("1", "2"), ('"x"', "null"), ("1e-320", "1e300"), ("0.1", "0.10000000000000002")):
+        figure = parallel_figure("sums_dev", THREE, [swept("pairs.policy", value, *others)])
+        page = drawn(figure)
+        assert not page.all("script")
+        assert "nan" not in str(figure.picture if figure else "nan").replace("NaN", "")
+        assert "\u202e" not in page.text
+
+
+def test_few_runs_and_equal_ones_have_tables_enough() -> None:
+    seeds = [swept("run.seed", "0", "1", "2")]
+    assert parallel_figure("sums_dev", THREE[:2], seeds) is None
+    assert parallel_figure("sums_dev", [*THREE[:2], outcome("c", None)], seeds) is None
+    assert parallel_figure("sums_dev", THREE, []) is None
+    assert parallel_figure("sums_dev", THREE, [swept("run.seed", "0", "0", "0", "1")]) is None
+
+
+def test_a_sweep_as_lines_scrolls_on_a_phone_and_the_page_does_not(run: Path, tmp_path: Path) -> None:
+    roots = several(run, tmp_path)
+    for root, policy in zip(roots, ("accumulate", "window", "window", "decay"), strict=True):
+        set_of(root, "policy", policy)
+        set_of(root, "accelerate", f"/a/path/of/{root.name}/that/differs/in/its/middle.yaml")
+    page = report(*roots)
+    assert [its.text for its in page.all("h3")].count("From settings to gain") == 1, "only of what decides"
+    assert len(table(page, "sums_dev: from settings to gain")) == 5
+    with open_page(tmp_path) as shown:
+        shown.open(tmp_path / "report.html", 390)
+        wide = "document.querySelector('.wide svg')"
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+        assert shown.evaluate(f"{wide}.getBoundingClientRect().width == Number({wide}.getAttribute('width'))")
+        assert shown.evaluate(f"{wide}.closest('.scroll').scrollWidth > 390")
+        outside = f"[...{wide}.querySelectorAll('text')].filter(its => its.getBBox().x < 0 || its.getBBox().x + "
+        outside += f"its.getBBox().width > {wide}.viewBox.baseVal.width).map(its => its.textContent)"
+        assert shown.evaluate(outside) == []
+        shown.open(tmp_path / "report.html", 1200)
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 1200
+        assert shown.complaints == []
 
 
 def test_runs_with_other_items_are_named_and_not_compared(run: Path, tmp_path: Path) -> None:

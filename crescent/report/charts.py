@@ -7,6 +7,7 @@ that a chart is dark where the page is dark. Text goes through the XML library, 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Literal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -25,6 +26,16 @@ LABEL_STEP = 13
 """Least distance of two names, in pixels."""
 CHARACTER = 6.2
 """Width of a character of a label, in pixels, about."""
+AXIS_HEIGHT, AXIS_TOP, AXIS_ROOM = 300, 40, 20
+"""Of parallel axes: with the two lines of their names, and beyond their first and last value."""
+HEAVY = 1.15
+"""How much wider a character of an axis's name is than one of a label."""
+STEPS = 5
+"""Colours there are for a value, from low to high."""
+ASIDE = 4.0
+"""Pixels between two lines that meet an axis at the same value, at most."""
+NUMBERED = 20
+"""Lines that have room for a number at their ends."""
 
 Mark = Literal["accept", "retry", "roll back", "stop", "base", "dot"]
 MARKED: dict[Mark, str] = {"accept": "accepted", "roll back": "rolled back", "retry": "retried", "stop": "stopped"}
@@ -71,6 +82,32 @@ class Layer:
     values: tuple[float, ...]
     pattern: int = 0
     """Below `LAYERS`: the same thing looks the same in all charts of a page."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One of several parallel axes."""
+
+    prefix: str
+    name: str
+    """Stands below the prefix."""
+    says: str
+    ticks: tuple[tuple[float, str], ...]
+    """Where on the axis, from 0 to 1, and what stands there."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """A line through parallel axes."""
+
+    says: str
+    places: tuple[float | None, ...]
+    """On each axis, from 0 to 1; where one is not known, the line has a gap."""
+    step: int | None
+    """Its colour, below `STEPS`; `None` for none."""
+    mark: Mark = "accept"
+    label: str = ""
+    """At its end."""
 
 
 def line_plot(
@@ -155,6 +192,59 @@ def stack_plot(layers: Sequence[Layer], categories: Sequence[str], x_title: str,
                 below += value
     _categories(svg, categories, x, room, x_title)
     return _markup(svg)
+
+
+def parallel_plot(axes: Sequence[Axis], tracks: Sequence[Track], scale: tuple[float, float] | None) -> Markup:
+    """Lines through vertical axes, as wide as the names need. Lines that meet at a value lie side by side there.
+
+    Args:
+        scale: From where to where on the last axis the colours of the tracks go; `None` where there is only one.
+    """
+    labelled = any(its.label for its in tracks)
+    across = _axis_places(axes)
+    first, last = AXIS_TOP + AXIS_ROOM, AXIS_HEIGHT - AXIS_ROOM - 4
+
+    def y(place: float) -> float:
+        return last - (last - first) * place
+
+    svg = _svg(math.ceil(across[-1] + max(_room(axes[-1]), 46 if labelled else 16)), AXIS_HEIGHT)
+    for x in across:
+        _line(svg, "axis-line", x, first - AXIS_ROOM + 4, x, last + AXIS_ROOM - 4)
+    heights = [_side_by_side([its.places[nth] for its in tracks], y) for nth in range(len(axes))]
+    ends: list[tuple[float, str, str]] = []
+    # The highest last, so that it lies on top.
+    for nth in sorted(range(len(tracks)), key=lambda its: -1 if (step := tracks[its].step) is None else step):
+        track, found = tracks[nth], [its[nth] for its in heights]
+        _draw_track(svg, track, list(zip(across, found, strict=True)))
+        if track.label and (end := found[-1]) is not None:
+            ends.append((end, track.label, "name"))
+    for step in range(STEPS if scale else 0):
+        low, high = scale or (0.0, 0.0)
+        edges = [y(low + (high - low) * its / STEPS) for its in (step + 1, step)]
+        _box(svg, across[-1] + 8, edges[0], 4, edges[1] - edges[0]).set("class", f"step step-{step}")
+    for (end, *_), (height, label, kind) in zip(sorted(ends), _apart(ends, AXIS_HEIGHT - 8), strict=True):
+        _line(svg, "axis-line", across[-1] + 14, end, across[-1] + 24, height)
+        _text(svg, kind, across[-1] + 27, height + 4, label)
+    for x, axis in zip(across, axes, strict=True):
+        group = SubElement(svg, "g")
+        _says(group, axis.says)
+        _text(group, "tick middle", x, 14, axis.prefix)
+        _text(group, "axis-name middle", x, 28, axis.name)
+        for place, label in _thinned(axis.ticks, abs(last - first)):
+            _line(svg, "axis-line", x - 4, y(place), x, y(place))
+            _text(svg, "tick end over", x - 7, y(place) + 4, label)
+    return _markup(svg)
+
+
+def track_legend(marks: Sequence[Mark]) -> list[tuple[Markup, str]]:
+    """A swatch for each way a track can look."""
+    found = []
+    for its in marks:
+        svg = _svg(34, 12)
+        end: list[tuple[float, float | None]] = [(34, None)] if its == "dot" else []
+        _draw_track(svg, Track("", (), None if its == "dot" else STEPS - 1, its), [(2, 6), (28, 6), *end])
+        found.append((_markup(svg), MARKED.get(its, its)))
+    return found
 
 
 def legend(layers: Sequence[Layer]) -> list[tuple[Markup, str]]:
@@ -265,13 +355,72 @@ def _categories(svg: Element, names: Sequence[str], x: Callable[[float], float],
         _text(svg, "axis middle", (x(0) + x(len(names) - 1)) / 2, HEIGHT - 4, title)
 
 
-def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+def _axis_places(axes: Sequence[Axis]) -> list[float]:
+    """Where across a picture the axes stand, with room for their names and what stands on their left."""
+    left = [max((len(text) for _, text in its.ticks), default=0) * CHARACTER + 10 for its in axes]
+    across = [max(_room(axes[0]), left[0])]
+    for (before, now), room in zip(pairwise(axes), left[1:], strict=True):
+        across.append(across[-1] + max(_room(before) + _room(now) + 4, room + 36))
+    return across
+
+
+def _room(axis: Axis) -> float:
+    """Half the width of its name."""
+    return max(len(axis.prefix), len(axis.name) * HEAVY) * CHARACTER / 2 + 4
+
+
+def _side_by_side(places: Sequence[float | None], y: Callable[[float], float]) -> list[float | None]:
+    """Heights on one axis: those of equal places next to each other, in order."""
+    together: dict[float, list[int]] = {}
+    for nth, place in enumerate(places):
+        if place is not None:
+            together.setdefault(place, []).append(nth)
+    known = sorted(together)
+    least = min((abs(y(high) - y(low)) for low, high in pairwise(known)), default=math.inf)
+    heights: list[float | None] = [None] * len(places)
+    for place, members in together.items():
+        for nth, member in enumerate(members):
+            aside = min(ASIDE, 0.7 * least / len(members), 2 * (AXIS_ROOM - 4) / len(members))
+            heights[member] = y(place) + (nth - (len(members) - 1) / 2) * aside
+    return heights
+
+
+def _draw_track(svg: Element, track: Track, points: Sequence[tuple[float, float | None]]) -> None:
+    group = SubElement(svg, "g", {"class": "track" + ("" if track.step is None else f" step-{track.step}")})
+    if track.says:
+        _says(group, track.says)
+    dashed = {"accept": "", "dot": " unknown"}.get(track.mark, " dashed")
+    for known, run in groupby(points, lambda its: its[1] is not None):
+        parts = [(x, y) for x, y in run if y is not None]
+        if known and len(parts) > 1:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in parts)
+            SubElement(group, "polyline", {"points": path, "class": f"track-line{dashed}", "fill": "none"})
+            # A mouse need not meet a thin line exactly.
+            SubElement(group, "polyline", {"points": path, "class": "near", "fill": "none"})
+        for x, y in parts if known else []:
+            if x == points[-1][0]:
+                _mark(group, track.mark, x, y, "main")
+            else:
+                SubElement(group, "circle", {"cx": _n(x), "cy": _n(y), "r": "2", "class": "knot"})
+
+
+def _thinned(ticks: Sequence[tuple[float, str]], length: float) -> list[tuple[float, str]]:
+    """Those that have room: the first, the last, and between them what touches none before it."""
+    kept: list[tuple[float, str]] = []
+    for place, text in sorted(ticks):
+        free = all(abs(place - other) * length >= LABEL_STEP for other, _ in (*kept, sorted(ticks)[-1]))
+        if not kept or free or (place, text) == sorted(ticks)[-1]:
+            kept.append((place, text))
+    return kept
+
+
+def _apart(labels: Sequence[tuple[float, str, str]], end: float = HEIGHT - BOTTOM) -> list[tuple[float, str, str]]:
     """The labels, from the lowest up, moved so that none lies on another."""
     placed: list[tuple[float, str, str]] = []
     for height, name, kind in sorted(labels):
         above = placed[-1][0] + LABEL_STEP if placed else TOP - 4.0
         placed.append((max(height, above), name, kind))
-    over = (placed[-1][0] - (HEIGHT - BOTTOM)) if placed else 0
+    over = (placed[-1][0] - end) if placed else 0
     return [(height - max(0, over), name, kind) for height, name, kind in placed]
 
 

@@ -27,6 +27,8 @@ class Figure:
     numbers: Sheet
     note: str = ""
     legend: tuple[tuple[Markup, str], ...] = ()
+    wide: bool = False
+    """Not shrunk: a picture with many columns, which scrolls where there is no room for it, as a table does."""
 
 
 @dataclass(frozen=True)

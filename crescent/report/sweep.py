@@ -3,7 +3,6 @@
 Compared is on the same items only; a run that did not get so far, or was asked other items, is named and left out.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from crescent.report.charts import Line, Mark, Point, interval, line_plot, mark_
 from crescent.report.content import RunReport, gain_text
 from crescent.report.costs import points_per_hour
 from crescent.report.figures import Figure
+from crescent.report.parallel import INCIDENTAL, VALUES, Outcome, in_order, named, number_of, parallel_figure, short
 from crescent.report.texts import (
     UNKNOWN,
     number,
@@ -31,13 +31,6 @@ COLUMNS = 5
 """Differing settings that are columns of the table of runs; more stand in a table of their own."""
 MULTIPLES = 24
 """Runs of a benchmark that have a chart of their own."""
-VALUES = 12
-"""Values of a setting that fit side by side."""
-VALUE_CHARACTERS = 24
-NAMED = 4
-"""Settings that are named where several differ in the same way."""
-INCIDENTAL = ("serving.", "eval.", "verdict.", "tracking.", "launch.")
-"""Begin the names of settings that are rarely what a sweep is about."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +59,8 @@ class Compared:
     gains: Sheet | None
     """`None` where nothing was trained."""
     rounds: Sheet
+    parallel: Figure | None
+    """All settings together with what came of them; `None` where there is too little for it, or it decides nothing."""
     by_setting: tuple[Figure, ...]
     multiples: tuple[Figure, ...]
     """One for each run."""
@@ -90,8 +85,10 @@ def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
     many = len(found.settings) > COLUMNS
     panels = []
     for panel in _panels(reports):
+        # What only a test set shows is not to be tuned to.
+        parallel = _parallel(panel, found) if panel.decides else None
         by_setting = tuple(_by_setting(panel, found)) if panel.decides else ()
-        panels.append(Compared(panel, _gains(panel), _rounds(panel), by_setting, tuple(_multiples(panel))))
+        panels.append(Compared(panel, _gains(panel), _rounds(panel), parallel, by_setting, tuple(_multiples(panel))))
     settings = None
     if many:
         rows: list[tuple[str, ...]] = [
@@ -129,7 +126,7 @@ def _runs(found: RunTable, reports: Sequence[RunReport], with_settings: bool) ->
         rows.append(
             (
                 report.name,
-                *(_short(report.setting(key) or UNKNOWN) for key in keys),
+                *(short(report.setting(key) or UNKNOWN) for key in keys),
                 report.rows.status,
                 _rounds_accepted(report),
                 number(ledger.hours),
@@ -251,6 +248,15 @@ def _rounds(panel: Panel) -> Sheet:
     return Sheet(f"{panel.benchmark}: accuracy % by round, 95 % interval, verdict", ("run", *names), rows)
 
 
+def _parallel(panel: Panel, found: RunTable) -> Figure | None:
+    outcomes = []
+    for report in panel.members:
+        if report.rows.status != ALONE:
+            its = _gain(panel, report)
+            outcomes.append(Outcome(report.name, its[0] if its else final(report), its[1] if its else None))
+    return parallel_figure(panel.benchmark, outcomes, found.settings)
+
+
 def _by_setting(panel: Panel, found: RunTable) -> Iterator[Figure]:
     """Gain against each setting that differs, seeds among them: what luck does is the measure of all others."""
     gains = [(report, its) for report in panel.members if (its := _gain(panel, report)) is not None]
@@ -258,7 +264,7 @@ def _by_setting(panel: Panel, found: RunTable) -> Iterator[Figure]:
     told_apart: dict[frozenset[frozenset[str]], list[tuple[str, list[str], dict[str, str]]]] = {}
     for differing in found.settings:
         values = {name: value for value, names in differing.runs_by_value.items() for name in names}
-        known = _in_order({values[report.name] for report, _ in gains if report.name in values})
+        known = in_order({values[report.name] for report, _ in gains if report.name in values})
         if 2 <= len(known) <= VALUES:
             alike = frozenset(
                 frozenset(report.name for report, _ in gains if values.get(report.name) == its) for its in known
@@ -290,28 +296,22 @@ def _setting_figure(
             says = f"{report.name}: {gain_text(gain)}"
             drawn.append(Point(x, gain.difference, says, gain.low, gain.high, _mark(row)))
     rows: list[tuple[str, ...]] = [
-        (_short(value), report.name, points_with_interval(gain.difference, gain.low, gain.high))
+        (short(value), report.name, points_with_interval(gain.difference, gain.low, gain.high))
         for value in known
         for report, _, gain in by_value[value]
     ]
     marks = list(dict.fromkeys(its.mark for its in drawn))
+    along = f". These runs cannot tell it from {named(others)}" if others else ""
     return Figure(
         title=f"Gain by {key}",
         picture=line_plot(
-            [Line("", tuple(drawn), joined=False)], [_short(its) for its in known], _points, (), key, None, 0.02, True
+            [Line("", tuple(drawn), joined=False)], [short(its) for its in known], _points, (), key, None, 0.02, True
         ),
         says=f"Gain over the base of {plural(len(drawn), 'run')} by {key}.",
         numbers=Sheet(f"{panel.benchmark}: gain by {key}", (key, "run", "|points"), rows),
-        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{_along(others)}",
+        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{along}",
         legend=tuple((swatch, "not accepted" if its == "rolled back" else its) for swatch, its in mark_legend(marks)),
     )
-
-
-def _along(others: Sequence[str]) -> str:
-    if not others:
-        return ""
-    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    return f". These runs cannot tell it from {', '.join(others[:NAMED])}{more}"
 
 
 def _multiples(panel: Panel) -> Iterator[Figure]:
@@ -380,32 +380,7 @@ def _notes(found: RunTable, reports: Sequence[RunReport]) -> Iterator[str]:
 
 def _numeric(found: RunTable, key: str) -> bool:
     values = next(its for its in found.settings if its.key == key).runs_by_value
-    return all(isinstance(_value(its), int | float) for its in values)
-
-
-def _in_order(values: set[str]) -> list[str]:
-    """Numbers by size, then texts."""
-
-    def place(value: str) -> tuple[bool, float, str]:
-        read = _value(value)
-        return (False, float(read), "") if isinstance(read, int | float) else (True, 0.0, value)
-
-    return sorted(values, key=place)
-
-
-def _value(given: str) -> object:
-    try:
-        read: object = json.loads(given)
-    except ValueError:
-        return given
-    return read
-
-
-def _short(given: str) -> str:
-    """A setting's value without quotes, cut where it is long."""
-    read = _value(given)
-    text = read if isinstance(read, str) else given
-    return text if len(text) <= VALUE_CHARACTERS else f"{text[: VALUE_CHARACTERS - 1]}…"
+    return all(number_of(its) is not None for its in values)
 
 
 def _points(value: float) -> str:
