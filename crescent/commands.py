@@ -150,7 +150,7 @@ def sync_command(arguments: Sequence[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
     parser.add_argument("--project", help="W&B project; by default the run's tracking.project")
     parser.add_argument("--entity", help="user or team that owns it; by default the run's tracking.entity")
-    parser.add_argument("--view", action="store_true", help='also make the view "rounds" (needs wandb-workspaces)')
+    parser.add_argument("--view", action="store_true", help='also make the view "rounds" of the project')
     parser.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="at most; 900 by default")
     given = parser.parse_args(arguments)
 

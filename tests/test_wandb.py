@@ -403,15 +403,9 @@ def test_a_stage_whose_files_were_changed_is_not_told(tmp_path: Path) -> None:
     assert folder.stage(stage, identity) is None
 
 
-def test_without_the_package_for_views_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    assert make_view("me", "crescent", ["sums"], None) is None
-
-
 def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("wandb_workspaces")
     with StandIn() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)

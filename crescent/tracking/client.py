@@ -116,9 +116,6 @@ class Client:
         try:
             benchmarks, known = RunFolder(self.job, self.ledger).scores(), self.ledger.view(self.where)
             made = make_view(self._loop.entity, self._loop.project, benchmarks, known)
-            if made is None:
-                self.say('no view "rounds" was made: pip install wandb-workspaces, then crescent sync RUN --view')
-                return
             self.ledger.viewed(self.where, made)
             self.say(f'view "rounds": {made}')
         except Exception as error:

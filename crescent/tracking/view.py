@@ -4,17 +4,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 
-def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str | None) -> str | None:
-    """Make it with the package `wandb-workspaces`, or make it again under its `known` address.
-
-    Returns:
-        Its address; `None` without the package.
-    """
-    try:
-        import wandb_workspaces.reports.v2 as reports
-        import wandb_workspaces.workspaces as workspaces
-    except ImportError:
-        return None
+def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str | None) -> str:
+    """Make it, or make it again under its `known` address; returns its address."""
+    import wandb_workspaces.reports.v2 as reports
+    import wandb_workspaces.workspaces as workspaces
 
     def over_rounds(title: str, *metrics: str) -> object:
         return reports.LinePlot(title=title, x="round", y=list(metrics), point_visualization_method="sampling")
