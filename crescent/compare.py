@@ -4,6 +4,7 @@ A stage counts when its manifest holds and it was made from what lies beside it 
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from crescent.reliability import Reliability, read_reliability
 from crescent.verdict import with_patience
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
-SECONDARY = ("run.", "tracking.", "launch.", "mode")
-"""Settings that tell where and how long a run goes on, and not what it does; of these, only `NOTABLE` are shown."""
+SECONDARY = re.compile(r"(run|tracking|launch)\.|mode$")
+"""Begins the names of settings that tell where and how long a run goes on, not what it does; only `NOTABLE` are shown."""
 NOTABLE = ("run.seed", "run.rounds")
 ABSENT = "(not there)"
 
@@ -150,7 +151,7 @@ def differing(runs: Sequence[RunRows]) -> Iterator[Differing]:
     """The settings that are not the same in all runs whose settings are known."""
     known = [run for run in runs if run.settings is not None]
     for key in sorted({key for run in known for key in run.settings or {}}):
-        if key.startswith(SECONDARY) and key not in NOTABLE:
+        if SECONDARY.match(key) and key not in NOTABLE:
             continue
         runs_by_value: dict[str, list[str]] = defaultdict(list)
         for run in known:
@@ -362,7 +363,7 @@ def _over_seeds(runs: Sequence[RunRows], notes: list[str]) -> Iterator[OverSeeds
     groups: dict[str, dict[str, RunRows]] = defaultdict(dict)
     for run in runs:
         if run.settings is not None and run.seed is not None and run.rows:
-            alike = groups[digest({key: its for key, its in run.settings.items() if not key.startswith(SECONDARY)})]
+            alike = groups[digest({key: its for key, its in run.settings.items() if not SECONDARY.match(key)})]
             if run.seed in alike:
                 notes.append(f"{run.name}: settings and seed of {alike[run.seed].name}, so only that one is averaged")
             alike.setdefault(run.seed, run)

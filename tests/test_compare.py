@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -182,6 +183,18 @@ def test_runs_that_differ_in_more_than_seeds_are_not_averaged(taught: tuple[Path
     found = compare([zero, taught[1]])
     assert found.seeds == ()
     assert "consensus.samples" in {its.key for its in found.settings}
+
+
+def test_runs_of_different_models_are_not_averaged(taught: tuple[Path, Path], zero: Path) -> None:
+    config = zero / "config.yaml"
+    config.write_text(re.sub(r"path: fake:\S+", "path: fake:0.9", config.read_text()))
+    found = compare([zero, taught[1]])
+    assert "model.path" in {its.key for its in found.settings}
+    assert found.seeds == ()
+    config.write_text((taught[0] / "config.yaml").read_text().replace("mode: run", "mode: check"))
+    found = compare([zero, taught[1]])
+    assert "mode" not in {its.key for its in found.settings}, "what a command was asked to do makes no other run"
+    assert found.seeds
 
 
 def test_the_same_run_twice_and_the_same_seed_twice_count_once(taught: tuple[Path, Path], zero: Path) -> None:
