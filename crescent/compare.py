@@ -27,7 +27,8 @@ from crescent.verdict import with_patience
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 SECONDARY = re.compile(r"(run|tracking|launch)\.|mode$")
-"""Begins the names of settings that tell where and how long a run goes on, not what it does; only `NOTABLE` are shown."""
+"""Begins the names of settings that tell where and how long a run goes on, not what it does; of these, only `NOTABLE`
+are shown."""
 NOTABLE = ("run.seed", "run.rounds")
 ABSENT = "(not there)"
 
