@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,6 +16,11 @@ REST_S = 30.0
 
 class EngineDied(TryAgain):
     """The engine does not answer any more. What it answered before is in the journal."""
+
+    def __init__(self, message: str, unanswered: Collection[str] = ()) -> None:
+        """`unanswered`: keys of the requests that it had."""
+        super().__init__(message)
+        self.unanswered = frozenset(unanswered)
 
 
 class Engine(Protocol):
@@ -46,6 +52,7 @@ class Client:
         self._resting_until = [0.0] * len(self._replicas)
         """A replica that left a request unanswered is passed over for a while: a dead one looks free all the time."""
         self._free = asyncio.Semaphore(concurrency)
+        self._sent: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +75,7 @@ class Client:
         """
         from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError
 
-        async with self._free:
+        async with self._free, self._as_sent(request.key):
             for index in self._by_preference():
                 self._outstanding[index] += 1
                 try:
@@ -93,7 +100,8 @@ class Client:
                 finally:
                     self._outstanding[index] -= 1
             else:
-                raise EngineDied(f"{', '.join(map(self._url, range(len(self._replicas))))}: {cause.message}") from cause
+                urls = ", ".join(map(self._url, range(len(self._replicas))))
+                raise EngineDied(f"{urls}: {cause.message}", self._sent) from cause
         choice, usage = reply.choices[0], reply.usage
         return Completion(
             text=_valid_unicode(choice.message.content or ""),
@@ -101,6 +109,14 @@ class Client:
             tokens=usage.completion_tokens if usage else 0,
             prompt_tokens=usage.prompt_tokens if usage else 0,
         )
+
+    @asynccontextmanager
+    async def _as_sent(self, key: str) -> AsyncIterator[None]:
+        self._sent.add(key)
+        try:
+            yield
+        finally:
+            self._sent.discard(key)
 
     def _by_preference(self) -> list[int]:
         """Replicas that answer first, and of those the one with the least to do."""

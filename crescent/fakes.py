@@ -26,6 +26,8 @@ from crescent.records import Pair, Proof, read_lines
 
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
 DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
+DEADLY = "self-destruct"
+"""A prompt with this in it kills the fake engine."""
 LIST = ("shopping", "travel", "cooking", "sports", "gardening", "money", "animals", "music")
 """What the fake model lists, whatever it is asked for."""
 PROOF_IDS = ((1, 2, 3, 4), (5, 6, 7))
@@ -84,6 +86,8 @@ class FakeEngine(ThreadingHTTPServer):
         match path:
             case "/v1/chat/completions":
                 prompt = body["messages"][-1]["content"]
+                if DEADLY in prompt:
+                    os._exit(9)
                 text = reply(prompt, body.get("seed", 0), body.get("temperature", 1.0), self.skill(body["model"]))
                 words = text.split()
                 cut = len(words) > body["max_tokens"]

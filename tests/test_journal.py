@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fakes import ShufflingEngine, stop
 
-from crescent.journal import Journal, Journaled
+from crescent.client import EngineDied
+from crescent.journal import CANARY, Journal, Journaled
 from crescent.records import Completion, Request
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,84 @@ def test_a_failed_request_leaves_no_entry(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="at request 1"):
             asyncio.run(Journaled(ShufflingEngine(lambda _: stop("4"), dies_at=1), journal).complete(request(0)))
         assert journal.find(request(0)) is None
+
+
+class Mortal:
+    """An engine that dies of one request, with all that it has then, and starts again."""
+
+    def __init__(self, deadly: Request | None) -> None:
+        self.deadly = deadly
+        self.dead = False
+        self.has: set[str] = set()
+        self.company: dict[str, int] = {}
+        """Of each request that was answered: how many the engine had at most meanwhile, itself included."""
+
+    async def complete(self, asked: Request) -> Completion:
+        self.has.add(asked.key)
+        try:
+            most = 0
+            for turn in range(8):
+                await asyncio.sleep(0)
+                most = max(most, len(self.has))
+                self.dead = self.dead or (asked == self.deadly and turn == 5)
+                if self.dead:
+                    raise EngineDied("gone", self.has)
+            self.company[asked.key] = most
+            return stop("4")
+        finally:
+            self.has.discard(asked.key)
+
+
+def ask_all(path: Path, engine: Mortal, count: int = 6) -> list[Completion]:
+    async def ask(journal: Journal) -> list[Completion]:
+        journaled = Journaled(engine, journal)
+        tasks = [asyncio.create_task(journaled.complete(request(index))) for index in range(count)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for its in tasks:
+                its.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    engine.dead = False
+    with Journal(path) as journal:
+        return asyncio.run(ask(journal))
+
+
+def test_a_request_that_kills_the_engine_twice_is_set_aside_and_no_other_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    engine = Mortal(deadly=request(3))
+    with pytest.raises(EngineDied, match=r"gone$"):
+        ask_all(path, engine)
+    assert recovered(path) == []
+    with pytest.raises(EngineDied, match="gone; question/3 is set aside"):
+        ask_all(path, engine)
+    found = ask_all(path, engine)
+    assert [its.finish_reason for its in found] == ["stop", "stop", "stop", "error", "stop", "stop"]
+    assert "died when it had it" in found[3].text
+    again = ask_all(path, Mortal(deadly=None))
+    assert again == found, "the journal remembers"
+
+
+def test_what_the_engine_had_when_it_died_is_asked_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with pytest.raises(EngineDied):
+        ask_all(path, Mortal(deadly=request(0)))
+    survivor = Mortal(deadly=None)
+    ask_all(path, survivor, 20)
+    suspects = {f"question/{index}": survivor.company[f"question/{index}"] for index in range(6)}
+    assert set(suspects.values()) == {1}
+    assert max(survivor.company.values()) > 1, "the others beside each other"
+
+
+def test_an_engine_that_is_not_there_accuses_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with pytest.raises(EngineDied):
+        ask_all(path, Mortal(deadly=request(0)))
+    for _ in range(3):
+        with pytest.raises(EngineDied, match=r"gone$"):
+            ask_all(path, Mortal(deadly=CANARY))
+    assert {its.finish_reason for its in ask_all(path, Mortal(deadly=None))} == {"stop"}
 
 
 APPEND = """

@@ -13,8 +13,11 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
+from crescent.config import Split
+from crescent.fakes import DEADLY
 from crescent.once import tree_digest
-from crescent.records import Candidate, Pair, Verdict, Vote, read_lines
+from crescent.records import Candidate, Pair, Response, Verdict, Vote, read_lines
+from eval.benchmarks import half
 
 CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]
 
@@ -260,6 +263,24 @@ def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
     threshold = float(OmegaConf.load(undisturbed.folder / "config.yaml").diversify.threshold)
     assert too_near
     assert all(similarity is not None and similarity >= threshold - 1e-5 for similarity in too_near)
+
+
+def test_an_item_that_kills_the_engine_is_set_aside_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
+    rows = json.loads((data / "svamp" / "SVAMP.json").read_text())[:30]
+    bodies = (f"{DEADLY} {number}." for number in range(99))
+    rows[7]["Body"] = next(its for its in bodies if half(f"{its} {rows[7]['Question']}") is Split.dev)
+    deadly = tmp_path / "data"
+    (deadly / "svamp").mkdir(parents=True)
+    (deadly / "svamp" / "SVAMP.json").write_text(json.dumps(rows))
+    run = Run(tmp_path / "runs", deadly, "run.rounds=1", "verdict.gate=off", "serving.concurrency=4")
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    responses = read_lines(run.folder / "base/eval/responses.jsonl", Response)
+    errors = [its for its in responses if its.finish_reason == "error"]
+    assert [DEADLY in its.prompt for its in errors] == [True]
+    assert "set aside" in ended.stdout
+    deaths = (run.folder / "logs" / "engine_deaths.jsonl").read_text()
+    assert deaths.count("\n") == 4, "twice under the base, twice under its child: it may fare better there"
 
 
 def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ class ServingConfig:
     """Seconds until the first completion must have come."""
     request_timeout_s: float = 600.0
     """Seconds one request may take before it is asked again."""
-    max_restarts: int = 3
-    """Restarts of a dead engine in one run before giving up."""
+    max_restarts: int = 8
+    """Restarts of a dead engine in one run before giving up. A request it dies of costs two: the second one, with this
+    request alone, tells which it was, and the run goes on without it."""
 
     def __post_init__(self) -> None:
         require(self.concurrency >= 1, "serving.concurrency", self.concurrency, "must be at least 1")
