@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+import crescent.door  # noqa: F401 (it tells Hydra of the schema)
 from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
 from crescent.errors import BadConfig
 
