@@ -1,5 +1,6 @@
 """Settings: every experiment composes, and what cannot work is refused with the value, the rule and the way out."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-import crescent.door  # noqa: F401 (it tells Hydra of the schema)
 from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
 from crescent.errors import BadConfig
 
+importlib.import_module("crescent.door")  # tells Hydra of the schema
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
