@@ -23,8 +23,11 @@ install: .venv/installed
 quickstart: install
 	$(BIN)/python -m crescent.loop +experiment=quickstart
 
+# Two files of tests at once where there is memory for two models; WORKERS=0: one after another, in this process.
+WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 14000000) ? 2 : 0}' /proc/meminfo 2>/dev/null || echo 0)
+
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .

@@ -17,6 +17,17 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+LONGEST = ("loop", "end_to_end", "sharded", "reinforcement", "train", "harness", "preference", "tuning", "once")
+"""Files whose tests take minutes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the files, the longest come first: so they end at about the same time."""
+    if hasattr(config, "workerinput"):
+        order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda its: order.get(its.path.name, len(order)))
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with SmolLM2's tokenizer and chat template."""
