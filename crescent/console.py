@@ -28,6 +28,8 @@ from crescent.records import Evaluation, Round
 from crescent.report import REPORT
 
 PLAIN_INTERVAL_S = 10.0
+UNCHANGED_INTERVAL_S = 60.0
+"""Seconds after which a line that says nothing new is a sign of life."""
 
 
 class View(Protocol):
@@ -61,11 +63,12 @@ class QuietView:
 
 
 class PlainView:
-    """Lines with a time of day, for logs: a stage's progress at most every ten seconds."""
+    """Lines with a time of day, for logs: a stage's progress at most every ten seconds, and less often if there is none."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last = 0.0
+        self._shown = (0, "")
         self._pace = Pace()
         self._news = False
         """Whether anything was done since the last round: a run that was finished before has nothing to tell."""
@@ -77,8 +80,8 @@ class PlainView:
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
         now = self._clock()
         pace = self._pace.of(now, done, total)
-        if now - self._last >= PLAIN_INTERVAL_S:
-            self._last = now
+        if now - self._last >= (UNCHANGED_INTERVAL_S if self._shown == (done, note) else PLAIN_INTERVAL_S):
+            self._last, self._shown = now, (done, note)
             self.say("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, note))))
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:

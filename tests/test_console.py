@@ -51,3 +51,14 @@ def test_the_live_picture_shows_bar_pace_and_note() -> None:
     assert "20/100" in shown
     assert "/s, " in shown
     assert "9 agreed [/broken]" in shown
+
+
+def test_a_stage_that_stands_still_says_so_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    view = PlainView(lambda: now)
+    view.started("round-1/train", resumed=False)
+    for _ in range(14):
+        now += 10.0
+        view.progress("round-1/train", 1 if now < 125 else 2, 4, "loss 0.5")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/4" in line]
+    assert [line.split("/4")[0][-1] for line in lines] == ["1", "1", "2"]
