@@ -63,7 +63,7 @@ class QuietView:
 
 
 class PlainView:
-    """Lines with a time of day, for logs: a stage's progress at most every ten seconds, and less often if there is none."""
+    """Lines with a time of day, for logs: progress at most every ten seconds, and once a minute where there is none."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
