@@ -4,7 +4,6 @@ A stage counts when its manifest holds and it was made from what lies beside it 
 """
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +16,16 @@ import msgspec
 
 from crescent.comparison import by_benchmark
 from crescent.comparison import compare as compare_responses
+from crescent.differing import SECONDARY, Differing, differing
 from crescent.errors import DataSaysNo
 from crescent.finished import Manifest, Run, setting
-from crescent.paired import ALONE, RESAMPLES, Paired, paired
+from crescent.paired import ALONE, RESAMPLES, Paired, Ranking, paired, rank
 from crescent.records import Action, Comparison, Response, Score, Verdict, digest
 from crescent.reliability import FILE as RELIABILITY
 from crescent.reliability import Reliability, read_reliability
 from crescent.verdict import with_patience
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
-SECONDARY = re.compile(r"(run|tracking|launch)\.|mode$")
-"""Begins the names of settings that tell where and how long a run goes on, not what it does; of these, only `NOTABLE`
-are shown."""
-NOTABLE = ("run.seed", "run.rounds")
-ABSENT = "(not there)"
 
 
 @dataclass(frozen=True)
@@ -94,14 +89,6 @@ class RunRows:
 
 
 @dataclass(frozen=True)
-class Differing:
-    """One setting that is not the same in all runs."""
-
-    key: str
-    runs_by_value: dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
 class OverSeeds:
     """Runs that differ in nothing but their seeds, on one benchmark after the same round."""
 
@@ -122,6 +109,8 @@ class RunTable:
     seeds: tuple[OverSeeds, ...]
     paired: tuple[Paired, ...]
     """Of models that were evaluated alone; between the checkpoints of a run the verdict's comparisons are."""
+    ranking: Ranking | None
+    """`None` where no two trained runs can be compared."""
     notes: tuple[str, ...]
     """What is not compared across the runs, and why."""
 
@@ -137,7 +126,9 @@ def compare(roots: Sequence[Path]) -> RunTable:
         for root, name in zip(roots_once, names, strict=True)
     )
     seeds, pairs = list(_over_seeds(runs, notes)), paired(runs, notes)
-    return RunTable(runs, tuple(differing(runs)), tuple(seeds), tuple(pairs), (*notes, *_other_items(runs)))
+    settings = tuple(differing({its.name: its.settings for its in runs if its.settings is not None}))
+    ranking = rank(runs)
+    return RunTable(runs, settings, tuple(seeds), tuple(pairs), ranking, (*notes, *_other_items(runs)))
 
 
 def read_run(root: Path, name: str) -> RunRows:
@@ -146,19 +137,6 @@ def read_run(root: Path, name: str) -> RunRows:
     settings = _settings(run)
     rows = tuple(_rows(run, settings))
     return RunRows(name, root, _status(run, rows, settings), settings, _majority(run), rows, tuple(run.missing))
-
-
-def differing(runs: Sequence[RunRows]) -> Iterator[Differing]:
-    """The settings that are not the same in all runs whose settings are known."""
-    known = [run for run in runs if run.settings is not None]
-    for key in sorted({key for run in known for key in run.settings or {}}):
-        if SECONDARY.match(key) and key not in NOTABLE:
-            continue
-        runs_by_value: dict[str, list[str]] = defaultdict(list)
-        for run in known:
-            runs_by_value[(run.settings or {}).get(key, ABSENT)].append(run.name)
-        if len(runs_by_value) > 1:
-            yield Differing(key, {value: tuple(its) for value, its in runs_by_value.items()})
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

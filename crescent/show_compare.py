@@ -18,7 +18,7 @@ Shares lie in [0, 1], unknown cells are empty. Text that a spreadsheet would cal
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -28,12 +28,18 @@ from rich.table import Table
 from rich.text import Text
 
 from crescent.compare import Measured, OverSeeds, RoundRow, RunRows, RunTable, mean_and_deviation
-from crescent.paired import Paired
+from crescent.differing import NOTABLE, told_by
+from crescent.differing import labels as what_differs
+from crescent.paired import TOLD_APART, Paired, Ranking, Standing
 from crescent.records import Comparison
 from crescent.show_trace import visible
 
 UNKNOWN = "–"
 VALUE_CHARACTERS = 160
+NAMED = 5
+"""Runs that a sentence names; the table has all."""
+UNFINISHED = "not finished"
+"""Begins the status of a run that has rounds to come."""
 ROOM_BESIDE_NAMES = 70
 """Columns that the widest table needs beside the names of the runs."""
 CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
@@ -66,14 +72,22 @@ class Sheet:
 
 
 def show(found: RunTable, console: Console) -> None:
-    """Fitted to the console: where the names of the runs are too long, they are numbered."""
-    longest = max(len(visible(run.name)) for run in found.runs)
-    number = longest > max(4, console.width - ROOM_BESIDE_NAMES)
-    labels = {run.name: f"#{place}" if number else run.name for place, run in enumerate(found.runs, 1)}
-    for sheet in sheets(found, labels, short=console.width < 2 * longest + 100):
+    """Fitted to the console: where what the runs are called is too long, they are numbered."""
+    names = called(found)
+    longest = max(len(visible(its)) for its in names.values())
+    if longest > max(4, console.width - ROOM_BESIDE_NAMES):
+        names = {run.name: f"#{place}" for place, run in enumerate(found.runs, 1)}
+    for line in headline(found, names):
+        console.print(Text(visible(line)))
+    for sheet in sheets(found, names, short=console.width < 2 * longest + 100):
         console.print(_table(sheet))
     for line in _lines(found):
         console.print(Text(visible(line)))
+
+
+def called(found: RunTable) -> dict[str, str]:
+    """What the tables call the runs: by the settings that differ, where that is shorter than their names."""
+    return what_differs(found.settings, [run.name for run in found.runs])
 
 
 def as_text(found: RunTable) -> str:
@@ -85,8 +99,9 @@ def as_text(found: RunTable) -> str:
 
 def as_markdown(found: RunTable) -> str:
     """Tables of GitHub's kind."""
-    parts = []
-    for sheet in sheets(found, {run.name: run.name for run in found.runs}, short=False):
+    names = called(found)
+    parts = ["\n".join(f"- {_escaped(line)}" for line in told)] if (told := headline(found, names)) else []
+    for sheet in sheets(found, names, short=False):
         rule = ["---:" if its.startswith("|") else "---" for its in sheet.columns]
         rows = [[_escaped(its.removeprefix("|")) for its in sheet.columns], rule]
         rows += [[_escaped(its) for its in row] for row in sheet.rows]
@@ -97,6 +112,8 @@ def as_markdown(found: RunTable) -> str:
 def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[Sheet]:
     """All tables. `short`: without what can be read elsewhere in them."""
     numbered = any(name != label for name, label in labels.items())
+    if found.ranking:
+        yield ranking_sheet(found, found.ranking, labels)
     yield Sheet(
         "runs",
         ("run", *(("name",) if numbered else ()), "status", "|seed", "folder"),
@@ -110,7 +127,7 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
     yield Sheet(
         "rounds",
         ("run", "checkpoint", "verdict", *(narrow if short else wide), "|pairs", "|tokens", "|hours"),
-        [_round(labels[run.name], row, short) for run in found.runs for row in run.rows],
+        [_round(labels[run.name], row, short or numbered) for run in found.runs for row in run.rows],
     )
     yield from _benchmarks(found, labels, short)
     if found.paired:
@@ -131,6 +148,129 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
                 for place, (value, names) in enumerate(its.runs_by_value.items())
             ],
         )
+
+
+def headline(found: RunTable, labels: Mapping[str, str]) -> list[str]:
+    """What it came to, in sentences: the claim, and what limits it. None where nothing can be ranked."""
+    ranking = found.ranking
+    if ranking is None:
+        return []
+    best, *others = ranking.standings
+    names = _standings(found, ranking, labels)
+    many = f"{len(others) + 1} {'settings' if ranking.seeds else 'runs'}"
+    equals = sum(its.accuracy == best.accuracy for its in others)
+    on = f"on {' and '.join(ranking.benchmarks)} ({ranking.items} items)"
+    if not others:
+        lines = [f"One setting {on}: {_told(best)}."]
+    elif equals == len(others):
+        lines = [f"None of {many} came out better than another {on}. {names[best.runs]}: {_told(best)}."]
+    else:
+        beside = f", equal with {equals} of the others," if equals else ""
+        lines = [f"{names[best.runs]} came out best of {many}{beside} {on}: {_told(best)}."]
+    lines += _limits(best)
+    if (most := max(len(its.runs) for its in ranking.standings)) > len(best.runs):
+        lines.append(f"It rests on {len(best.runs)} of up to {most} seeds.")
+    compared = [its for its in others if its.to_best]
+    worse = [names[its.runs] for its in compared if its.worse_than(best)]
+    alike = [names[its.runs] for its in compared if not its.worse_than(best)]
+    if compared:
+        test = "exact paired test" if ranking.seeds else "exact McNemar"
+        rule = f"p <= {TOLD_APART:g}, {test} on the same items, Holm over {len(compared)}"
+        rule += ", and a lead wider than the seeds' deviations" if ranking.seeds else ""
+        told = f"It can be told from {_some(worse, len(compared))}" if worse else "It cannot be told from any other"
+        lines.append(f"{told} ({rule}){f'; not from {_some(alike)}' if worse and alike else ''}.")
+    if apart := [f"{names[its.runs]} ({its.why})" for its in others if its.why]:
+        lines.append(f"Not compared with it: {_some(apart)}.")
+    if equals < len(others):
+        lines.append(f"Being picked as the best of {len(others) + 1} flatters it: expect less on new items.")
+    for name, gains in best.tests.items():
+        lines.append(f"On {name}, by which nothing was chosen, it gains {_gains(gains)} points.")
+    if others and not best.tests:
+        lines.append("There is no test benchmark to say how much less.")
+    placed = {name for its in ranking.standings for name in its.runs}
+    if begun := [labels[run.name] for run in found.runs if run.name in placed and run.status.startswith(UNFINISHED)]:
+        lines.append(f"Ranked as far as they went, and not finished: {_some(begun)}.")
+    if ranking.left_out:
+        lines.append(f"Without a place: {_some([f'{labels[its]} ({why})' for its, why in ranking.left_out.items()])}.")
+    return lines
+
+
+def _told(its: Standing) -> str:
+    accuracy = f"{100 * its.accuracy:.1f}"
+    if its.gain:
+        return f"{accuracy} %, {_gain(its.gain)} points over its own base"
+    gains = spread(its.gains, "+")
+    return (
+        f"{accuracy} ± {100 * its.deviation:.1f} %, {gains} points over its own bases (means of {len(its.runs)} seeds)"
+    )
+
+
+def _limits(best: Standing) -> Iterator[str]:
+    """What the numbers of the best do not show."""
+    if best.gain and (best.gain.difference <= 0 or best.gain.p_value > TOLD_APART):
+        yield f"That is not shown to be better than its own base (p = {_p(best.gain.p_value)})."
+    elif not best.gain and mean_and_deviation(best.gains)[0] <= (mean_and_deviation(best.gains)[1] or 0.0):
+        yield "That gain is not wider than the seeds' deviation."
+    if not all(best.accepted):
+        whose = "Its child was not accepted" if best.gain else f"{sum(best.accepted)} of its children were accepted"
+        yield f"{whose}; a run that accepts none ends with its base."
+
+
+def _gains(gains: Sequence[Comparison]) -> str:
+    return _gain(gains[0]) if len(gains) == 1 else spread([its.difference for its in gains], "+")
+
+
+def _some(names: Sequence[str], of: int = 0) -> str:
+    """a, b and 3 more; `of` so many, all of them are just that."""
+    if len(names) == of > 1:
+        return f"all {of} others"
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def ranking_sheet(found: RunTable, ranking: Ranking, labels: Mapping[str, str]) -> Sheet:
+    """The trained runs, or settings by their means over seeds, best first."""
+    names = _standings(found, ranking, labels)
+    rows: list[tuple[str, ...]] = []
+    for its in ranking.standings:
+        accuracy, gain = (f"{100 * its.accuracy:.1f}", _gain(its.gain)) if its.gain else _spreads(its)
+        to_best = its.to_best
+        beside = (_gain(to_best), _p(to_best.p_holm)) if to_best else (its.why or "best", UNKNOWN)
+        rows.append((names[its.runs], _children(its), accuracy, gain, *beside))
+    over = ", means over seeds ± standard deviation" if ranking.seeds else ""
+    title = f"best first: {' and '.join(ranking.benchmarks)}, {ranking.items} items{over}"
+    kind = "setting" if ranking.seeds else "run"
+    return Sheet(
+        title, (kind, "child", "|accuracy %", "|to the base, points", "|to the best, points", "|p (Holm)"), rows
+    )
+
+
+def _spreads(its: Standing) -> tuple[str, str]:
+    return spread(its.accuracies, ""), spread(its.gains, "+")
+
+
+def _children(its: Standing) -> str:
+    if its.gain:
+        return f"round {its.rounds[0]}" + ("" if its.accepted[0] else ", not accepted")
+    accepted = "" if all(its.accepted) else f", {sum(its.accepted)} accepted"
+    return f"{len(its.runs)} seeds{accepted}"
+
+
+def _standings(found: RunTable, ranking: Ranking, labels: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """What is ranked: runs, or settings."""
+    groups = [its.runs for its in ranking.standings]
+    return (
+        of_settings(found, groups, ("run.seed",), labels) if ranking.seeds else {its: labels[its[0]] for its in groups}
+    )
+
+
+def of_settings(
+    found: RunTable, groups: Sequence[tuple[str, ...]], without: Sequence[str], labels: Mapping[str, str]
+) -> dict[tuple[str, ...], str]:
+    """What runs have in common, by the settings that differ from others'; where that does not tell, their names."""
+    told = told_by(found.settings, without)
+    values = {its: told.get(its[0], "all seeds" if len(set(groups)) == 1 else "") for its in groups}
+    unique = len(set(values.values())) == len(values) and all(values.values())
+    return values if unique else {its: ", ".join(labels[name] for name in its) for its in groups}
 
 
 def _round(label: str, row: RoundRow, short: bool) -> tuple[str, ...]:
@@ -228,25 +368,29 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def seeds_sheet(found: RunTable, labels: dict[str, str]) -> Sheet:
-    """What runs that differ in nothing but their seed have in common."""
+def seeds_sheet(found: RunTable, labels: Mapping[str, str]) -> Sheet:
+    """What runs that differ in nothing but their seed have in common, in the order of the ranking."""
+    names = of_settings(found, [its.runs for its in found.seeds], NOTABLE, labels)
+    order = found.ranking.order(list(labels)) if found.ranking else list(labels)
+    ranked = sorted(found.seeds, key=lambda its: min(map(order.index, its.runs)))
     return Sheet(
         "over seeds: mean ± standard deviation of runs that differ in nothing else",
-        ("runs", "benchmark", "|round", "|n", "|accuracy %", "|to the base"),
-        [_over_seeds(its, labels) for its in found.seeds],
+        ("setting", "benchmark", "|round", "|n", "|accuracy %", "|to the base"),
+        [_over_seeds(its, names[its.runs]) for its in ranked],
     )
 
 
-def _over_seeds(its: OverSeeds, labels: dict[str, str]) -> tuple[str, ...]:
-    def spread(values: Sequence[float], sign: str) -> str:
-        if not values:
-            return UNKNOWN
-        mean, deviation = mean_and_deviation(values)
-        return f"{100 * mean:{sign}.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
-
-    names, count = ", ".join(labels[name] for name in its.runs), str(len(its.runs))
+def _over_seeds(its: OverSeeds, name: str) -> tuple[str, ...]:
     accuracy, difference = spread(its.accuracies, ""), spread(its.differences, "+")
-    return names, its.benchmark, str(its.round or "base"), count, accuracy, difference
+    return name, its.benchmark, str(its.round or "base"), str(len(its.runs)), accuracy, difference
+
+
+def spread(values: Sequence[float], sign: str) -> str:
+    """Mean ± standard deviation of shares, in percent."""
+    if not values:
+        return UNKNOWN
+    mean, deviation = mean_and_deviation(values)
+    return f"{100 * mean:{sign}.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
 
 
 def _lines(found: RunTable) -> Iterator[str]:

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from crescent.compare import RunTable, compare, mean_and_deviation
+from crescent.differing import Differing, differing, distinct, labels, told_by
 from crescent.finished import Run
 from crescent.once import MANIFEST, seal
 from crescent.records import Response, Verdict, read_lines, write_lines
@@ -147,6 +148,138 @@ def test_near_duplicates_are_a_share_of_what_was_invented(zero: Path) -> None:
 
     reseal(zero, repeat)
     assert {its["near_duplicates"] for its in lines(compare([zero])) if its["round"] != "0"} == {"0.25"}
+
+
+def swept(zero: Path, folder: Path, *points: tuple[str, int, int, int]) -> list[Path]:
+    """Copies with other samples and seeds; of the last children's right answers to dev items, the first are wrong."""
+    roots = []
+    for name, samples, seed, wrong in points:
+        root = Path(shutil.copytree(zero, folder / name))
+        config = (root / "config.yaml").read_text().replace("samples: 8", f"samples: {samples}")
+        (root / "config.yaml").write_text(re.sub(r"(?m)^  seed: 0$", f"  seed: {seed}", config))
+        path, found, left = root / "round-2/eval/responses.jsonl", [], wrong
+        for its in read_lines(path, Response):
+            spoiled = its.benchmark == "sums_dev" and its.correct and left > 0
+            left -= spoiled
+            found.append(replace(its, correct=its.correct and not spoiled))
+        write_lines(path, found)
+        scores = json.loads((path.parent / "scores.json").read_text())
+        for its in scores:
+            if its["benchmark"] == "sums_dev":
+                its["correct"] -= wrong
+                its["accuracy"] = its["correct"] / its["total"]
+        (path.parent / "scores.json").write_text(json.dumps(scores))
+        reseal(root)
+        roots.append(root)
+    return roots
+
+
+def test_runs_are_ranked_and_told_from_the_best_by_the_same_items(zero: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    points = (("the-worst-of-three", 4, 0, 12), ("the-one-between-them", 6, 0, 2), ("the-very-best-of-all", 8, 0, 0))
+    roots = swept(zero, tmp_path / "sweep", *points)
+    found = compare(roots)
+    ranking = found.ranking
+    assert ranking is not None
+    assert [its.runs for its in ranking.standings] == [(its.name,) for its in reversed(roots)]
+    best, between, worst = ranking.standings
+    right = sum(its.correct for its in read_lines(zero / "round-2/eval/responses.jsonl", Response)[:40])
+    assert best.accuracy == right / 40
+    for its, wrong, holm in ((between, 2, 1), (worst, 12, 2)):
+        assert its.to_best is not None
+        assert (its.to_best.difference, its.to_best.gained, its.to_best.lost) == (-wrong / 40, 0, wrong)
+        assert its.to_best.p_value == pytest.approx(2 / 2**wrong)
+        assert its.to_best.p_holm == pytest.approx(holm * 2 / 2**wrong)
+    text = as_text(found)
+    assert max(map(len, text.splitlines())) <= 120
+    text = " ".join(text.split())
+    assert text.startswith("samples=8 came out best of 3 runs on sums_dev (40 items): ")
+    rule = "p <= 0.05, exact McNemar on the same items, Holm over 2"
+    assert f"It can be told from samples=4 ({rule}); not from samples=6." in text
+    assert "best of 3 flatters it" in text
+    assert "On sums_test, by which nothing was chosen, it gains" in text
+    assert "- samples=8 came out best of 3 runs" in as_markdown(found)
+    for root in roots:
+        path = root / "round-2/verdict/verdict.json"
+        write_lines(path, [replace(read_lines(path, Verdict)[0], benchmarks=("sums_dev", "sums_test"))])
+        reseal(root)
+    both = compare(roots).ranking
+    assert both is not None
+    assert (both.benchmarks, both.items) == (("sums_dev", "sums_test"), 70)
+    worst = both.standings[-1]
+    assert worst.gain is not None
+    assert worst.gain.items == 70
+    assert worst.gains == (pytest.approx(worst.gain.difference),)
+    assert worst.to_best is not None
+    assert (
+        worst.to_best.difference
+        == pytest.approx(worst.accuracy - both.standings[0].accuracy)
+        == pytest.approx(-12 / 70)
+    )
+
+
+def test_settings_with_several_seeds_are_ranked_by_their_means(zero: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    points = (("a-run-of-many-0", 4, 0, 12), ("a-run-of-many-1", 4, 1, 0), ("b-run-of-many-0", 6, 0, 5))
+    found = compare(swept(zero, tmp_path / "sweep", *points, ("b-run-of-many-1", 6, 1, 5)))
+    ranking = found.ranking
+    assert ranking is not None
+    first, second = ranking.standings
+    assert first.runs == ("b-run-of-many-0", "b-run-of-many-1")
+    assert first.accuracies == (first.accuracy, first.accuracy)
+    assert second.to_best is not None
+    assert (second.seeds, second.to_best.items, second.to_best.difference) == (2, 40, -1 / 40)
+    assert not second.worse_than(first), "one seed is the best of all, the other the worst"
+    text = as_text(found)
+    assert "samples=6 came out best of 2 settings on sums_dev" in text
+    assert "means of 2 seeds" in " ".join(text.split())
+    averaged = text[text.index("over seeds:") : text.index("settings that differ")]
+    assert "samples=4  sums_dev" in averaged
+    assert "a-run-of-many" not in averaged
+
+
+def test_a_run_that_was_asked_other_items_has_no_place(zero: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    points = (("a", 4, 0, 0), ("b", 6, 0, 5), ("c", 8, 0, 0))
+    roots = swept(zero, tmp_path / "sweep", *points)
+    rename_items(roots[2], ("base/eval", "round-1/eval", "round-2/eval"), "sums_dev")
+    shutil.rmtree(roots[1] / "round-1/verdict")
+    found = compare(roots)
+    assert found.ranking is None, "a single one of each kind"
+    (tmp_path / "again").mkdir()
+    found = compare([*swept(zero, tmp_path / "again", ("d", 5, 0, 3)), *roots])
+    assert found.ranking is not None
+    assert found.ranking.left_out == {"b": "no child judged yet", "c": "other items decide"}
+    assert "Without a place: b (no child judged yet), c (other items decide)." in as_text(found)
+
+
+def test_runs_are_called_by_what_differs_where_that_is_shorter_and_tells_them_apart() -> None:
+    names = ["a-rather-long-name-1", "a-rather-long-name-2", "a-rather-long-name-3"]
+
+    def settings(**values: tuple[str, ...]) -> list[Differing]:
+        of_run = {
+            name: {key.replace("__", "."): its[nth] for key, its in values.items()} for nth, name in enumerate(names)
+        }
+        return list(differing(of_run))
+
+    votes = settings(consensus__samples=("3", "3", "5"), run__seed=("1", "2", "1"), eval__k=("3", "3", "5"))
+    assert list(labels(votes, names).values()) == ["samples=3 seed=1", "samples=3 seed=2", "samples=5 seed=1"]
+    assert told_by(votes, ["run.seed"])[names[0]] == "samples=3"
+    alike = settings(consensus__samples=("3", "3", "5"))
+    assert list(labels(alike, names).values()) == names, "two of them would be called the same"
+    assert labels(votes, [its[-1] for its in names]) == {"1": "1", "2": "2", "3": "3"}, "not shorter"
+    two = settings(bait__temperature=("1", "1", "2"), consensus__temperature=("1", "2", "1"))
+    assert labels([*two], names)[names[0]] == names[0], "longer than a name"
+    assert told_by(two)[names[1]] == "bait.temperature=1 consensus.temperature=2"
+    many = settings(**{f"x__setting_number_{its}": (f"{its}1", f"{its}2", f"{its}{its % 3}") for its in range(3, 9)})
+    assert max(map(len, told_by(many).values())) <= 40, "as few settings as tell them apart"
+    assert len(set(told_by(many).values())) == 3
+
+
+def test_what_values_begin_with_is_left_out_where_it_hides_the_rest() -> None:
+    paths = ['"/data/models/of/a/kind/Qwen2.5-7B"', '"/data/models/of/a/kind/Llama-3-8B"']
+    assert list(distinct(paths, 16).values()) == ["…Qwen2.5-7B", "…Llama-3-8B"]
+    assert list(distinct(['"a"', "3"], 16).values()) == ["a", "3"]
 
 
 def test_items_that_are_not_known_are_not_averaged(taught: tuple[Path, Path], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from test_compare import reseal, teach
 
 from crescent.commands import report_command
-from crescent.compare import Differing, RoundRow, read_run
+from crescent.compare import RoundRow, read_run
+from crescent.differing import Differing
 from crescent.environment import Environment, Gpu
 from crescent.errors import BadConfig, Missing
 from crescent.once import MANIFEST, seal, verified_manifest
@@ -632,9 +633,63 @@ def test_runs_are_compared_on_what_they_share(run: Path, tmp_path: Path) -> None
     assert "Gain by run.seed" in titles
     assert titles.count("Gain by run.seed") == 1, "what only a test set shows is not to be tuned to"
     seeds = table(page, "over seeds")
-    assert ["a0, a1", "sums_dev", "2", "2"] in [row[:4] for row in seeds]
+    assert ["samples=3", "sums_dev", "2", "2"] in [row[:4] for row in seeds]
     by_round = table(page, "sums_dev: accuracy % by round")
     assert by_round[4][3] == "–"
+
+
+def test_a_sweep_opens_with_what_came_out_best(run: Path, tmp_path: Path) -> None:
+    """The last run has one round, whose child is worse: its setting's mean comes second."""
+    page = report(*several(run, tmp_path))
+    first = page.all("main")[0].all("section")[0]
+    claim, *grounds = [its.text for its in first.all("p", "li")]
+    assert claim.startswith("samples=3 came out best of 2 settings on sums_dev (40 items): ")
+    assert any(its.startswith("It cannot be told from any other (p ≤ 0.05") for its in grounds)
+    assert "Being picked as the best of 2 flatters it: expect less on new items." in grounds
+    assert any(its.startswith("On sums_test, by which nothing was chosen, it gains +") for its in grounds)
+    assert "Ranked as far as they went, and not finished: b1." in grounds
+    ranking = table(page, "best first: sums_dev")
+    assert [row[0] for row in ranking] == ["setting", "samples=3", "samples=5"]
+    verdicts = table(page, "Last verdict of each run")
+    assert [row[:3] for row in verdicts[1:]] == [
+        ["a0", "rounds 1, 2", "round 2: accept"],
+        ["a1", "rounds 1, 2", "round 2: accept"],
+        ["b0", "rounds 1, 2", "round 2: accept"],
+        ["b1", "round 1", "round 1: accept"],
+    ]
+    assert "points/hour" not in table(page, "Runs, and what differs")[0], "of seconds, nothing by the hour"
+
+
+def test_a_random_search_is_told_apart_by_its_values_and_drawn_along_them(run: Path, tmp_path: Path) -> None:
+    rates = [f"{1 + 8 * (nth % 2)}.0e{nth // 2 - 8:+03}" for nth in range(14)]
+    roots = []
+    for nth, rate in enumerate(rates):
+        root = Path(shutil.copytree(run, tmp_path / f"one-of-many-runs-of-a-random-search-{nth}"))
+        for many, key in enumerate(("samples", "threshold", "rank", "dropout", "warmup", "min_agreement"), 2):
+            set_of(root, key, str(nth % many))
+        set_of(root, "learning_rate", rate)
+        set_of(root, "max_steps", str(5 * nth % 14))
+        roots.append(root)
+    page = report(*roots)
+    runs = table(page, "Runs, and what differs between them")
+    assert len(runs[0]) == 1 + 5 + 3 + 1, "five settings, and the name"
+    assert sorted(row[-1] for row in runs[1:]) == sorted(its.name for its in roots)
+    called = [row[0] for row in runs[1:]]
+    assert len(set(called)) == 14
+    assert not any("one-of-many" in its for its in called)
+    everything = table(page, "All 8 settings that differ")
+    assert [row[0] for row in everything[1:]] == called
+    for caption in ("Last verdict", "sums_dev: gain over", "sums_dev: accuracy % by round"):
+        assert [row[0] for row in table(page, caption)[1:]] == called, "the same order everywhere"
+    charts = [its for its in page.all("details") if its.all("summary")[0].text == "14 charts"]
+    assert [len(its.all("figure")) for its in charts] == [14, 14], "folded, of both benchmarks"
+    figure = next(its for its in page.all("figure") if its.all("h3", "h4")[0].text == "Gain by train.learning_rate")
+    assert "cannot tell" not in figure.text, "each value is one run’s, and the orders are not the same"
+    across = sorted(float(its.attributes["cx"]) for its in figure.all("circle") if "main" in its.attributes["class"])
+    steps = [after - before for before, after in pairwise(across[-14:])]
+    assert max(steps[::2]) - min(steps[::2]) < 0.3, "from 1 to 9"
+    assert max(steps[1::2]) - min(steps[1::2]) < 0.3, "from 9 to 10"
+    assert steps[0] > 10 * steps[1], "as a logarithm has it"
 
 
 def outcome(name: str, gain: float | None, verdict: Action = "accept", **way: float) -> Outcome:

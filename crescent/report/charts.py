@@ -28,6 +28,8 @@ CHARACTER = 6.2
 """Width of a character of a label, in pixels, about."""
 AXIS_HEIGHT, AXIS_TOP, AXIS_ROOM = 300, 40, 20
 """Of parallel axes: with the two lines of their names, and beyond their first and last value."""
+ASIDE_OF_NUMBERS = 20
+"""Pixels beside the first and the last number of a numeric axis."""
 HEAVY = 1.15
 """How much wider a character of an axis's name is than one of a label."""
 STEPS = 5
@@ -112,7 +114,7 @@ class Track:
 
 def line_plot(
     lines: Sequence[Line],
-    categories: Sequence[str],
+    across: Sequence[str] | Sequence[tuple[float, str]],
     written: Callable[[float], str],
     levels: Sequence[Level] = (),
     x_title: str = "",
@@ -120,9 +122,10 @@ def line_plot(
     least_span: float = 0.0,
     zero: bool = False,
 ) -> Markup:
-    """Values over categories, with intervals.
+    """Values over categories or numbers, with intervals.
 
     Args:
+        across: Categories; or what stands where on an axis from 0 to 1. Then points' `x` are on it, too.
         written: How a value of the y axis is written.
         bounds: What values can be at all; the axis does not leave them.
         least_span: Height of the y axis at least, so that noise does not fill the picture.
@@ -135,9 +138,14 @@ def line_plot(
     named = [its.name for its in lines if its.name] + [its.name for its in levels]
     right = LABEL_ROOM if named else 12
 
+    width = WIDTH - LEFT - right
+    categories = [its for its in across if isinstance(its, str)]
+    marks = [its for its in across if not isinstance(its, str)]
+
     def x(place: float) -> float:
-        room = (WIDTH - LEFT - right) / len(categories)
-        return LEFT + room * (place + 0.5)
+        if marks:
+            return LEFT + ASIDE_OF_NUMBERS + (width - 2 * ASIDE_OF_NUMBERS) * place
+        return LEFT + width / len(categories) * (place + 0.5)
 
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / (high - low))
@@ -148,7 +156,10 @@ def line_plot(
         _text(svg, "tick end", LEFT - 6, y(step) + 4, written(step))
     if zero:
         _line(svg, "zero", LEFT, y(0), WIDTH - right, y(0))
-    _categories(svg, categories, x, (WIDTH - LEFT - right) / len(categories), x_title)
+    if marks:
+        _numbers(svg, marks, x, y(low), x_title)
+    else:
+        _categories(svg, categories, x, width / len(categories), x_title)
     labels: list[tuple[float, str, str]] = []
     for level in levels:
         _line(svg, "level", LEFT, y(level.y), WIDTH - right, y(level.y))
@@ -353,6 +364,24 @@ def _categories(svg: Element, names: Sequence[str], x: Callable[[float], float],
             _text(svg, "tick middle", x(place), HEIGHT - BOTTOM + 15, name)
     if title:
         _text(svg, "axis middle", (x(0) + x(len(names) - 1)) / 2, HEIGHT - 4, title)
+
+
+def _numbers(
+    svg: Element, marks: Sequence[tuple[float, str]], x: Callable[[float], float], y: float, title: str
+) -> None:
+    """Numbers below the plot: the first, the last, and between them those that touch none."""
+    places = sorted(marks)
+    kept = [places[-1]]
+    for place, text in places[:-1]:
+        apart = [abs(x(place) - x(other)) - (len(text) + len(its)) * CHARACTER / 2 - 6 for other, its in kept]
+        if min(apart) >= 0 or place == places[0][0]:
+            kept.append((place, text))
+    for place, text in places:
+        _line(svg, "axis-line", x(place), y, x(place), y + 4)
+        if (place, text) in kept:
+            _text(svg, "tick middle", x(place), HEIGHT - BOTTOM + 15, text)
+    if title:
+        _text(svg, "axis middle", (x(0) + x(1)) / 2, HEIGHT - 4, title)
 
 
 def _axis_places(axes: Sequence[Axis]) -> list[float]:

@@ -9,10 +9,10 @@ from crescent.compare import Measured, RoundRow, RunRows
 from crescent.comparison import compare
 from crescent.environment import Environment, read_environments
 from crescent.errors import DataSaysNo
-from crescent.paired import ALONE, RESAMPLES
+from crescent.paired import ALONE, RESAMPLES, deciding
 from crescent.records import Comparison, Response, Score
 from crescent.report.changes import Changes, read_changes
-from crescent.report.costs import Ledger, best_row, deciding, read_ledger
+from crescent.report.costs import Ledger, best_row, read_ledger
 from crescent.report.funnel import Step, funnel
 from crescent.report.questions import Questions, read_questions
 from crescent.report.reading import Reader

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crescent.compare import Measured, RoundRow
+from crescent.compare import RoundRow
 from crescent.environment import read_environments
 from crescent.once import MANIFEST
+from crescent.paired import deciding
 from crescent.records import Response
 from crescent.report.reading import Reader
 
@@ -94,12 +95,6 @@ def points_per_hour(row: RoundRow, ledger: Ledger) -> float | None:
     seconds = ledger.until(row.round)
     hours = seconds / 3600 * max(1, ledger.gpus)
     return 100 * sum(gains) / len(gains) / hours if gains and hours else None
-
-
-def deciding(row: RoundRow) -> list[Measured]:
-    """The benchmarks that a verdict rests on: of a judged child those it names, which leaves guards out."""
-    named = row.judged.benchmarks if row.judged else ()
-    return [its for its in row.measured if (its.score.benchmark in named if named else its.score.decides)]
 
 
 def best_row(rows: Sequence[RoundRow]) -> RoundRow | None:

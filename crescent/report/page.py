@@ -17,7 +17,7 @@ from crescent.compare import RunTable
 from crescent.report import figures, tables, texts
 from crescent.report.charts import patterns
 from crescent.report.content import RunReport
-from crescent.report.sweep import read_sweep
+from crescent.report.sweep import UNFOLDED, read_sweep
 
 OUTCOMES = {"accept": "accepted", "roll back": "rolled back", "retry": "to be retried", "stop": "stopped"}
 """What a verdict's action is called of the child."""
@@ -49,7 +49,7 @@ def render_run(report: RunReport) -> str:
 def render_runs(found: RunTable, reports: Sequence[RunReport]) -> str:
     """The page of several runs."""
     sweep = read_sweep(found, reports)
-    return _render("runs.html", {"title": f"{len(reports)} runs: report", "sweep": sweep, "reports": reports})
+    return _render("runs.html", {"title": f"{len(reports)} runs: report", "sweep": sweep, "unfolded": UNFOLDED})
 
 
 def _render(template: str, content: Mapping[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """The runs of a sweep as lines: from the settings that differ, through what happened on the way, to the gain."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from crescent.compare import ABSENT, Differing, RoundRow
+from crescent.compare import RoundRow
+from crescent.differing import ABSENT, Differing, distinct, in_order, incidental, number_of, short
 from crescent.records import Comparison
 from crescent.report.charts import NUMBERED, STEPS, Axis, Mark, Track, parallel_plot, ticks, track_legend
 from crescent.report.figures import Figure
@@ -20,20 +20,17 @@ LEAST = 3
 """Runs with a gain; two are told apart sooner by the table of runs."""
 DECADES = 1.5
 """Values that span more stand on a logarithmic axis, where they are positive."""
-MOST, LEAST_LOG = 1e100, 1e-100
-"""Numbers beyond these are texts, or not on a logarithmic axis."""
+LEAST_LOG = 1e-100
+"""Numbers below are not on a logarithmic axis."""
 FEW = 7
 """Different numbers of a setting that are each named on its axis; more stand on a scale."""
 VALUES = 12
 """Values of a setting that fit side by side."""
-VALUE_CHARACTERS = 24
 LABEL_CHARACTERS = 16
 TELLING = ("agreement %", "pairs")
 """Of what happened on the way: where there is no room for all."""
 NAMED = 4
 """Settings that are named where several differ in the same way."""
-INCIDENTAL = ("serving.", "eval.", "verdict.", "tracking.", "launch.")
-"""Begin the names of settings that are rarely what a sweep is about."""
 LOOKS: dict[Mark, str] = {"accept": "accepted", "roll back": "not accepted", "dot": "no child judged"}
 
 Ticks = tuple[tuple[float, str], ...]
@@ -47,6 +44,21 @@ class Outcome:
     row: RoundRow | None
     """Of the child it is judged by; `None`: none was judged yet."""
     gain: Comparison | None
+    label: str = ""
+    """What it is called; empty for its name."""
+
+    @property
+    def called(self) -> str:
+        return self.label or self.name
+
+
+@dataclass(frozen=True)
+class NumericAxis:
+    """Where on an axis the values of a setting stand, from 0 to 1."""
+
+    places: Mapping[str, float]
+    ticks: Ticks
+    log: bool
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,8 @@ def parallel_figure(benchmark: str, outcomes: Sequence[Outcome], settings: Seque
     if len(gains) < LEAST or not by_setting:
         return None
     way = list(_way(drawn))
-    wanted = sorted(by_setting, key=lambda its: (_incidental(its.axis.says), -len(set(its.cells.values()))))
-    many = sum(not _incidental(its.axis.says) for its in wanted)
+    wanted = sorted(by_setting, key=lambda its: (incidental(its.axis.says), -len(set(its.cells.values()))))
+    many = sum(not incidental(its.axis.says) for its in wanted)
     room = AXES - 1 - min(many, SETTINGS)
     way_first = sorted(way, key=lambda its: its.axis.says not in TELLING)[:room]
     kept = [*way_first, *wanted[: AXES - 1 - len(way_first)]]
@@ -82,7 +94,7 @@ def parallel_figure(benchmark: str, outcomes: Sequence[Outcome], settings: Seque
     ends = (min(gains.values()), max(gains.values()))
     tracks = [
         Track(
-            says="; ".join([its.name, *(f"{col.axis.says} {col.cells.get(its.name, UNKNOWN)}" for col in columns)]),
+            says="; ".join([its.called, *(f"{col.axis.says} {col.cells.get(its.name, UNKNOWN)}" for col in columns)]),
             places=tuple(col.places.get(its.name) for col in columns),
             step=_step(gains[its.name], ends) if its.name in gains else None,
             mark=_mark(its),
@@ -109,18 +121,16 @@ def _settings(settings: Sequence[Differing], names: Sequence[str]) -> tuple[list
     """The axes of the settings, incidental ones last; and the settings that have too many values for one."""
     found: dict[tuple[tuple[str, ...], ...], list[_Column]] = {}
     unfit = []
-    for its in sorted(settings, key=lambda its: (_incidental(its.key), its.key)):
+    for its in sorted(settings, key=lambda its: (incidental(its.key), its.key)):
         runs = {value: tuple(name for name in its.runs_by_value[value] if name in names) for value in its.runs_by_value}
         known = in_order({value for value, members in runs.items() if members})
-        numeric = _numbers_of(known)
+        numeric = numeric_axis(known)
         if len(known) < 2:
             continue
         if numeric is None and len(known) > VALUES:
             unfit.append(its.key)
             continue
-        # Settings that put the runs in the same order are one axis: these runs cannot tell them apart.
-        order = tuple(runs[value] for value in known)
-        alike = min(order, order[::-1]) if numeric else tuple(sorted(order))
+        alike = division([runs[value] for value in known], numeric is not None)
         found.setdefault(alike, []).append(_setting(its.key, known, numeric, runs))
     first = []
     for same in found.values():
@@ -128,25 +138,40 @@ def _settings(settings: Sequence[Differing], names: Sequence[str]) -> tuple[list
     return first, unfit
 
 
-def _setting(
-    key: str, known: Sequence[str], numeric: Mapping[str, float] | None, runs: Mapping[str, Sequence[str]]
-) -> _Column:
+def division(members: Sequence[tuple[str, ...]], numeric: bool) -> tuple[tuple[str, ...], ...]:
+    """The same for settings that these runs cannot tell apart, given who has each of their values, in order.
+
+    Those are numbers that put the runs in the same order, or its reverse, and texts that go together.
+    """
+    order = tuple(members)
+    return min(order, order[::-1]) if numeric else tuple(sorted(order))
+
+
+def _setting(key: str, known: Sequence[str], numeric: NumericAxis | None, runs: Mapping[str, Sequence[str]]) -> _Column:
     prefix, _, name = key.rpartition(".")
     if numeric:
-        low, high = min(numeric.values()), max(numeric.values())
-        log = low > LEAST_LOG and math.log10(high / low) >= DECADES
-        few = {number: short(value) for value, number in numeric.items()}
-        place, written = _scale(few if len(few) <= FEW else _round(low, high, log), log)
-        places = {value: place(number) for value, number in numeric.items()}
+        places, written = numeric.places, numeric.ticks
     else:
-        log = False
         places = {value: nth / (len(known) - 1) for nth, value in enumerate(known)}
-        written = tuple(zip(places.values(), _labels(known), strict=True))
+        written = tuple(zip(places.values(), distinct(known, LABEL_CHARACTERS).values(), strict=True))
     return _Column(
-        Axis(_cut(prefix), _cut(name) + " (log)" * log, key, written),
+        Axis(_cut(prefix), _cut(name) + (" (log)" if numeric and numeric.log else ""), key, written),
         {run: its for value, its in places.items() for run in runs[value]},
         {run: short(value) for value in known for run in runs[value]},
     )
+
+
+def numeric_axis(known: Sequence[str]) -> NumericAxis | None:
+    """For values that are numbers: logarithmic where they span decades. `None` where one is something else."""
+    read = {its: number_of(its) for its in known if its != ABSENT}
+    numbers = {value: number for value, number in read.items() if number is not None}
+    if len(numbers) < len(read) or len(set(numbers.values())) < 2:
+        return None
+    low, high = min(numbers.values()), max(numbers.values())
+    log = low > LEAST_LOG and math.log10(high / low) >= DECADES
+    few = {number: short(value) for value, number in numbers.items()}
+    place, written = _scale(few if len(few) <= FEW else _round(low, high, log), log)
+    return NumericAxis({value: place(number) for value, number in numbers.items()}, written, log)
 
 
 def _round(low: float, high: float, log: bool) -> dict[float, str]:
@@ -220,7 +245,7 @@ def _numbers(
         cells = [col.cells.get(its.name, UNKNOWN) for col in columns[:-1]]
         gain = points_with_interval(its.gain.difference, its.gain.low, its.gain.high) if its.gain else UNKNOWN
         child = "none judged" if its.row is None else "accepted" if its.row.verdict == "accept" else "not accepted"
-        rows.append((its.name, *([number[its.name]] if number else []), *cells, child, gain))
+        rows.append((its.called, *([number[its.name]] if number else []), *cells, child, gain))
     heads = ["run", *(["|line"] if number else []), *(f"|{col.axis.says}" for col in columns[:-1]), "child", "|points"]
     return Sheet(f"{benchmark}: from settings to gain", tuple(heads), rows)
 
@@ -244,62 +269,5 @@ def named(keys: Sequence[str]) -> str:
     return ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
 
 
-def _incidental(key: str) -> int:
-    """Seeds come after what is rarely meant, and that after all others."""
-    return 2 if key == "run.seed" else 1 if key.startswith(INCIDENTAL) or key == "run.rounds" else 0
-
-
-def _numbers_of(known: Sequence[str]) -> dict[str, float] | None:
-    """The numbers that values are; `None` where one is something else, or all are the same."""
-    read = {its: number_of(its) for its in known if its != ABSENT}
-    numbers = {value: number for value, number in read.items() if number is not None}
-    return numbers if len(numbers) == len(read) and len(set(numbers.values())) > 1 else None
-
-
-def _labels(known: Sequence[str]) -> list[str]:
-    """Values as they stand on an axis; cut in front where what is left would be the same, as with paths."""
-    texts = [_text(its) for its in known]
-    cut = [_cut(its) for its in texts]
-    if len(set(cut)) == len(cut):
-        return cut
-    return [its if len(its) <= LABEL_CHARACTERS else f"…{its[1 - LABEL_CHARACTERS :]}" for its in texts]
-
-
 def _cut(text: str, most: int = LABEL_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def in_order(values: set[str]) -> list[str]:
-    """Numbers by size, then texts."""
-
-    def place(value: str) -> tuple[bool, float, str]:
-        number = number_of(value)
-        return (True, 0.0, value) if number is None else (False, number, value)
-
-    return sorted(values, key=place)
-
-
-def number_of(given: str) -> float | None:
-    """A setting's value as a number that can be drawn; `None`: it is none."""
-    read = _value(given)
-    if isinstance(read, bool) or not isinstance(read, int | float) or not abs(read) < MOST:
-        return None
-    return float(read)
-
-
-def short(given: str) -> str:
-    """A setting's value without quotes, cut where it is long."""
-    return _cut(_text(given), VALUE_CHARACTERS)
-
-
-def _text(given: str) -> str:
-    read = _value(given)
-    return read if isinstance(read, str) else given
-
-
-def _value(given: str) -> object:
-    try:
-        read: object = json.loads(given)
-    except ValueError:
-        return given
-    return read

@@ -3,18 +3,20 @@
 Compared is on the same items only; a run that did not get so far, or was asked other items, is named and left out.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crescent.compare import Measured, RoundRow, RunTable
-from crescent.paired import ALONE
+from crescent.differing import ABSENT, INCIDENTAL, Differing, distinct, in_order, incidental, number_of
+from crescent.paired import ALONE, Ranking, final
 from crescent.records import Comparison
-from crescent.report.charts import Line, Mark, Point, interval, line_plot, mark_legend
+from crescent.report.charts import CHARACTER, LEFT, WIDTH, Line, Mark, Point, interval, line_plot, mark_legend
 from crescent.report.content import RunReport, gain_text
 from crescent.report.costs import points_per_hour
 from crescent.report.figures import Figure
-from crescent.report.parallel import INCIDENTAL, VALUES, Outcome, in_order, named, number_of, parallel_figure, short
+from crescent.report.parallel import VALUES, Outcome, division, named, numeric_axis, parallel_figure
 from crescent.report.texts import (
     UNKNOWN,
     number,
@@ -23,14 +25,24 @@ from crescent.report.texts import (
     percent,
     plural,
     points_with_interval,
+    unbroken,
     with_interval,
 )
-from crescent.show_compare import Sheet, seeds_sheet
+from crescent.show_compare import Sheet, called, headline, ranking_sheet, seeds_sheet
 
 COLUMNS = 5
-"""Differing settings that are columns of the table of runs; more stand in a table of their own."""
+"""Differing settings that are columns of the table of runs; where there are more, all stand in a table of their own."""
 MULTIPLES = 24
 """Runs of a benchmark that have a chart of their own."""
+UNFOLDED = 8
+"""Runs whose charts are seen at once; those of more are folded."""
+WORTH = 300.0
+"""Seconds of a machine before points are counted by the hour."""
+VALUE_CHARACTERS = 24
+REASON_CHARACTERS = 200
+
+Names = Mapping[str, str]
+"""What the runs are called, by their names."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,13 @@ class Compared:
 class Sweep:
     """Everything that is shown of several runs together."""
 
+    reports: tuple[RunReport, ...]
+    """Best first."""
+    names: Names
+    claim: str
+    """What it came to; empty where nothing can be ranked."""
+    grounds: tuple[str, ...]
+    ranking: Sheet | None
     runs: Sheet
     panels: tuple[Compared, ...]
     seeds: Sheet | None
@@ -77,74 +96,141 @@ class Sweep:
     settings: Sheet | None
     paired: Sheet | None
     """Models that were evaluated alone, each against the first."""
+    verdicts: Sheet
     notes: tuple[str, ...]
+    missing: tuple[str, ...]
+    """What the runs' own reports cannot tell."""
 
 
 def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
     """From what `crescent.compare.compare` says of the same runs, in the same order."""
-    many = len(found.settings) > COLUMNS
+    names = called(found)
+    order = found.ranking.order(list(names)) if found.ranking else list(names)
+    reports = sorted(reports, key=lambda its: order.index(its.name))
     panels = []
     for panel in _panels(reports):
         # What only a test set shows is not to be tuned to.
-        parallel = _parallel(panel, found) if panel.decides else None
-        by_setting = tuple(_by_setting(panel, found)) if panel.decides else ()
-        panels.append(Compared(panel, _gains(panel), _rounds(panel), parallel, by_setting, tuple(_multiples(panel))))
-    settings = None
-    if many:
-        rows: list[tuple[str, ...]] = [
-            ("" if place else its.key, value, ", ".join(names))
-            for its in found.settings
-            for place, (value, names) in enumerate(its.runs_by_value.items())
-        ]
-        settings = Sheet("Settings that differ", ("setting", "value", "runs"), rows)
+        parallel = _parallel(panel, found, names) if panel.decides else None
+        by_setting = tuple(_by_setting(panel, found, names)) if panel.decides else ()
+        multiples = tuple(_multiples(panel, names))
+        panels.append(Compared(panel, _gains(panel, names), _rounds(panel, names), parallel, by_setting, multiples))
+    claim, *grounds = map(_typeset, headline(found, names) or [""])
     return Sweep(
-        runs=_runs(found, reports, not many),
+        reports=tuple(reports),
+        names=names,
+        claim=claim,
+        grounds=tuple(grounds),
+        ranking=_ranking(found, found.ranking, names) if found.ranking else None,
+        runs=_runs(found, reports, names),
         panels=tuple(panels),
-        seeds=seeds_sheet(found, {run.name: run.name for run in found.runs}) if found.seeds else None,
-        settings=settings,
-        paired=_paired(found),
-        notes=tuple(_notes(found, reports)),
+        seeds=seeds_sheet(found, names) if found.seeds else None,
+        settings=_settings(found, reports, names) if len(found.settings) > COLUMNS else None,
+        paired=_paired(found, names),
+        verdicts=_verdicts(reports, names),
+        notes=tuple(_notes(found, reports, names)),
+        missing=tuple(f"{names[its.name]}: {line}" for its in reports for line in its.missing),
     )
 
 
-def final(report: RunReport) -> RoundRow | None:
-    """The child a run is judged by: the last accepted; where there is none, the one that came nearest."""
-    accepted = [its for its in report.rows.rows if its.verdict == "accept"]
-    judged = [its for its in report.rows.rows if its.judged is not None]
-    nearest = max(judged, key=lambda its: its.judged.difference if its.judged else -1.0, default=None)
-    return accepted[-1] if accepted else nearest
+def _typeset(line: str) -> str:
+    """As the page writes numbers."""
+    return unbroken(re.sub(r"(?<![\w=.-])-(?=\d)", "−", line).replace("<=", "≤").replace("'", "’"))
 
 
-def _runs(found: RunTable, reports: Sequence[RunReport], with_settings: bool) -> Sheet:
-    keys = [its.key for its in found.settings] if with_settings else []
+def _ranking(found: RunTable, ranking: Ranking, names: Names) -> Sheet:
+    """As in a terminal, with a picture of how far each is from the best."""
+    its = ranking_sheet(found, ranking, names)
+    edges = [edge for each in ranking.standings if each.to_best for edge in (each.to_best.low, each.to_best.high)]
+    domain = (min([0.0, *edges]), max([0.0, *edges]))
+    rows: list[tuple[str, ...]] = []
+    for standing, (name, *cells, p) in zip(ranking.standings, its.rows, strict=True):
+        to_best = standing.to_best
+        picture = interval(to_best.difference, to_best.low, to_best.high, domain) if to_best else ""
+        rows.append((name, *map(_typeset, cells), picture, p))
+    return Sheet(its.title, (*its.columns[:-1], "", its.columns[-1]), rows)
+
+
+def _runs(found: RunTable, reports: Sequence[RunReport], names: Names) -> Sheet:
+    shown = _telling(found.settings)[:COLUMNS]
+    written = {its.key: distinct(list(its.runs_by_value), VALUE_CHARACTERS) for its in shown}
     paid = any(its.ledger.rate is not None for its in reports)
+    yields = {its.name: _per_hour(its) for its in reports}
+    hourly = any(its is not None for its in yields.values())
+    named_otherwise = any(names[its.name] != its.name for its in reports)
     rows: list[tuple[str, ...]] = []
     for report in reports:
-        chosen, ledger = final(report), report.ledger
-        yielded = points_per_hour(chosen, ledger) if chosen and chosen.verdict == "accept" else None
+        ledger, gained = report.ledger, yields[report.name]
         money = ledger.money(ledger.seconds())
         rows.append(
             (
-                report.name,
-                *(short(report.setting(key) or UNKNOWN) for key in keys),
+                names[report.name],
+                *(_value(report, its.key, written[its.key]) for its in shown),
                 report.rows.status,
                 _rounds_accepted(report),
                 number(ledger.hours),
                 *((UNKNOWN if money is None else f"{money:,.2f}",) if paid else ()),
-                UNKNOWN if yielded is None else per_hour(yielded),
+                *((UNKNOWN if gained is None else per_hour(gained),) if hourly else ()),
+                *((report.name,) if named_otherwise else ()),
             )
         )
-    shown = [f"|{key}" if _numeric(found, key) else key for key in keys]
     columns = (
         "run",
-        *shown,
+        *(f"|{its.key}" if _numeric(its) else its.key for its in shown),
         "status",
-        "accepted",
+        "|accepted",
         "|machine-hours",
         *(("|money",) if paid else ()),
-        "|points per hour (of a GPU, where there is one)",
+        *(("|points/hour",) if hourly else ()),
+        *(("name",) if named_otherwise else ()),
     )
     return Sheet("Runs, and what differs between them", columns, rows)
+
+
+def _telling(settings: Sequence[Differing]) -> list[Differing]:
+    """Those a sweep is about first; of those that these runs cannot tell apart, one."""
+    found: dict[tuple[tuple[str, ...], ...], Differing] = {}
+    for its in sorted(settings, key=lambda its: (incidental(its.key), its.key)):
+        members = [its.runs_by_value[value] for value in in_order(its.runs_by_value)]
+        found.setdefault(division(members, _numeric(its)), its)
+    return list(found.values())
+
+
+def _value(report: RunReport, key: str, written: Mapping[str, str]) -> str:
+    if report.rows.settings is None:
+        return UNKNOWN
+    value = report.setting(key)
+    return UNKNOWN if value is None else written[value]
+
+
+def _per_hour(report: RunReport) -> float | None:
+    """Of an accepted child; `None` of a run so short that the hour says nothing."""
+    chosen = final(report.rows)
+    if chosen is None or chosen.verdict != "accept" or report.ledger.until(chosen.round) < WORTH:
+        return None
+    return points_per_hour(chosen, report.ledger)
+
+
+def _settings(found: RunTable, reports: Sequence[RunReport], names: Names) -> Sheet:
+    """All that differ, by run."""
+    written = {its.key: distinct(list(its.runs_by_value), VALUE_CHARACTERS) for its in found.settings}
+    columns = [f"|{its.key}" if _numeric(its) else its.key for its in found.settings]
+    rows: list[tuple[str, ...]] = [
+        (names[report.name], *(_value(report, key, values) for key, values in written.items())) for report in reports
+    ]
+    return Sheet(f"All {len(columns)} settings that differ", ("run", *columns), rows)
+
+
+def _verdicts(reports: Sequence[RunReport], names: Names) -> Sheet:
+    """How each run ended, in a line."""
+    rows: list[tuple[str, ...]] = []
+    for report in reports:
+        judged = [its for its in report.rows.rows if its.judged is not None]
+        last = judged[-1] if judged else None
+        reason = last.judged.reason if last and last.judged else report.headline.claim
+        cut = reason if len(reason) <= REASON_CHARACTERS else f"{reason[: REASON_CHARACTERS - 1]}…"
+        verdict = f"round {last.round}: {last.verdict}" if last else UNKNOWN
+        rows.append((names[report.name], _rounds_accepted(report), verdict, cut))
+    return Sheet("Last verdict of each run", ("run", "|accepted", "|last verdict", "reason"), rows)
 
 
 def _rounds_accepted(report: RunReport) -> str:
@@ -171,7 +257,7 @@ def _panels(reports: Sequence[RunReport]) -> Iterator[Panel]:
 
 
 def _gain(panel: Panel, report: RunReport) -> tuple[RoundRow, Comparison] | None:
-    chosen = final(report)
+    chosen = final(report.rows)
     measured = panel.of(chosen) if chosen else None
     return (chosen, measured.against_base) if chosen and measured and measured.against_base else None
 
@@ -180,7 +266,7 @@ def _mark(row: RoundRow) -> Mark:
     return "accept" if row.verdict == "accept" else "roll back"
 
 
-def _gains(panel: Panel) -> Sheet | None:
+def _gains(panel: Panel, names: Names) -> Sheet | None:
     """`None` where nothing was trained: models that were evaluated alone have no base."""
     found = [(report, _gain(panel, report)) for report in panel.members if report.rows.status != ALONE]
     if not found:
@@ -190,12 +276,12 @@ def _gains(panel: Panel) -> Sheet | None:
     rows: list[tuple[str, ...]] = []
     for report, its in found:
         if its is None:
-            rows.append((report.name, "none judged yet", UNKNOWN, "", UNKNOWN))
+            rows.append((names[report.name], "none judged yet", UNKNOWN, "", UNKNOWN))
             continue
         row, gain = its
         rows.append(
             (
-                report.name,
+                names[report.name],
                 f"round {row.round}" + ("" if row.verdict == "accept" else ", not accepted"),
                 points_with_interval(gain.difference, gain.low, gain.high),
                 interval(gain.difference, gain.low, gain.high, domain, _mark(row)),
@@ -206,7 +292,7 @@ def _gains(panel: Panel) -> Sheet | None:
     return Sheet(title, ("run", "child", "|points", "", "|gained / lost"), rows)
 
 
-def _paired(found: RunTable) -> Sheet | None:
+def _paired(found: RunTable, names: Names) -> Sheet | None:
     edges = [edge for its in found.paired for edge in (its.comparison.low, its.comparison.high, 0.0)]
     if not edges:
         return None
@@ -216,7 +302,7 @@ def _paired(found: RunTable) -> Sheet | None:
         gain = its.comparison
         rows.append(
             (
-                its.run,
+                names[its.run],
                 gain.benchmark,
                 points_with_interval(gain.difference, gain.low, gain.high),
                 interval(gain.difference, gain.low, gain.high, domain),
@@ -226,10 +312,10 @@ def _paired(found: RunTable) -> Sheet | None:
             )
         )
     columns = ("model", "benchmark", "|points", "", "|p", "|p (Holm)", "|gained / lost / items")
-    return Sheet(f"Models evaluated alone, against {found.paired[0].first} on the same items", columns, rows)
+    return Sheet(f"Models evaluated alone, against {names[found.paired[0].first]} on the same items", columns, rows)
 
 
-def _rounds(panel: Panel) -> Sheet:
+def _rounds(panel: Panel, names: Names) -> Sheet:
     """Rounds as columns, runs as rows."""
     last = max(row.round for report in panel.members for row, _ in panel.rows(report))
     rows: list[tuple[str, ...]] = []
@@ -243,83 +329,92 @@ def _rounds(panel: Panel) -> Sheet:
             row, score = cells[place]
             verdict = f" ({row.verdict})" if row.verdict else ""
             texts.append(f"{with_interval(score.accuracy, score.low, score.high)}{verdict}")
-        rows.append((report.name, *texts))
-    names = ["|base", *(f"|round {place}" for place in range(1, last + 1))]
-    return Sheet(f"{panel.benchmark}: accuracy % by round, 95 % interval, verdict", ("run", *names), rows)
+        rows.append((names[report.name], *texts))
+    heads = ["|base", *(f"|round {place}" for place in range(1, last + 1))]
+    return Sheet(f"{panel.benchmark}: accuracy % by round, 95 % interval, verdict", ("run", *heads), rows)
 
 
-def _parallel(panel: Panel, found: RunTable) -> Figure | None:
+def _parallel(panel: Panel, found: RunTable, names: Names) -> Figure | None:
     outcomes = []
     for report in panel.members:
         if report.rows.status != ALONE:
             its = _gain(panel, report)
-            outcomes.append(Outcome(report.name, its[0] if its else final(report), its[1] if its else None))
+            row, gain = its or (final(report.rows), None)
+            outcomes.append(Outcome(report.name, row, gain, names[report.name]))
     return parallel_figure(panel.benchmark, outcomes, found.settings)
 
 
-def _by_setting(panel: Panel, found: RunTable) -> Iterator[Figure]:
+def _by_setting(panel: Panel, found: RunTable, names: Names) -> Iterator[Figure]:
     """Gain against each setting that differs, seeds among them: what luck does is the measure of all others."""
-    gains = [(report, its) for report in panel.members if (its := _gain(panel, report)) is not None]
-    # Settings that divide the runs in the same way share a chart: these runs cannot tell them apart.
-    told_apart: dict[frozenset[frozenset[str]], list[tuple[str, list[str], dict[str, str]]]] = {}
-    for differing in found.settings:
-        values = {name: value for value, names in differing.runs_by_value.items() for name in names}
-        known = in_order({values[report.name] for report, _ in gains if report.name in values})
-        if 2 <= len(known) <= VALUES:
-            alike = frozenset(
-                frozenset(report.name for report, _ in gains if values.get(report.name) == its) for its in known
-            )
-            told_apart.setdefault(alike, []).append((differing.key, known, values))
+    gains = {report.name: its for report in panel.members if (its := _gain(panel, report)) is not None}
+    # Settings that these runs cannot tell apart share a chart.
+    told_apart: dict[tuple[tuple[str, ...], ...], list[Differing]] = {}
+    for each in found.settings:
+        runs = {value: tuple(its for its in gains if its in members) for value, members in each.runs_by_value.items()}
+        known = [value for value in in_order(runs) if runs[value]]
+        numeric = numeric_axis(known) is not None
+        if len(known) >= 2 and (len(known) <= VALUES or numeric):
+            differing = Differing(each.key, {value: runs[value] for value in known})
+            told_apart.setdefault(division(list(differing.runs_by_value.values()), numeric), []).append(differing)
     for settings in told_apart.values():
-        (key, known, values), *others = sorted(settings, key=lambda its: its[0].startswith(INCIDENTAL))
-        yield _setting_figure(panel, key, known, values, gains, [other for other, *_ in others])
+        shown, *others = sorted(settings, key=lambda its: its.key.startswith(INCIDENTAL))
+        yield _setting_figure(panel, shown, gains, names, [other.key for other in others])
 
 
 def _setting_figure(
     panel: Panel,
-    key: str,
-    known: Sequence[str],
-    values: Mapping[str, str],
-    gains: Sequence[tuple[RunReport, tuple[RoundRow, Comparison]]],
+    setting: Differing,
+    gains: Mapping[str, tuple[RoundRow, Comparison]],
+    names: Names,
     others: Sequence[str],
 ) -> Figure:
-    by_value: dict[str, list[tuple[RunReport, RoundRow, Comparison]]] = defaultdict(list)
-    for report, (row, gain) in gains:
-        if report.name in values:
-            by_value[values[report.name]].append((report, row, gain))
+    known = list(setting.runs_by_value)
+    numeric = numeric_axis(known)
+    room = (WIDTH - LEFT) / len(known)
+    written = distinct(known, max(8, int(room / CHARACTER) - 2))
     drawn = []
     for place, value in enumerate(known):
-        many = len(by_value[value])
-        for nth, (report, row, gain) in enumerate(by_value[value]):
-            # Side by side within their column, so that no interval hides another.
-            x = place + (nth - (many - 1) / 2) * min(0.16, 0.7 / many)
-            says = f"{report.name}: {gain_text(gain)}"
-            drawn.append(Point(x, gain.difference, says, gain.low, gain.high, _mark(row)))
+        if numeric and value == ABSENT:
+            continue
+        members = setting.runs_by_value[value]
+        for nth, name in enumerate(members):
+            row, gain = gains[name]
+            # Side by side, so that no interval hides another.
+            aside = nth - (len(members) - 1) / 2
+            x = numeric.places[value] + aside * 0.02 if numeric else place + aside * min(0.16, 0.7 / len(members))
+            drawn.append(Point(x, gain.difference, f"{name}: {gain_text(gain)}", gain.low, gain.high, _mark(row)))
+    full = distinct(known, VALUE_CHARACTERS)
     rows: list[tuple[str, ...]] = [
-        (short(value), report.name, points_with_interval(gain.difference, gain.low, gain.high))
+        (full[value], names[name], points_with_interval(gain.difference, gain.low, gain.high))
         for value in known
-        for report, _, gain in by_value[value]
+        for name in setting.runs_by_value[value]
+        for _, gain in [gains[name]]
     ]
     marks = list(dict.fromkeys(its.mark for its in drawn))
     along = f". These runs cannot tell it from {named(others)}" if others else ""
     return Figure(
-        title=f"Gain by {key}",
+        title=f"Gain by {setting.key}",
         picture=line_plot(
-            [Line("", tuple(drawn), joined=False)], [short(its) for its in known], _points, (), key, None, 0.02, True
+            [Line("", tuple(drawn), joined=False)],
+            numeric.ticks if numeric else list(written.values()),
+            _points,
+            x_title=setting.key + (" (log)" if numeric and numeric.log else ""),
+            least_span=0.02,
+            zero=True,
         ),
-        says=f"Gain over the base of {plural(len(drawn), 'run')} by {key}.",
-        numbers=Sheet(f"{panel.benchmark}: gain by {key}", (key, "run", "|points"), rows),
+        says=f"Gain over the base of {plural(len(drawn), 'run')} by {setting.key}.",
+        numbers=Sheet(f"{panel.benchmark}: gain by {setting.key}", (setting.key, "run", "|points"), rows),
         note=f"points over the run’s own base, with 95 % intervals; one mark for each run{along}",
         legend=tuple((swatch, "not accepted" if its == "rolled back" else its) for swatch, its in mark_legend(marks)),
     )
 
 
-def _multiples(panel: Panel) -> Iterator[Figure]:
+def _multiples(panel: Panel, names: Names) -> Iterator[Figure]:
     """Accuracy over the rounds, one chart a run, on the same axes, the others behind it."""
     shown = panel.members[:MULTIPLES]
     last = max(row.round for report in panel.members for row, _ in panel.rows(report))
     scores = [its.score for report in panel.members for _, its in panel.rows(report)]
-    names = ["base", *(str(its) for its in range(1, last + 1))]
+    rounds = ["base", *(str(its) for its in range(1, last + 1))]
     ends = (min(its.low for its in scores), max(its.high for its in scores))
     for report in shown:
         others = [
@@ -331,7 +426,7 @@ def _multiples(panel: Panel) -> Iterator[Figure]:
             Point(
                 row.round,
                 its.score.accuracy,
-                f"{names[row.round]}: {with_interval(its.score.accuracy, its.score.low, its.score.high)} %",
+                f"{rounds[row.round]}: {with_interval(its.score.accuracy, its.score.low, its.score.high)} %",
                 its.score.low,
                 its.score.high,
                 "base" if row.round == 0 else _mark(row),
@@ -341,35 +436,35 @@ def _multiples(panel: Panel) -> Iterator[Figure]:
         # The same axis for all: an invisible point at either end of it.
         frame = Line("", tuple(Point(0, its, "") for its in ends), "ghost", joined=False)
         rows: list[tuple[str, ...]] = [
-            (names[row.round], row.verdict or UNKNOWN, percent(its.score.accuracy)) for row, its in panel.rows(report)
+            (rounds[row.round], row.verdict or UNKNOWN, percent(its.score.accuracy)) for row, its in panel.rows(report)
         ]
         yield Figure(
-            title=report.name,
+            title=names[report.name],
             picture=line_plot(
-                [*others, frame, Line("", tuple(own))], names, lambda its: f"{100 * its:g}", (), "round", (0.0, 1.0)
+                [*others, frame, Line("", tuple(own))], rounds, lambda its: f"{100 * its:g}", (), "round", (0.0, 1.0)
             ),
-            says=f"{report.name}: accuracy on {panel.benchmark} from {percent(own[0].y)} % to {percent(own[-1].y)} %.",
-            numbers=Sheet(f"{report.name}: {panel.benchmark}", ("round", "verdict", "|accuracy %"), rows),
+            says=f"Accuracy on {panel.benchmark} from {percent(own[0].y)} % to {percent(own[-1].y)} %.",
+            numbers=Sheet(f"{names[report.name]}: {panel.benchmark}", ("round", "verdict", "|accuracy %"), rows),
         )
 
 
-def _notes(found: RunTable, reports: Sequence[RunReport]) -> Iterator[str]:
+def _notes(found: RunTable, reports: Sequence[RunReport], names: Names) -> Iterator[str]:
     """What is not compared, and why."""
     yield from found.notes
     made_by = defaultdict(list)
     for report in reports:
-        made_by[", ".join(report.versions) or "unknown"].append(report.name)
+        made_by[", ".join(report.versions) or "unknown"].append(names[report.name])
     if len(made_by) > 1:
-        told = "; ".join(f"{version}: {', '.join(names)}" for version, names in made_by.items())
+        told = "; ".join(f"{version}: {', '.join(members)}" for version, members in made_by.items())
         yield f"The runs were made by different versions of Crescent ({told}): what differs may be the versions’ doing."
     for report in reports:
-        if final(report) is None and report.rows.status != ALONE:
-            yield f"{report.name}: no child judged yet, so it has no gain to compare ({report.rows.status})."
+        if final(report.rows) is None and report.rows.status != ALONE:
+            yield f"{names[report.name]}: no child judged yet, so it has no gain to compare ({report.rows.status})."
     panels = list(_panels(reports))
     compared = {report.name for panel in panels for report in panel.members}
     for report in reports:
         if report.rows.rows and report.name not in compared:
-            yield f"{report.name}: shares no items with another run, so its scores stand alone."
+            yield f"{names[report.name]}: shares no items with another run, so its scores stand alone."
     for panel in panels:
         if len(panel.members) > MULTIPLES:
             members = plural(len(panel.members), "run")
@@ -378,9 +473,8 @@ def _notes(found: RunTable, reports: Sequence[RunReport]) -> Iterator[str]:
         yield "No two runs differ in nothing but their seed: how much of a difference is luck, they cannot tell."
 
 
-def _numeric(found: RunTable, key: str) -> bool:
-    values = next(its for its in found.settings if its.key == key).runs_by_value
-    return all(number_of(its) is not None for its in values)
+def _numeric(its: Differing) -> bool:
+    return all(number_of(value) is not None for value in its.runs_by_value)
 
 
 def _points(value: float) -> str:
