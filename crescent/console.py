@@ -2,29 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console as RichConsole
-from rich.console import Group
+from rich.console import ConsoleOptions, Group, RenderableType
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from crescent.config import Config, Console, Wandb
-from crescent.records import Evaluation, Round
+from crescent.records import Evaluation, Round, Verdict
 from crescent.report import REPORT
 
 PLAIN_INTERVAL_S = 10.0
@@ -100,69 +92,81 @@ class PlainView:
 
 
 class Pace:
-    """How fast a stage goes on and when it will be done, from its first report on: what an earlier attempt did took no
-    time now."""
+    """How fast a stage goes on and when it will be done, by its last minute, or its last ten units if they took longer.
+
+    It counts from the first report on: what an earlier attempt did took no time now.
+    """
+
+    SECONDS, UNITS = 60.0, 10
 
     def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
+        self._reports: deque[tuple[float, int]] = deque()
 
     def of(self, now: float, done: int, total: int) -> str:
         """`12.5/s, 3 min left`, by a clock in seconds; empty while too little is known."""
-        if self._first is None or done < self._first[1]:
-            self._first = (now, done)
-        seconds, units = now - self._first[0], done - self._first[1]
+        reports = self._reports
+        if reports and done < reports[-1][1]:
+            reports.clear()
+        if not reports or done > reports[-1][1]:
+            reports.append((now, done))
+        while len(reports) > 2 and now - reports[1][0] >= self.SECONDS and done - reports[1][1] >= self.UNITS:
+            reports.popleft()
+        seconds, units = now - reports[0][0], done - reports[0][1]
         if seconds <= 0 or units <= 0:
             return ""
         rate = units / seconds
         speed = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-        left = max(0, total - done) / rate
+        left = (total - done) / rate
+        if left <= 0:
+            return speed
         return f"{speed}, {left:.0f} s left" if left < 90 else f"{speed}, {left / 60:.0f} min left"
 
 
-class PaceColumn(ProgressColumn):
-    """`Pace` in the live picture."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._paces: dict[TaskID, Pace] = {}
-
-    def render(self, task: Task) -> Text:
-        pace = self._paces.setdefault(task.id, Pace())
-        # Before its first report a stage has no total.
-        return Text(pace.of(task.get_time(), int(task.completed), int(task.total)) if task.total else "")
-
-
 class LiveView:
-    """The rounds so far in a table, the running stage as a bar below it."""
+    """The rounds so far in a table, the running stage as a bar below it, and below that how it goes."""
 
     def __init__(self, console: RichConsole | None = None) -> None:
         # Lines are text: brackets in a path or an error are no markup.
         self._console = console or RichConsole(markup=False, highlight=False)
         self._rounds: list[Round] = []
+        whole = Column(no_wrap=True)
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<18}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            PaceColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=whole),
+            # It takes what the others leave, so that a narrow terminal shortens nothing else.
+            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=50)),
+            MofNCompleteColumn(table_column=whole),
+            TimeElapsedColumn(table_column=whole),
             console=self._console,
+            expand=True,
         )
+        self._pace = Pace()
+        self._note = ""
         self._task: TaskID | None = None
         self._live = Live(self._picture(), console=self._console, refresh_per_second=4)
         self._live.start()
 
     def _picture(self) -> Group:
-        return Group(*([rounds_table(self._rounds)] if self._rounds else []), self._bars)
+        return Group(*([RoundsPicture(self._rounds)] if self._rounds else []), self._bars, self)
+
+    def __rich__(self) -> RenderableType:
+        """The line below the bar; asked for with every picture, so that the time left goes down between reports."""
+        task = next((its for its in self._bars.tasks if its.id == self._task), None)
+        if task is None:
+            return Text()
+        # Before its first report a stage has no total.
+        pace = self._pace.of(task.get_time(), int(task.completed), int(task.total)) if task.total else ""
+        return Text("  ".join(filter(None, (" ", pace, self._note))), no_wrap=True, overflow="ellipsis", style="dim")
 
     def started(self, stage: str, resumed: bool) -> None:
         self._drop_bar()
-        self._task = self._bars.add_task(stage, total=None, note="continues" if resumed else "")
+        self._pace, self._note = Pace(), "continues" if resumed else ""
+        self._task = self._bars.add_task(stage, total=None)
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
         if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total or None, note=note)
+            self._note = note
+            self._bars.update(self._task, completed=done, total=total or None)
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
         self._drop_bar()
@@ -187,14 +191,38 @@ class LiveView:
             self._task = None
 
 
-def rounds_table(rounds: list[Round]) -> Table:
-    """The rounds of a run, one row each."""
+@dataclass(frozen=True)
+class RoundsPicture:
+    """The rounds of a run: as a table, or in lines where the table does not fit. No number is ever shortened."""
+
+    rounds: Sequence[Round]
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Called by rich."""
+        table = rounds_table(self.rounds)
+        fits = console.measure(table, options=options.update(width=10_000)).maximum <= options.max_width
+        yield table if fits else Text("\n".join(line for its in self.rounds for line in round_lines(its)))
+
+
+def round_lines(its: Round) -> Iterator[str]:
+    """One round for a narrow terminal."""
+    counted = f"{its.votes.metrics['questions']:.0f} questions, agreement {its.votes.metrics['agreement']:.2f}"
+    yield f"round {its.number}: {its.verdict.action}"
+    yield f"  {counted}, {its.pairs.metrics['pairs']:.0f} pairs"
+    for score in its.child.scores:
+        before, after = accuracy_on(score.benchmark, its.parent), with_ends(score.accuracy, score.low, score.high)
+        yield f"  {score.benchmark}{'' if score.decides else ' (test)'}: {before} → {after}"
+    yield f"  difference {in_points(its.verdict)}, p {p_value(its.verdict.p_value)}"
+
+
+def rounds_table(rounds: Sequence[Round]) -> Table:
+    """One row each, and one for each further benchmark."""
     table = Table(title="rounds", title_justify="left")
     taught = any(its.teacher is not its.parent for its in rounds)
     compared = ["teacher", "parent", "child"] if taught else ["parent", "child"]
     for column in ("round", "questions", "agreement", "pairs", "benchmark", *compared, "difference", "p"):
-        table.add_column(column, justify="left" if column == "benchmark" else "right")
-    table.add_column("verdict")
+        table.add_column(column, justify="left" if column == "benchmark" else "right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for its in rounds:
         verdict = its.verdict
         for row, score in enumerate(its.child.scores):
@@ -208,14 +236,26 @@ def rounds_table(rounds: list[Round]) -> Table:
                 score.benchmark + ("" if score.decides else " (test)"),
                 *([accuracy_on(score.benchmark, its.teacher)] if taught else []),
                 before,
-                f"{score.accuracy:.1%} [{score.low:.1%}, {score.high:.1%}]",
-                f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
-                if first
-                else "",
-                ("<0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}") if first else "",
+                with_ends(score.accuracy, score.low, score.high),
+                in_points(verdict) if first else "",
+                p_value(verdict.p_value) if first else "",
                 verdict.action if first else "",
             )
     return table
+
+
+def with_ends(share: float, low: float, high: float) -> str:
+    """A share and its interval, as percentages."""
+    return f"{share:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def in_points(verdict: Verdict) -> str:
+    """A verdict's difference and its interval, in percentage points."""
+    return f"{verdict.difference * 100:+.1f} [{verdict.low * 100:+.1f}, {verdict.high * 100:+.1f}]"
+
+
+def p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def accuracy_on(benchmark: str, evaluated: Evaluation) -> str:
@@ -226,7 +266,7 @@ def accuracy_on(benchmark: str, evaluated: Evaluation) -> str:
 def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
     """The rounds, where everything lies, and what to run next."""
     console = RichConsole(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False)
-    console.print(rounds_table(rounds))
+    console.print(RoundsPicture(rounds))
     best = next((its.child for its in reversed(rounds) if its.verdict.action == "accept"), rounds[0].parent)
     for its in rounds:
         console.print(f"round {its.number}: {its.verdict.action}: {its.verdict.reason}", soft_wrap=True)

@@ -3,7 +3,10 @@
 import errno
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class CrescentError(Exception):
@@ -79,6 +82,21 @@ def run_to_exit_code(main: Callable[[], None]) -> int:
         cause = f"{error.filename or 'the run folder'}: {error.strerror}; what is finished is safe: make room (or make "
         return _report(TryAgain(cause + "it writable), then run the same command again"), TryAgain.exit_code)
     return 0
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` for programs that signals end by `Interrupted`: the task that happened to run then keeps it, and
+    nobody is to be told that it was never asked for it."""
+
+    import asyncio
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Interrupted):
+            loop.default_exception_handler(context)
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(complain)
+        return runner.run(main)
 
 
 def known_cause(error: BaseException) -> CrescentError | None:

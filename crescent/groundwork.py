@@ -2,7 +2,6 @@
 and let the base write what a child shall not forget.
 """
 
-import asyncio
 import hashlib
 import json
 import math
@@ -15,7 +14,7 @@ import numpy as np
 
 from crescent.client import Client, Endpoint, EngineDied
 from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
-from crescent.errors import BadConfig, TryAgain
+from crescent.errors import BadConfig, TryAgain, run_async
 from crescent.journal import Journal, Journaled
 from crescent.model_folder import find_model
 from crescent.once import SCRATCH, verified_manifest
@@ -152,7 +151,7 @@ def write_replay(place: Workplace) -> Done | None:
                 return await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
 
         with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
-            return asyncio.run(stream())
+            return run_async(stream())
 
     def work(folder: Path) -> Mapping[str, float]:
         found = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))

@@ -4,7 +4,6 @@ What a stage computes is written elsewhere, without paths; here stands what it r
 function of.
 """
 
-import asyncio
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from crescent.config import Child, Config, Keep, Split, Start, Trainer, TrainJob
 from crescent.decontamination import Benchmarks
 from crescent.diversify import Memory
 from crescent.embedders import Embed
-from crescent.errors import BadConfig
+from crescent.errors import BadConfig, run_async
 from crescent.groundwork import (
     accepted_questions,
     ask_eval,
@@ -253,9 +252,7 @@ class Stages(Workplace):
         counts = [count for its in past for count in read_lines(its.votes.folder / "baits.jsonl", BaitCount)]
 
         def watch(its: Progress) -> None:
-            agreed = f"  {its.agreed} agreed" if its.voted else ""
-            note = f"{its.questions} questions, {its.voted} voted{agreed}, {its.unusable} unusable, {its.tokens} tokens"
-            self.observer.progress(stage, its.asked + its.voted, its.candidates + its.questions, note)
+            self.observer.progress(stage, *its.completions(reads.consensus.samples), its.note())
 
         async def stream() -> Synthesis:
             timeout_s, many = cfg.request_timeout_s, cfg.concurrency
@@ -270,7 +267,7 @@ class Stages(Workplace):
             open_task(self.cfg.task, self.cfg.consensus.grading_timeout_s) as task,
         ):
             try:
-                return asyncio.run(stream())
+                return run_async(stream())
             except BaseExceptionGroup as group:
                 died, rest = group.split(EngineDied)
                 if died is None or rest is not None:

@@ -98,7 +98,29 @@ class Progress:
     """Votes that make the agreement cut."""
     agreement: float = 0.0
     """Sum over votes; divide by `voted`."""
+    answers: int = 0
+    """To the questions that are voted on."""
     tokens: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the candidates that are usable and no near-duplicates, as far as it can be told, in [0, 1]."""
+        decided = self.questions + self.rejected
+        usable = max(0.0, 1 - self.unusable / self.asked) if self.asked else 1.0
+        return usable * (self.questions / decided if decided else 1.0)
+
+    def completions(self, samples: int) -> tuple[int, int]:
+        """How many are done, and how many it will be if candidates go on being accepted as often as until now."""
+        expected = max(self.questions, self.candidates * self.acceptance)
+        each = self.answers / self.voted if self.voted else samples
+        return self.asked + self.answers, self.candidates + round(expected * each)
+
+    def note(self) -> str:
+        """In a few words, what matters most first."""
+        voted = f"{self.voted} of {self.questions} voted"
+        agreed = f", {self.agreed / self.voted:.0%} agreed" if self.voted else ""
+        lost = f"{self.rejected} near-duplicates, {self.unusable} unusable"
+        return f"{self.acceptance:.0%} accepted, {voted}{agreed}; {lost}; {self.tokens:,} tokens"
 
 
 Watch = Callable[[Progress], None]
@@ -308,6 +330,7 @@ class _Stream:
             classes = await asyncio.to_thread(self.task.classes, finals)
         decided = vote(question, answers, classes, cfg.keep_ties, inputs or ())
         self.progress.voted += 1
+        self.progress.answers += decided.of
         self.progress.agreement += decided.agreement
         self.progress.agreed += is_kept(decided, cfg)
         self.watch(self.progress)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from crescent.client import Client, Engine
 from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, ReliabilityJob, Split, read_job
-from crescent.errors import run_to_exit_code
+from crescent.errors import run_async, run_to_exit_code
 from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
 from crescent.tasks import Task, open_task
@@ -152,7 +152,7 @@ def run(job: EvalJob) -> list[Score]:
     if not finished.exists():
         output.mkdir(parents=True, exist_ok=True)
         benchmarks = {name: read(name, config, job.eval.data) for name, config in job.eval.benchmarks.items()}
-        responses, scores = asyncio.run(_answer(job, benchmarks, journal))
+        responses, scores = run_async(_answer(job, benchmarks, journal))
         write_lines(output / "responses.jsonl", responses)
         left_out = {
             name: {

@@ -15,6 +15,7 @@ import msgspec
 from crescent.client import Client, Engine
 from crescent.config import ReliabilityJob, Split
 from crescent.consensus import SILENCE, answer_request, read_answer, vote
+from crescent.errors import run_async
 from crescent.journal import Journal, Journaled
 from crescent.records import Answer, Item, Question, Vote, write_lines
 from crescent.reliability import LabelledVote, Reliability, curve, read_reliability
@@ -98,7 +99,7 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
     if not finished.exists():
         output.mkdir(parents=True, exist_ok=True)
         items = items_of(job)
-        voted = asyncio.run(_ask(job, items, journal))
+        voted = run_async(_ask(job, items, journal))
         write_lines(output / "votes.jsonl", [decided for decided, _ in voted])
         labelled: dict[str, list[LabelledVote]] = {}
         for item, (_, its) in zip(items, voted, strict=True):

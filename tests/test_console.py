@@ -1,10 +1,14 @@
 import io
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from rich.console import Console as RichConsole
 
-from crescent.console import LiveView, Pace, PlainView
+from crescent.console import LiveView, Pace, PlainView, RoundsPicture
+from crescent.once import Done
+from crescent.records import Checkpoint, Evaluation, Round, Score, Verdict
 
 
 def test_the_pace_counts_from_the_first_report_on() -> None:
@@ -12,13 +16,24 @@ def test_the_pace_counts_from_the_first_report_on() -> None:
     assert pace.of(100.0, 500, 1000) == "", "an earlier attempt did these"
     assert pace.of(110.0, 520, 1000) == "2.0/s, 4 min left"
     assert pace.of(350.0, 980, 1000) == "1.9/s, 10 s left"
-    assert pace.of(360.0, 1010, 1000) == "2.0/s, 0 s left", "more than was expected"
+    assert pace.of(360.0, 1010, 1000) == "2.0/s", "more than was expected"
 
 
 def test_a_slow_stage_is_told_by_the_minute() -> None:
     pace = Pace()
     pace.of(0.0, 0, 10)
     assert pace.of(600.0, 1, 10) == "0.1/min, 90 min left"
+
+
+def test_the_pace_is_that_of_the_last_minute_or_of_ten_units() -> None:
+    pace = Pace()
+    for second in range(0, 100, 10):
+        pace.of(float(second), 100 * second, 100_000)
+    for second in range(100, 200, 10):
+        said = pace.of(float(second), 9_000 + second, 100_000)
+    assert said.startswith("1.0/s")
+    slow = Pace()
+    assert [slow.of(100.0 * its, its, 100) for its in range(20)][-1] == "0.6/min, 135 min left"
 
 
 def test_a_stage_that_starts_over_has_a_new_pace() -> None:
@@ -37,20 +52,25 @@ def test_plain_lines_say_how_much_is_left(capsys: pytest.CaptureFixture[str]) ->
     assert "round-1/synthesis: 40/100  2.0/s, 30 s left  12 agreed" in capsys.readouterr().out
 
 
-def test_the_live_picture_shows_bar_pace_and_note() -> None:
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_live_picture_shows_bar_pace_and_note_however_narrow(width: int) -> None:
     output = io.StringIO()
-    view = LiveView(RichConsole(file=output, force_terminal=True, width=160, markup=False, highlight=False))
+    view = LiveView(RichConsole(file=output, force_terminal=True, width=width, markup=False, highlight=False))
     view.started("round-1/synthesis", resumed=False)
-    view.progress("round-1/synthesis", 10, 100, "5 agreed [/broken]")
+    view.progress("round-1/synthesis", 1000, 10_000, f"5 agreed [/broken] {200 * 'x'}")
     view._live.refresh()
     time.sleep(0.02)
-    view.progress("round-1/synthesis", 20, 100, "9 agreed [/broken]")
+    view.progress("round-1/synthesis", 2000, 10_000, f"9 agreed [/broken] {200 * 'x'}")
     view._live.refresh()
+    view._drop_bar()
     view.close()
     shown = output.getvalue()
-    assert "20/100" in shown
-    assert "/s, " in shown
-    assert "9 agreed [/broken]" in shown
+    line, below = next(pair for pair in pairwise(shown.splitlines()) if "2000/10000" in pair[0])
+    assert "round-1/synthesis" in line
+    assert "━━━" in line
+    assert "/s, " in below
+    assert "9 agreed [/broken]" in below
+    assert "…" in below
 
 
 def test_a_stage_that_stands_still_says_so_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +82,39 @@ def test_a_stage_that_stands_still_says_so_once_a_minute(capsys: pytest.CaptureF
         view.progress("round-1/train", 1 if now < 125 else 2, 4, "loss 0.5")
     lines = [line for line in capsys.readouterr().out.splitlines() if "/4" in line]
     assert [line.split("/4")[0][-1] for line in lines] == ["1", "1", "2"]
+
+
+def a_round(number: int) -> Round:
+    def done(**metrics: float) -> Done:
+        return Done(Path(), "d", metrics, 1.0)
+
+    parent, child = (
+        Evaluation(Checkpoint(name, at, name), (Score("sums_dev", right, 0, 150, 0.125, 0.875),), done())
+        for name, at, right in (("base", 0, 80), ("child", number, 124))
+    )
+    verdict = Verdict("roll back", "because", "child", "base", 0.293, 0.22, 0.367, 0.0004, 44, 0, 150)
+    votes, pairs = done(questions=1234, agreement=0.43), done(pairs=25)
+    return Round(number, parent, votes, pairs, parent, child, verdict)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_no_number_of_the_rounds_is_shortened_however_narrow(width: int) -> None:
+    output = io.StringIO()
+    RichConsole(file=output, width=width, markup=False, highlight=False).print(RoundsPicture([a_round(1), a_round(2)]))
+    shown = " ".join(output.getvalue().split())
+    for part in (
+        "1234",
+        "0.43",
+        "25",
+        "sums_dev",
+        "53.3%",
+        "82.7%",
+        "+29.3",
+        "[+22.0,",
+        "+36.7]",
+        "<0.001",
+        "roll back",
+    ):
+        assert shown.count(part) == 2, part
+    assert "…" not in shown
+    assert max(map(len, output.getvalue().splitlines())) <= width

@@ -1,3 +1,7 @@
+"""How child processes are heard, and how a process of ours ends."""
+
+import subprocess
+import sys
 from pathlib import Path
 
 from crescent.processes import pass_on
@@ -13,3 +17,24 @@ def test_what_a_child_does_not_know_is_not_told(tmp_path: Path) -> None:
     progress.write_text('{"done": 2, "total": 9, "tokens_per_second": 152.31, "mfu": null}\n')
     pass_on(progress, lambda *its: told.append(its))
     assert told == [(2, 9, "tokens per second 152.3")]
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys
+from crescent.errors import run_async, run_to_exit_code
+
+async def interrupts_itself():
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(0)
+
+async def work():
+    await asyncio.gather(*(asyncio.create_task(interrupts_itself()) for _ in range(3)))
+
+sys.exit(run_to_exit_code(lambda: run_async(work())))
+"""
+
+
+def test_an_interruption_among_many_tasks_is_told_in_one_line() -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert ended.returncode == 75
+    assert ended.stderr == "error: interrupted by SIGINT; run the same command again to go on\n"

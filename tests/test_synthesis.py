@@ -412,3 +412,17 @@ def test_with_the_real_grader_different_spellings_agree() -> None:
         found = run(ShufflingEngine(say), config(questions=1), grader=grader)
     assert (found.votes[0].winner, found.votes[0].votes, found.votes[0].of) == ("0.5", 3, 4)
     assert found.metrics["undecided"] == 0
+
+
+def test_progress_foresees_what_is_left_by_what_was_accepted_and_how_often_it_was_asked() -> None:
+    progress = Progress(candidates=100)
+    assert progress.completions(8) == (0, 900), "nothing is lost yet, and every question is asked eight times"
+    progress.asked, progress.unusable, progress.questions, progress.rejected = 50, 10, 30, 10
+    assert progress.acceptance == pytest.approx(0.6)
+    assert progress.completions(8) == (50, 580)
+    progress.voted, progress.answers, progress.agreed = 10, 50, 4
+    assert progress.completions(8) == (100, 400), "votes that are decided early ask less often"
+    assert progress.note().startswith("60% accepted, 10 of 30 voted, 40% agreed; 10 near-duplicates, 10 unusable")
+    progress.asked, progress.unusable, progress.questions, progress.rejected = 100, 20, 60, 20
+    progress.voted, progress.answers = 60, 300
+    assert progress.completions(8) == (400, 400)
