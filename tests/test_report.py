@@ -607,6 +607,17 @@ def test_files_of_another_version_are_named_and_left_out(zero: Path) -> None:
     assert "Round 2’s child is the best checkpoint" in page.text
 
 
+def test_scores_that_cannot_be_read_are_not_taken_for_none(zero: Path) -> None:
+    path = zero / "base/eval/scores.json"
+    path.write_text(path.read_text().replace('"unparsed"', '"parsed"'))
+    reseal(zero)
+    first = report(zero).all("main")[0].all("section")[0].text
+    assert "base/eval/scores.json: cannot be read" in first
+    assert "No benchmark may decide" not in first
+    assert "There is no test benchmark" not in first
+    assert re.search(r"sums_dev: \d+\.\d\s%, \+\d+\.\d \[", first), "what its responses show is still said"
+
+
 def several(run: Path, folder: Path) -> list[Path]:
     """Two seeds of two settings, the last of them not finished."""
     roots = []

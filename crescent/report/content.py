@@ -116,7 +116,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))
     found = _unbroken(headline(rows, _pooled(reader, rows)))
-    notes = dict.fromkeys([*_unfinished(rows), *rows.missing, *reader.run.missing, *_unmeasured(rows)])
+    notes = dict.fromkeys([*_unfinished(rows), *rows.missing, *reader.run.missing, *_unmeasured(reader, rows)])
     return RunReport(
         rows=rows,
         base=base,
@@ -204,9 +204,10 @@ def _base(rows: RunRows) -> RoundRow | None:
 def _gain(its: Measured, rows: RunRows) -> str:
     base = _base(rows)
     before = next((m.score for m in base.measured if m.score.benchmark == its.score.benchmark), None) if base else None
-    if its.against_base is None or before is None:
-        return f"{its.score.benchmark}: {percent(its.score.accuracy)} %, not compared with the base."
-    change = f"{percent(before.accuracy)} % → {percent(its.score.accuracy)} %"
+    now = f"{percent(its.score.accuracy)} %"
+    if its.against_base is None:
+        return f"{its.score.benchmark}: {now}, not compared with the base."
+    change = now if before is None else f"{percent(before.accuracy)} % → {now}"
     return f"{its.score.benchmark}: {change}, {gain_text(its.against_base)}, on the same {its.items} items."
 
 
@@ -272,10 +273,12 @@ def _unfinished(rows: RunRows) -> Iterator[str]:
         yield f"Unfinished: {rows.status}."
 
 
-def _unmeasured(rows: RunRows) -> Iterator[str]:
+def _unmeasured(reader: Reader, rows: RunRows) -> Iterator[str]:
     base = _base(rows)
     if base is None or rows.status == ALONE:
         return
+    if not base.measured and reader.metrics("base/eval"):
+        return  # Measured, but not to be read: that is said already, and nothing else is known.
     names = [its.score.benchmark for its in base.measured if its.score.decides]
     without = [
         its.score.benchmark
