@@ -13,7 +13,7 @@ from crescent.config import TrackingConfig, TrackingJob
 from crescent.console import open_console
 from crescent.once import Metrics
 from crescent.records import Round
-from crescent.tracking.ledger import Ledger, destinations
+from crescent.tracking.ledger import Ledger, destinations, read_metrics
 from crescent.tracking.process import TrackingProcess
 
 
@@ -57,14 +57,7 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    break
-                self.lines[entry["stage"]] = entry
+        self.lines: dict[str, dict[str, Any]] = {line["stage"]: line for line in read_metrics(path.parent)}
 
     def record(self, stage: str, metrics: Metrics, seconds: float, replace: bool) -> bool:
         """Write the stage down; returns whether it was not there before."""

@@ -222,3 +222,12 @@ def test_a_report_that_cannot_be_written_costs_a_line(tmp_path: Path, capsys: py
     (tmp_path / ".report.html.new").mkdir()
     ReportFile(tmp_path, None).update()
     assert f"crescent report {tmp_path} tries again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["[1,2]\n", '{"a": 1}\n', "7\n", '{"stage": ["a/b"], "round": 1}\n', "\x80\n"])
+def test_what_is_no_stages_line_is_left_out_and_gone_with_the_next(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    MetricsFile(path).record("base/eval", {"accuracy": 0.5}, 2.0, replace=True)
+    path.write_bytes(damage.encode("latin-1") + path.read_bytes())
+    MetricsFile(path).record("round-1/train", {"loss": 1.0}, 3.0, replace=True)
+    assert [its["stage"] for its in lines(path)] == ["base/eval", "round-1/train"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -473,11 +474,29 @@ def test_the_values_of_secret_variables_are_not_told(monkeypatch: pytest.MonkeyP
 
 
 def test_a_sync_of_nothing_and_of_an_unknown_mode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Missing, match=r"metrics\.jsonl"):
+    with pytest.raises(Missing, match="no stage is finished"):
         sync(tmp_path, None, None, 1, False, print)
     monkeypatch.setenv("WANDB_MODE", "dryrun")
     with pytest.raises(BadConfig, match="WANDB_MODE=dryrun"):
         sync(tmp_path, None, None, 1, False, print)
+
+
+@pytest.mark.parametrize("damage", [None, "[1,2]\n", '{"a": 1}\n'])
+def test_a_sync_needs_the_stages_and_not_the_metrics(
+    tmp_path: Path, damage: str | None, online: tuple[StandIn, Written], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, written = online
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    root = Path(shutil.copytree(written.root, tmp_path / "taught"))
+    whole = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    (root / "metrics.jsonl").unlink()
+    if damage is not None:
+        (root / "metrics.jsonl").write_text(damage)
+    asked = len(server.asked)
+    sync(root, None, None, 60, False, print)
+    assert [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()] == whole
+    assert len(server.asked) == asked, "the lines are those that W&B was told"
 
 
 def test_the_loop_does_not_wait_for_a_tracker_that_does_not_listen(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Ledger:
         self.folder = root / "wandb"
         self._logged = self.folder / "logged.jsonl"
         self._told = self.folder / "told.json"
-        self.lines: list[dict[str, Any]] = list(_read_lines(self._logged))
+        self.lines: list[dict[str, Any]] = list(takewhile(bool, _read_lines(self._logged)))
         """All lines that `metrics.jsonl` ever had, in the order W&B is told them: the rows of the loop's W&B run."""
 
     def identity(self) -> str:
@@ -63,8 +64,8 @@ class Ledger:
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append those that are not there. Before W&B hears of them: their places are its steps."""
-        known = {json.dumps(line) for line in self.lines}
-        new = [dict(line) for line in lines if json.dumps(line) not in known]
+        known = {json.dumps(line, sort_keys=True) for line in self.lines}
+        new = [dict(line) for line in lines if json.dumps(line, sort_keys=True) not in known]
         if new:
             self.folder.mkdir(exist_ok=True)
             self.lines += new
@@ -114,10 +115,10 @@ class Ledger:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads(self._told.read_text())
+            found: object = json.loads(self._told.read_text())
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     def _write(self, told: Mapping[str, Any]) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -125,18 +126,25 @@ class Ledger:
 
 
 def read_metrics(root: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, up to a torn one."""
-    return list(_read_lines(root / "metrics.jsonl"))
+    """The lines of a run's `metrics.jsonl`; torn ones, and what is no stage's line, are left out."""
+    return [line for line in _read_lines(root / "metrics.jsonl") if line]
 
 
-def _read_lines(path: Path) -> Iterable[dict[str, Any]]:
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The stages' lines; in place of each that is none, an empty one."""
     if not path.is_file():
         return
-    for line in path.read_text(errors="replace").splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            line: object = json.loads(text)
         except ValueError:
-            return
+            line = None
+        yield line if isinstance(line, dict) and _is_of_a_stage(line) else {}
+
+
+def _is_of_a_stage(line: Mapping[str, Any]) -> bool:
+    stage = line.get("stage")
+    return isinstance(stage, str) and stage.count("/") == 1 and isinstance(line.get("round"), int)
 
 
 def _replace(path: Path, text: str) -> None:

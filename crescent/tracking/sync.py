@@ -1,6 +1,7 @@
 """`crescent sync`: makes the W&B runs of a run folder from its own files, or completes them."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,17 @@ from typing import Any
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
 from crescent.door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
+from crescent.finished import Run
+from crescent.observe import MetricsFile, round_of
+from crescent.once import MANIFEST
 from crescent.tracking.ledger import Ledger, destination, destinations
 from crescent.tracking.pictures import RunFolder, read_config
 from crescent.tracking.process import ALIVE, TrackingProcess
 from launch.local import wait_for_earlier_children
+
+STAGE = re.compile(r"(base|teacher|round-\d+)/[a-z]+")
+KINDS = ("benchmarks", "synthesis", "pairs", "train", "eval", "harness", "reliability", "others", "replay", "verdict")
+"""The second parts of stages' names, in the order in which a round, and the base, make them."""
 
 
 def sync(
@@ -48,9 +56,10 @@ def sync(
         live=False,
         view=view,
     )
-    if not (root / "metrics.jsonl").is_file():
-        raise Missing(f"{root}: has no metrics.jsonl, so no stage is finished and there is nothing to tell")
+    if not finished_stages(root):
+        raise Missing(f"{root}: no stage is finished, so there is nothing to tell")
     with only_supervisor(root):
+        complete_metrics(root)
         if is_told(job) and not view:
             say(f"W&B has everything of {root} ({place(job)})")
             return
@@ -60,6 +69,25 @@ def sync(
     if code != 0:
         raise TryAgain(f"{root}: W&B does not have everything yet; what was told is not told again")
     say(f"W&B has everything of {root} ({place(job)})")
+
+
+def finished_stages(root: Path) -> list[str]:
+    """The stages that have a manifest, in the order in which a run makes them."""
+    found = [its.parent.relative_to(root).as_posix() for its in root.glob(f"*/*/{MANIFEST}")]
+
+    def place(stage: str) -> tuple[int, int, int, str]:
+        kind = stage.split("/")[1]
+        return round_of(stage), stage.startswith("teacher/"), KINDS.index(kind) if kind in KINDS else 0, kind
+
+    return sorted((its for its in found if STAGE.fullmatch(its)), key=place)
+
+
+def complete_metrics(root: Path) -> None:
+    """Give each finished stage that `metrics.jsonl` lacks its line: what the manifest says of it."""
+    metrics, run = MetricsFile(root / "metrics.jsonl"), Run(root)
+    for stage in finished_stages(root):
+        if stage not in metrics.lines and (manifest := run.stage(stage)) is not None:
+            metrics.record(stage, manifest["metrics"], manifest["seconds"], replace=False)
 
 
 def tracking_of(settings: dict[str, Any], project: str | None = None, entity: str | None = None) -> TrackingConfig:
