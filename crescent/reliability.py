@@ -18,6 +18,8 @@ from crescent.errors import Missing
 from crescent.verdict import wilson
 
 FILE = "base/reliability/reliability.json"
+VOTES, LABELS = "base/reliability/votes.jsonl", "base/reliability/labels.jsonl"
+"""Item by item, in the same order: a `Vote`, and the `LabelledVote` of it."""
 TARGETS = (0.8, 0.9, 0.95)
 """Shares of right labels for which a cut is suggested."""
 

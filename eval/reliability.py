@@ -90,7 +90,7 @@ def items_of(job: ReliabilityJob) -> list[Item]:
 
 
 def run(job: ReliabilityJob) -> dict[str, Reliability]:
-    """Measure into `job.output`: `votes.jsonl`, and `reliability.json` by benchmark.
+    """Measure into `job.output`: `votes.jsonl`, what of each is right in `labels.jsonl`, and `reliability.json`.
 
     A folder that has the latter is finished and nothing is asked; one that has a journal is continued.
     """
@@ -101,6 +101,7 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
         items = items_of(job)
         voted = run_async(_ask(job, items, journal))
         write_lines(output / "votes.jsonl", [decided for decided, _ in voted])
+        write_lines(output / "labels.jsonl", [its for _, its in voted])
         labelled: dict[str, list[LabelledVote]] = {}
         for item, (_, its) in zip(items, voted, strict=True):
             labelled.setdefault(item.benchmark, []).append(its)

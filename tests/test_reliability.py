@@ -267,7 +267,9 @@ def test_the_door_measures_once_and_the_run_shows_it(tmp_path: Path, capsys: pyt
     assert len(asked) == 2 * 5 * 4
     votes = read_lines(output / "votes.jsonl", Vote)
     assert [vote.agreement for vote in votes] == [1.0] * 10
-    assert sorted(path.name for path in output.iterdir()) == ["progress.jsonl", "reliability.json", "votes.jsonl"]
+    assert [its.correct for its in read_lines(output / "labels.jsonl", LabelledVote)] == [True] * 10
+    files = ["labels.jsonl", "progress.jsonl", "reliability.json", "votes.jsonl"]
+    assert sorted(path.name for path in output.iterdir()) == files
     shown = StringIO()
     show_reliability(tmp_path / "run", Console(file=shown, width=120))
     assert shown.getvalue().count("4/4") == 2

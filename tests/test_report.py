@@ -539,6 +539,52 @@ def test_an_accepted_child_that_chance_explains_is_not_called_better(zero: Path)
     assert "Round 2’s child is the best checkpoint, not shown to be better than the base." in report(zero).text
 
 
+def test_a_child_is_held_against_votes_on_the_items_that_were_voted_on(run: Path, page: Element) -> None:
+    votes = read_lines(run / "base/reliability/votes.jsonl", Vote)
+    responses = read_lines(run / "round-2/eval/responses.jsonl", Response)
+    target = {(its.benchmark, its.item): its.target for its in responses}
+    voted = {(its.question.bait, its.question.id): its.winner for its in votes}
+    right = {item: winner is not None and winner == target[item] for item, winner in voted.items()}
+    child = [its for its in responses if (its.benchmark, its.item) in right]
+    gain = mean(its.correct for its in child) - mean(right.values())
+    first = page.all("main")[0].all("section")[0].text
+    found = re.search(r"maj@8, 20 items\): on the same 20 items round 2’s child is ([a-z ]+) that, (\S+) \[", first)
+    assert found is not None
+    assert float(found[2].replace("−", "-")) == pytest.approx(100 * gain, abs=0.051)
+    p_value = float(re.split(r"p\s[=<]\s", first[found.start() :])[1][:5])
+    assert found[1] == ("not shown to be above" if p_value > 0.05 else "above")
+
+
+def test_scores_on_different_items_are_not_ranked(zero: Path) -> None:
+    """Older runs did not write down which of the votes were right."""
+    (zero / "base/reliability/labels.jsonl").unlink()
+    path = zero / "base/eval/scores.json"
+    scores = msgspec.json.decode(path.read_bytes(), type=list[Score])
+    path.write_bytes(msgspec.json.encode([replace(its, majority=None, pass_at={}) for its in scores]))
+    reseal(zero)
+    reseal_alone(zero / "base/reliability")
+    first = report(zero).all("main")[0].all("section")[0].text
+    assert re.search(r"\[\S+, \S+\]\s% on sums_dev \(maj@8, 20\sitems\); round 2’s child solves \S+ \[", first)
+    assert "They were not compared item by item, so it is not shown that training gave more than voting." in first
+
+
+def test_what_a_vote_cannot_reach_is_not_drawn_as_one(zero: Path) -> None:
+    for stage in ("base", "round-1", "round-2"):
+        path = zero / stage / "eval/scores.json"
+        scores = msgspec.json.decode(path.read_bytes(), type=list[Score])
+        path.write_bytes(msgspec.json.encode([replace(its, majority=None, pass_at={}) for its in scores]))
+    reseal(zero)
+    page = report(zero)
+    drawn = next(its for its in page.all("figure") if "majority of 8 votes on 20 of the items" in its.text)
+    assert [its.text for its in drawn.all("text") if "@" in its.text] == ["maj@8"]
+    assert "an upper bound and no vote" in page.text
+
+
+def reseal_alone(stage: Path) -> None:
+    manifest = json.loads((stage / MANIFEST).read_text())
+    seal(stage, {name: manifest[name] for name in ("metrics", "seconds", "made_from")})
+
+
 def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:
     """Rounds that another model asked and answered belong to the run; its scores are a yardstick."""
     shutil.copytree(zero / "base/eval", zero / "teacher/eval")
@@ -599,8 +645,7 @@ def test_files_of_another_version_are_named_and_left_out(zero: Path) -> None:
     (zero / "round-1/synthesis/votes.jsonl").write_text('{"question":"another form"}\n')
     (zero / "base/reliability/reliability.json").write_text('{"sums_dev": 3}')
     reseal(zero)
-    manifest = json.loads((zero / "base/reliability" / MANIFEST).read_text())
-    seal(zero / "base/reliability", {name: manifest[name] for name in ("metrics", "seconds", "made_from")})
+    reseal_alone(zero / "base/reliability")
     page = report(zero)
     assert "votes.jsonl, line 1: no Vote" in page.text
     assert "reliability.json: cannot be read" in page.text

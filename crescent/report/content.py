@@ -1,16 +1,17 @@
 """Everything a report says about one run, read from its finished stages."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crescent.compare import Measured, RoundRow, RunRows
-from crescent.comparison import compare
+from crescent.comparison import by_benchmark, compare, wilson
 from crescent.environment import Environment, read_environments
 from crescent.errors import DataSaysNo
 from crescent.paired import ALONE, RESAMPLES, deciding
-from crescent.records import Comparison, Response, Score
+from crescent.records import Comparison, Response, Score, Vote
+from crescent.reliability import LABELS, VOTES, LabelledVote
 from crescent.report.changes import Changes, read_changes
 from crescent.report.costs import Ledger, best_row, read_ledger
 from crescent.report.funnel import Step, funnel
@@ -115,7 +116,7 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     versions = sorted({str(its["made_from"].get("version")) for its in manifests if its is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))
-    found = _unbroken(headline(rows, _pooled(reader, rows)))
+    found = _unbroken(headline(rows, _pooled(reader, rows), _beside_votes(reader, rows)))
     notes = dict.fromkeys([*_unfinished(rows), *rows.missing, *reader.run.missing, *_unmeasured(reader, rows)])
     return RunReport(
         rows=rows,
@@ -133,11 +134,12 @@ def read_report(rows: RunRows, rate: float | None = None, samples: bool = True) 
     )
 
 
-def headline(rows: RunRows, pooled: Comparison | None) -> Headline:
+def headline(rows: RunRows, pooled: Comparison | None, voted: Mapping[str, Comparison]) -> Headline:
     """What may be claimed, from the numbers on the deciding benchmarks and from nothing else.
 
     Args:
         pooled: The best checkpoint against the base, on all deciding items; `None` where it is the base or unknown.
+        voted: The best checkpoint against votes without training, by benchmark, where each item's vote is known.
     """
     best, judged = best_row(rows.rows), [its for its in rows.rows if its.verdict is not None]
     if best is None:
@@ -150,16 +152,15 @@ def headline(rows: RunRows, pooled: Comparison | None) -> Headline:
         nearest = max(judged, key=_mean_gain)
         claim = "No child replaced the base." if len(judged) > 1 else "The child did not replace the base."
         found = [f"{_name(nearest)} came nearest: {_gain(its, rows)}" for its in deciding(nearest)]
-        return Headline(claim, (*found, *_yardstick(rows, best), *_tests(nearest, rows)))
-    alpha = float((rows.settings or {}).get("verdict.alpha", "0.05"))
-    shown = pooled is not None and pooled.p_value <= alpha and pooled.difference > 0
+        return Headline(claim, (*found, *_yardstick(rows, best, voted), *_tests(nearest, rows)))
+    shown = pooled is not None and pooled.p_value <= _alpha(rows) and pooled.difference > 0
     claim = f"{_name(best)} is the best checkpoint, " + (
         "better than the base on the deciding items." if shown else "not shown to be better than the base."
     )
     gains = [_gain(its, rows) for its in deciding(best)]
     if pooled is not None and len(gains) > 1:
         gains.append(f"Together: {gain_text(pooled)}, on {pooled.items} items.")
-    return Headline(claim, (*gains, *_yardstick(rows, best), *_tests(best, rows)))
+    return Headline(claim, (*gains, *_yardstick(rows, best, voted), *_tests(best, rows)))
 
 
 def _unbroken(given: Headline) -> Headline:
@@ -180,6 +181,27 @@ def _pooled(reader: Reader, rows: RunRows) -> Comparison | None:
     except DataSaysNo as error:
         reader.run.note(f"round-{best.round} is not compared with the base: {error}")
         return None
+
+
+def _beside_votes(reader: Reader, rows: RunRows) -> dict[str, Comparison]:
+    """The best child against the votes on the same items, by benchmark; none where no item's vote was kept."""
+    best = best_row(rows.rows)
+    if best is None or best.round == 0:
+        return {}
+    votes, labels = list(reader.records(VOTES, Vote)), list(reader.records(LABELS, LabelledVote))
+    if len(votes) != len(labels):
+        return {}
+    right = {(its.question.bait, its.question.id): label.correct for its, label in zip(votes, labels, strict=True)}
+    responses = reader.records(f"round-{best.round}/eval/responses.jsonl", Response)
+    child = [its for its in responses if (its.benchmark, its.item) in right]
+    majority = by_benchmark([replace(its, correct=right[its.benchmark, its.item]) for its in child])
+    return {
+        name: compare(given, majority[name], RESAMPLES, 0, name, "base") for name, given in by_benchmark(child).items()
+    }
+
+
+def _alpha(rows: RunRows) -> float:
+    return float((rows.settings or {}).get("verdict.alpha", "0.05"))
 
 
 def gain_text(gain: Comparison) -> str:
@@ -223,21 +245,33 @@ def _tests(row: RoundRow, rows: RunRows) -> Iterator[str]:
             yield f"Only reported: {_gain(its, rows)}"
 
 
-def _yardstick(rows: RunRows, best: RoundRow) -> Iterator[str]:
-    """What voting gives the base for nothing: a gain below it could be had without training."""
+def _yardstick(rows: RunRows, best: RoundRow, paired: Mapping[str, Comparison]) -> Iterator[str]:
+    """What voting gives for nothing: a gain that is not above it could be had without training."""
     base = _base(rows)
     for its in deciding(base) if base else []:
-        now = next((m.score for m in best.measured if m.score.benchmark == its.score.benchmark), None)
-        voted = rows.majority.get(its.score.benchmark)
-        if its.score.majority is not None:
-            name, share, items = f"maj@{its.score.samples}", its.score.majority, f"{its.items} items"
-        elif voted is not None:
-            name, share, items = f"maj@{voted.samples}", voted.majority, f"{voted.items} items"
+        name, who = its.score.benchmark, "base"
+        now = next((m for m in best.measured if m.score.benchmark == name), None) if best.round else None
+        voted, gain = rows.majority.get(name), paired.get(name)
+        if voted is not None and (gain is not None or its.score.majority is None):
+            who = "base" if (rows.settings or {}).get("train.student", "null") == "null" else "teacher"
+            share, many, items = voted.majority, voted.samples, voted.items
+        elif its.score.majority is not None:
+            share, many, items, gain = its.score.majority, its.score.samples, its.items, None
         else:
             continue
-        beaten = now is not None and best.round and now.accuracy > share
-        compared = f": {_name(best, 'r')} is {'above' if beaten else 'not above'} that" if best.round else ""
-        yield f"Voting alone gives the base {percent(share)} % on {its.score.benchmark} ({name}, {items}){compared}."
+        solved = with_interval(share, *wilson(round(share * items), items))
+        said = f"Voting alone gives the {who} {solved} % on {name} (maj@{many}, {items} items)"
+        if gain is not None:
+            shown = gain.p_value <= _alpha(rows)
+            relation = ("above" if gain.difference > 0 else "below") if shown else "not shown to be above"
+            said += f": on the same {gain.items} items {_name(best, 'r')} is {relation} that, {gain_text(gain)}"
+        elif now is not None:
+            solves = with_interval(now.score.accuracy, now.score.low, now.score.high)
+            said += (
+                f"; {_name(best, 'r')} solves {solves} % of {now.items or now.score.total} items. They were not "
+                "compared item by item, so it is not shown that training gave more than voting"
+            )
+        yield f"{said}."
 
 
 def _round(reader: Reader, row: RoundRow, rows: Sequence[RoundRow], samples: bool) -> RoundReport:

@@ -15,6 +15,8 @@ from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
 from crescent.show_compare import Sheet
 
+PASS = "pass@k: at least one of k answers is right, an upper bound and no vote"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -121,7 +123,7 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     lines += _several_samples(place, measured)
     voted = report.rows.majority.get(name)
     asked_once = all(its.score.majority is None for _, its in measured)
-    levels = list(_without_training(voted)) if voted and asked_once else []
+    levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
     teacher = next((its for its in report.teacher if its.benchmark == name), None)
     levels += [Level("teacher", teacher.accuracy)] if teacher else []
     picture = line_plot(lines, [_category(row) for row in rows], _whole_percent, levels, "round", (0.0, 1.0), 0.1)
@@ -130,7 +132,9 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
     if asked_once and voted:
         whose = "teacher" if report.teacher else "base"
-        note += f"; dashed: the {whose}’s votes on {voted.items} of the items, without training"
+        note += f"; dashed: the {whose}’s majority of {voted.samples} votes on {voted.items} of the items"
+    if any(its.score.pass_at for _, its in measured):
+        note += f"; {PASS}"
     ends = f"accuracy {percent(first.accuracy)} % at {_label(measured[0][0])}, {percent(last.accuracy)} % at "
     return Figure(
         title=name,
@@ -140,13 +144,6 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
         note=note,
         legend=tuple(mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured)))),
     )
-
-
-def _without_training(voted: Reliability) -> Iterator[Level]:
-    """What voting gives for nothing, and what it could give at most."""
-    yield Level(f"maj@{voted.samples}", voted.majority)
-    if voted.samples in voted.pass_at:
-        yield Level(f"pass@{voted.samples}", voted.pass_at[voted.samples])
 
 
 def _in_service(
@@ -367,7 +364,7 @@ def reliability_figures(report: RunReport) -> Iterator[Figure]:
             numbers=Sheet(f"{name}: labels of the base by agreement", columns, rows),
             note=(
                 f"labels that are right, in %, on {plural(found.items, 'labelled item')}; AUROC {ranks}; "
-                f"maj@{found.samples} {percent(found.majority)} %; {passes}"
+                f"maj@{found.samples} {percent(found.majority)} %; {passes} ({PASS})"
             ),
         )
 
