@@ -141,7 +141,7 @@ def write_replay(place: Workplace) -> Done | None:
         return None
     count = replay_instructions(cfg)
 
-    def ask(endpoint: Endpoint, folder: Path) -> list[Pair]:
+    def ask(endpoint: Endpoint, folder: Path) -> tuple[list[Pair], int]:
         async def stream() -> list[Pair]:
             serving = cfg.serving
             many, timeout_s = serving.concurrency, serving.request_timeout_s
@@ -151,12 +151,12 @@ def write_replay(place: Workplace) -> Done | None:
                 return await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
 
         with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
-            return run_async(stream())
+            return run_async(stream()), sum(its.completion.tokens for its in journal.entries.values())
 
     def work(folder: Path) -> Mapping[str, float]:
-        found = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))
+        found, tokens = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))
         write_lines(folder / "pairs.jsonl", found)
-        return {"asked": count, "pairs": len(found)}
+        return {"asked": count, "pairs": len(found), "tokens": tokens}
 
     return place.do(stage, "replay", work, {"base": place.base_model.digest})
 

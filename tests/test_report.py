@@ -218,6 +218,24 @@ def test_time_and_money_add_up(run: Path, page: Element) -> None:
     assert "--rate" in report(Path(shutil.copytree(run, run.parent / "free"))).text
 
 
+def test_tokens_are_counted_wherever_they_are_written_down(zero: Path) -> None:
+    votes = read_lines(zero / "base/reliability/votes.jsonl", Vote)
+    spent = {"reliability": sum(answer.tokens for its in votes for answer in its.answers)}
+    spent["eval"] = sum(its.tokens for its in read_lines(zero / "base/eval/responses.jsonl", Response))
+    (zero / "base/replay").mkdir()
+    (zero / "base/harness").mkdir()
+    manifest = json.loads((zero / "base/eval" / MANIFEST).read_text())
+    for kind, metrics in (("replay", {"asked": 9, "pairs": 4, "tokens": 555}), ("harness", {})):
+        seal(zero / "base" / kind, {"metrics": metrics, "seconds": 1.0, "made_from": manifest["made_from"]})
+    page = report(zero)
+    rows = {row[0]: row for row in table(page, "What it cost")}
+    assert rows["base"][rows[""].index("tokens generated")] == f"{sum(spent.values()) + 555:,}"
+    rows = {row[0]: row for row in table(page, "Time and tokens by stage")}
+    assert rows["reliability"][-1] == f"{spent['reliability']:,}"
+    assert rows["harness"][-1] == "–"
+    assert "and what base/harness generated, which is not written down" in page.text
+
+
 def test_hours_are_counted_for_each_gpu_of_the_machine_that_is_known(zero: Path) -> None:
     hours = read_report(read_run(zero, "zero")).ledger.hours
     assert "no GPU" in report(zero).text, "the run wrote down where it ran"

@@ -7,9 +7,12 @@ from crescent.compare import RoundRow
 from crescent.environment import read_environments
 from crescent.once import MANIFEST
 from crescent.paired import deciding
-from crescent.records import Response
+from crescent.records import Response, Vote
+from crescent.reliability import VOTES
 from crescent.report.reading import Reader
 
+GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
+"""Kinds of stages that generate."""
 KINDS = ("benchmarks", "others", "reliability", "replay", "synthesis", "pairs", "train", "eval", "harness", "verdict")
 """Kinds of stages, in the order in which they are shown."""
 
@@ -56,6 +59,11 @@ class Ledger:
         return [*(its for its in KINDS if its in found), *sorted(found - set(KINDS))]
 
     @property
+    def uncounted(self) -> list[str]:
+        """Stages that generated tokens which nobody wrote down."""
+        return [its.stage for its in self.stages if its.kind in GENERATING and its.generated is None]
+
+    @property
     def hours(self) -> float:
         return self.seconds() / 3600
 
@@ -82,6 +90,9 @@ def read_ledger(reader: Reader, rate: float | None) -> Ledger:
             if kind == "eval":
                 responses = reader.records(f"{place}/eval/responses.jsonl", Response)
                 generated = float(sum(its.tokens for its in responses))
+            if kind == "reliability":
+                votes = reader.records(VOTES, Vote)
+                generated = float(sum(answer.tokens for its in votes for answer in its.answers))
             found.append(StageCost(f"{place}/{kind}", place, kind, float(manifest["seconds"]), generated, trained))
     found.sort(key=lambda its: (_number(its.place), its.place, KINDS.index(its.kind) if its.kind in KINDS else 99))
     machines = read_environments(reader.root)
