@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, combinations, takewhile
 
 SECONDARY = re.compile(r"(run|tracking|launch)\.|mode$")
 """Begins the names of settings that tell where and how long a run goes on, and not what it does; of these, only
@@ -18,6 +18,8 @@ MOST = 1e100
 """Numbers beyond it are texts."""
 VALUE_CHARACTERS = 24
 LABEL_CHARACTERS = 40
+FEWEST = 3
+"""Settings that are tried together where all make too long a name."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ def differing(settings_by_run: Mapping[str, Mapping[str, str]]) -> Iterator[Diff
             yield Differing(key, {value: tuple(its) for value, its in runs_by_value.items()})
 
 
-def told_by(settings: Sequence[Differing], without: Collection[str] = ()) -> dict[str, str]:
+def told_by(
+    settings: Sequence[Differing], without: Collection[str] = (), most: int = LABEL_CHARACTERS
+) -> dict[str, str]:
     """What each run is, by what differs: `samples=3 seed=1`. Where that is long, by as few settings as tell them apart.
 
     Of settings that divide the runs in the same way, one is named.
@@ -56,23 +60,21 @@ def told_by(settings: Sequence[Differing], without: Collection[str] = ()) -> dic
         for value, runs in its.runs_by_value.items():
             for run in runs:
                 parts[run].append(f"{keys[its.key]}={'–' if value == ABSENT else written[value]}")
-    for many in range(1, len(chosen)):
-        if max(len(" ".join(its)) for its in parts.values()) <= LABEL_CHARACTERS:
-            break
-        if len({tuple(its[:many]) for its in parts.values()}) == len({tuple(its) for its in parts.values()}):
-            parts = defaultdict(list, {run: its[:many] for run, its in parts.items()})
-            break
+    if max((len(" ".join(its)) for its in parts.values()), default=0) > most:
+        many = len({tuple(its) for its in parts.values()})
+        for few in chain.from_iterable(combinations(range(len(chosen)), size) for size in range(1, FEWEST + 1)):
+            if len({tuple(its[nth] for nth in few) for its in parts.values()}) == many:
+                return {run: " ".join(its[nth] for nth in few) for run, its in parts.items()}
     return {run: " ".join(its) for run, its in parts.items()}
 
 
 def labels(settings: Sequence[Differing], names: Sequence[str]) -> dict[str, str]:
     """What runs are called: by what differs, where that is shorter than their names and tells them apart."""
-    told = told_by(settings)
+    longest = max(map(len, names), default=0)
+    told = told_by(settings, most=min(LABEL_CHARACTERS, longest - 1))
     found = {its: told.get(its, its) for its in names}
-    longest = max((len(its) for its in found.values()), default=0)
-    if len(set(found.values())) < len(names) or longest >= max(map(len, names), default=0):
-        return {its: its for its in names}
-    return found
+    unique = len(set(found.values())) == len(found)
+    return found if unique and max(map(len, found.values()), default=0) < longest else {its: its for its in names}
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
@@ -91,18 +93,18 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def distinct(values: Sequence[str], most: int) -> dict[str, str]:
-    """Settings' values as text, none longer; what they all begin with is left out where that tells more of them."""
+    """Settings' values as text, none longer; where one is, what they all begin with is left out first."""
     texts = {its: text_of(its) for its in values}
-    cut = {value: _cut(its, most) for value, its in texts.items()}
-    if len(set(cut.values())) == len(cut):
-        return cut
+    if max(map(len, texts.values()), default=0) <= most:
+        return texts
     # Up to where a part begins, as in paths.
     alike = takewhile(lambda its: len(set(its)) == 1, zip(*texts.values(), strict=False))
     common = re.sub(r"[^/\s,._-]*$", "", "".join(its[0] for its in alike))
-    rest = {value: _cut(f"…{its[len(common) :]}" if common else its, most) for value, its in texts.items()}
-    if len(set(rest.values())) == len(rest):
-        return rest
-    return {value: its if len(its) <= most else f"…{its[1 - most :]}" for value, its in texts.items()}
+    rest = {value: f"…{its[len(common) :]}" if common else its for value, its in texts.items()}
+    cut = {value: _cut(its, most) for value, its in rest.items()}
+    if len(set(cut.values())) == len(cut):
+        return cut
+    return {value: its if len(its) <= most else f"…{its[1 - most :]}" for value, its in rest.items()}
 
 
 def incidental(key: str) -> int:

@@ -127,7 +127,7 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
     yield Sheet(
         "rounds",
         ("run", "checkpoint", "verdict", *(narrow if short else wide), "|pairs", "|tokens", "|hours"),
-        [_round(labels[run.name], row, short or numbered) for run in found.runs for row in run.rows],
+        [_round(labels[run.name], row, short, short or numbered) for run in found.runs for row in run.rows],
     )
     yield from _benchmarks(found, labels, short)
     if found.paired:
@@ -168,6 +168,8 @@ def headline(found: RunTable, labels: Mapping[str, str]) -> list[str]:
         beside = f", equal with {equals} of the others," if equals else ""
         lines = [f"{names[best.runs]} came out best of {many}{beside} {on}: {_told(best)}."]
     lines += _limits(best)
+    if not any(best.accepted) and (taken := next((its for its in others if any(its.accepted)), None)):
+        lines.append(f"The best that was accepted is {names[taken.runs]}: {_told(taken)}.")
     if (most := max(len(its.runs) for its in ranking.standings)) > len(best.runs):
         lines.append(f"It rests on {len(best.runs)} of up to {most} seeds.")
     compared = [its for its in others if its.to_best]
@@ -235,7 +237,7 @@ def ranking_sheet(found: RunTable, ranking: Ranking, labels: Mapping[str, str]) 
         accuracy, gain = (f"{100 * its.accuracy:.1f}", _gain(its.gain)) if its.gain else _spreads(its)
         to_best = its.to_best
         beside = (_gain(to_best), _p(to_best.p_holm)) if to_best else (its.why or "best", UNKNOWN)
-        rows.append((names[its.runs], _children(its), accuracy, gain, *beside))
+        rows.append((names[its.runs], _children(its, ranking.seeds), accuracy, gain, *beside))
     over = ", means over seeds ± standard deviation" if ranking.seeds else ""
     title = f"best first: {' and '.join(ranking.benchmarks)}, {ranking.items} items{over}"
     kind = "setting" if ranking.seeds else "run"
@@ -248,11 +250,11 @@ def _spreads(its: Standing) -> tuple[str, str]:
     return spread(its.accuracies, ""), spread(its.gains, "+")
 
 
-def _children(its: Standing) -> str:
-    if its.gain:
+def _children(its: Standing, seeds: bool) -> str:
+    if not seeds:
         return f"round {its.rounds[0]}" + ("" if its.accepted[0] else ", not accepted")
     accepted = "" if all(its.accepted) else f", {sum(its.accepted)} accepted"
-    return f"{len(its.runs)} seeds{accepted}"
+    return f"{len(its.runs)} seed{'s' if len(its.runs) > 1 else ''}{accepted}"
 
 
 def _standings(found: RunTable, ranking: Ranking, labels: Mapping[str, str]) -> dict[tuple[str, ...], str]:
@@ -273,11 +275,11 @@ def of_settings(
     return values if unique else {its: ", ".join(labels[name] for name in its) for its in groups}
 
 
-def _round(label: str, row: RoundRow, short: bool) -> tuple[str, ...]:
+def _round(label: str, row: RoundRow, short: bool, cut: bool) -> tuple[str, ...]:
+    """`cut`: checkpoints without the names of their runs."""
     checkpoint = row.checkpoint or f"r{row.round:02d} untrained"
-    if short and row.checkpoint is not None:
-        cut = re.search(r"(?:base|r\d{2,}-[0-9a-f]{8})$", row.checkpoint)
-        checkpoint = cut[0] if cut else checkpoint
+    if cut and (own := re.search(r"(?:base|r\d{2,}-[0-9a-f]{8})$", row.checkpoint or "")):
+        checkpoint = own[0]
     return (
         label,
         checkpoint,

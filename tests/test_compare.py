@@ -238,6 +238,24 @@ def test_settings_with_several_seeds_are_ranked_by_their_means(zero: Path, tmp_p
     assert "a-run-of-many" not in averaged
 
 
+def test_a_best_child_that_was_not_accepted_is_called_so(zero: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    roots = swept(zero, tmp_path / "sweep", ("a", 4, 0, 3), ("b", 6, 0, 0))
+    for number in (1, 2):
+        path = roots[1] / f"round-{number}/verdict/verdict.json"
+        write_lines(path, [replace(read_lines(path, Verdict)[0], action="roll back", difference=number / 10)])
+    reseal(roots[1])
+    found = compare(roots)
+    assert found.ranking is not None
+    best, other = found.ranking.standings
+    assert (best.runs, best.rounds, best.accepted) == (("b",), (2,), (False,))
+    assert other.accepted == (True,)
+    text = as_text(found)
+    assert "Its child was not accepted; a run that accepts none ends with its base." in text
+    assert "round 2, not accepted" in text
+    assert "The best that was accepted is a: " in text
+
+
 def test_a_run_that_was_asked_other_items_has_no_place(zero: Path, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     points = (("a", 4, 0, 0), ("b", 6, 0, 5), ("c", 8, 0, 0))
@@ -269,7 +287,9 @@ def test_runs_are_called_by_what_differs_where_that_is_shorter_and_tells_them_ap
     assert list(labels(alike, names).values()) == names, "two of them would be called the same"
     assert labels(votes, [its[-1] for its in names]) == {"1": "1", "2": "2", "3": "3"}, "not shorter"
     two = settings(bait__temperature=("1", "1", "2"), consensus__temperature=("1", "2", "1"))
-    assert labels([*two], names)[names[0]] == names[0], "longer than a name"
+    assert labels(two, names)[names[0]] == names[0], "longer than a name"
+    enough = settings(samples=("1", "1", "2"), path=("a", "b", "c"), a_rather_long_one=("1", "2", "1"))
+    assert list(labels(enough, names).values()) == ["path=a", "path=b", "path=c"], "that alone tells them apart"
     assert told_by(two)[names[1]] == "bait.temperature=1 consensus.temperature=2"
     many = settings(**{f"x__setting_number_{its}": (f"{its}1", f"{its}2", f"{its}{its % 3}") for its in range(3, 9)})
     assert max(map(len, told_by(many).values())) <= 40, "as few settings as tell them apart"

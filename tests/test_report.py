@@ -734,6 +734,18 @@ def test_a_sweep_opens_with_what_came_out_best(run: Path, tmp_path: Path) -> Non
     assert "points/hour" not in table(page, "Runs, and what differs")[0], "of seconds, nothing by the hour"
 
 
+def test_values_too_long_for_a_chart_have_letters(run: Path, tmp_path: Path) -> None:
+    roots = []
+    models = ("one/Qwen2.5-7B-Instruct", "two/Qwen2.5-7B-Instruct", "Llama-3-8B-Instruct", "Llama-3.1-8B-Instruct", "x")
+    for nth, name in enumerate(models):
+        roots.append(Path(shutil.copytree(run, tmp_path / f"run-{nth}")))
+        set_of(roots[-1], "path", f"/of/all/models/{name}")
+    page = report(*roots)
+    figure = next(its for its in page.all("figure") if its.all("h3", "h4")[0].text == "Gain by model.path")
+    assert [its.text for its in figure.all("text") if its.text in tuple("ABCDEF")] == ["A", "B", "C", "D", "E"]
+    assert "A …Llama-3-8B-Instruct, B …Llama-3.1-8B-Instruct, C …" in figure.text
+
+
 def test_a_random_search_is_told_apart_by_its_values_and_drawn_along_them(run: Path, tmp_path: Path) -> None:
     rates = [f"{1 + 8 * (nth % 2)}.0e{nth // 2 - 8:+03}" for nth in range(14)]
     roots = []

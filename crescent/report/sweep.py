@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from crescent.compare import Measured, RoundRow, RunTable
 from crescent.differing import ABSENT, INCIDENTAL, Differing, distinct, in_order, incidental, number_of
@@ -134,7 +135,7 @@ def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
 
 def _typeset(line: str) -> str:
     """As the page writes numbers."""
-    return unbroken(re.sub(r"(?<![\w=.-])-(?=\d)", "−", line).replace("<=", "≤").replace("'", "’"))
+    return unbroken(re.sub(r"(?<![\w=.-])-(?=\d)", "−", line).replace("<=", "≤").replace("seeds' ", "seeds’ "))
 
 
 def _ranking(found: RunTable, ranking: Ranking, names: Names) -> Sheet:
@@ -371,7 +372,11 @@ def _setting_figure(
     known = list(setting.runs_by_value)
     numeric = numeric_axis(known)
     room = (WIDTH - LEFT) / len(known)
-    written = distinct(known, max(8, int(room / CHARACTER) - 2))
+    full = distinct(known, VALUE_CHARACTERS)
+    written, key = distinct(known, max(8, int(room / CHARACTER) - 2)), ""
+    if not numeric and len(set(written.values())) < len(known):
+        written = dict(zip(known, ascii_uppercase, strict=False))
+        key = "; " + ", ".join(f"{letter} {full[value]}" for value, letter in written.items())
     drawn = []
     for place, value in enumerate(known):
         if numeric and value == ABSENT:
@@ -383,7 +388,6 @@ def _setting_figure(
             aside = nth - (len(members) - 1) / 2
             x = numeric.places[value] + aside * 0.02 if numeric else place + aside * min(0.16, 0.7 / len(members))
             drawn.append(Point(x, gain.difference, f"{name}: {gain_text(gain)}", gain.low, gain.high, _mark(row)))
-    full = distinct(known, VALUE_CHARACTERS)
     rows: list[tuple[str, ...]] = [
         (full[value], names[name], points_with_interval(gain.difference, gain.low, gain.high))
         for value in known
@@ -404,7 +408,7 @@ def _setting_figure(
         ),
         says=f"Gain over the base of {plural(len(drawn), 'run')} by {setting.key}.",
         numbers=Sheet(f"{panel.benchmark}: gain by {setting.key}", (setting.key, "run", "|points"), rows),
-        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{along}",
+        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{key}{along}",
         legend=tuple((swatch, "not accepted" if its == "rolled back" else its) for swatch, its in mark_legend(marks)),
     )
 
