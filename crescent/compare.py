@@ -17,6 +17,7 @@ import msgspec
 from crescent.comparison import by_benchmark
 from crescent.comparison import compare as compare_responses
 from crescent.differing import SECONDARY, Differing, differing
+from crescent.ended import is_running, read_end
 from crescent.errors import DataSaysNo
 from crescent.finished import Manifest, Run, setting
 from crescent.paired import ALONE, RESAMPLES, Paired, Ranking, paired, rank
@@ -318,6 +319,19 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _status(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | None) -> str:
+    progress = _progress(run, rows, settings)
+    if progress.startswith(("finished", "stopped", ALONE)):
+        return progress
+    if (ended := read_end(run.root)) is not None:
+        if ended.is_cut:
+            run.note(f"{run.root.name} ended with: {ended.cause}")
+        return ended.status
+    if is_running(run.root):
+        return f"running: {progress.removeprefix('not finished: ').replace(', next ', ', now ')}"
+    return progress
+
+
+def _progress(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | None) -> str:
     judged = [row for row in rows if row.verdict is not None]
     rounds = f"{len(judged)} round{'' if len(judged) == 1 else 's'}"
     if judged and judged[-1].verdict == "stop":

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crescent.config import Config, Mode, as_settings
 from crescent.config.standalone import EvaluationConfig
-from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, run_to_exit_code
+from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, known_failure, run_to_exit_code
 from crescent.records import Round
 from crescent.sweep import SWEPT, show_sweep, sweep_name
 
@@ -143,6 +143,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         RunLocked: another process works in this folder.
         TryAgain: processes of an earlier attempt are still alive.
     """
+    from crescent.ended import forget_end, write_end
     from crescent.environment import write_down
     from crescent.observe import Observer
     from crescent.once import Once
@@ -162,17 +163,21 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             """Not before there is work: a refused run leaves the config of the finished one in place."""
             OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
             write_down(root)
+            forget_end(root)
 
         once = Once(root, observer, cfg.run.redo, write_config)
-        code = 1
+        code = 0
         try:
             if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
                 raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
             yield Stages(cfg, once, server, launch, observer)
             once.finish()
-            code = 0
-        except CrescentError as error:
-            code = error.exit_code
+            forget_end(root)
+        except BaseException as error:
+            known = known_failure(error)
+            code = known.exit_code if known is not None else 1
+            if once.begun:  # a refused run leaves what is said of the one before
+                write_end(root, error, once.making)
             raise
         finally:
             server.stop()

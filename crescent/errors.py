@@ -68,19 +68,12 @@ def run_to_exit_code(main: Callable[[], None]) -> int:
         signal.signal(number, interrupt)
     try:
         main()
-    except (CrescentError, BaseExceptionGroup) as error:
-        known = known_cause(error)
+    except (Exception, KeyboardInterrupt) as error:
+        known = known_failure(error)
         if known is None:
             raise
-        return _report(known, known.exit_code)
-    except KeyboardInterrupt as signalled:
-        cause = f"interrupted by {signalled or 'SIGINT'}; run the same command again to go on"
-        return _report(TryAgain(cause), TryAgain.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        cause = f"{error.filename or 'the run folder'}: {error.strerror}; what is finished is safe: make room (or make "
-        return _report(TryAgain(cause + "it writable), then run the same command again"), TryAgain.exit_code)
+        print(f"error: {known}", file=sys.stderr, flush=True)
+        return known.exit_code
     return 0
 
 
@@ -99,6 +92,16 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+def known_failure(error: BaseException) -> CrescentError | None:
+    """What ended a program, where it is no bug: a failure of ours, a signal, or a disk that takes no more."""
+    if isinstance(error, KeyboardInterrupt):
+        return TryAgain(f"interrupted by {error or 'SIGINT'}; run the same command again to go on")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        cause = f"{error.filename or 'the run folder'}: {error.strerror}; what is finished is safe: make room (or make "
+        return TryAgain(cause + "it writable), then run the same command again")
+    return known_cause(error)
+
+
 def known_cause(error: BaseException) -> CrescentError | None:
     """The failure of ours that `error` is, or the first one in a group of several tasks' failures."""
     if isinstance(error, CrescentError):
@@ -106,8 +109,3 @@ def known_cause(error: BaseException) -> CrescentError | None:
     if isinstance(error, BaseExceptionGroup):
         return next((known for its in error.exceptions if (known := known_cause(its)) is not None), None)
     return None
-
-
-def _report(error: CrescentError, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    return code

@@ -11,6 +11,7 @@ from typing import Any
 
 from crescent.config import TrackingConfig, TrackingJob
 from crescent.console import open_console
+from crescent.ended import FILE as ENDED
 from crescent.once import Metrics
 from crescent.records import Round
 from crescent.tracking.ledger import Ledger, destinations, read_metrics
@@ -80,12 +81,13 @@ class ReportFile:
         """Money per machine-hour."""
 
     def update(self) -> None:
-        """Write it anew, unless no stage was finished since it was written."""
+        """Write it anew, unless nothing was finished since it was written, and nothing failed."""
         from crescent.report import REPORT, write_report
 
         metrics, page = self.root / "metrics.jsonl", self.root / REPORT
+        told = [its.stat().st_mtime_ns for its in (metrics, self.root / ENDED) if its.exists()]
         try:
-            if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > metrics.stat().st_mtime_ns):
+            if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > max(told)):
                 write_report([self.root], page, self.rate)
         except Exception as error:  # what came of the run is whole without its picture
             cause = f"{type(error).__name__}: {error}"

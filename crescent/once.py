@@ -66,7 +66,9 @@ class Once:
         self._redoing = False
         self._settled: dict[str, Done] = {}
         """What this process has found or made: stages that several rounds need are not redone with the second one."""
-        self._begun = False
+        self.begun = False
+        """Whether anything was made or moved."""
+        self.making: str | None = None
         self._marker = root / REDO
 
     def __call__(self, stage: str, work: Work, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Done:
@@ -93,6 +95,7 @@ class Once:
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
                 return self._settle(stage, manifest)
         self._begin()
+        self.making = stage
         if self._redoing:
             self._note_redone(stage)
         manifest = verified_manifest(partial)
@@ -109,6 +112,7 @@ class Once:
         sync(final.parent)
         failpoint("once.committed")
         shutil.rmtree(final / SCRATCH, ignore_errors=True)
+        self.making = None
         self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=True)
         return self._settle(stage, manifest)
 
@@ -136,8 +140,8 @@ class Once:
         self._marker.unlink(missing_ok=True)
 
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             self.before_work()
 
     def _redone(self) -> list[str]:

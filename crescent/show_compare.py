@@ -38,8 +38,8 @@ UNKNOWN = "–"
 VALUE_CHARACTERS = 160
 NAMED = 5
 """Runs that a sentence names; the table has all."""
-UNFINISHED = "not finished"
-"""Begins the status of a run that has rounds to come."""
+UNFINISHED = ("not finished", "running", "interrupted", "failed", "damaged")
+"""Begin the status of a run that has rounds to come."""
 ROOM_BESIDE_NAMES = 70
 """Columns that the widest table needs beside the names of the runs."""
 CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")

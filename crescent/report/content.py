@@ -304,7 +304,7 @@ def _config(root: Path) -> str | None:
 def _unfinished(rows: RunRows) -> Iterator[str]:
     """How far the run went, where that is not to its end."""
     if not rows.status.startswith(("finished", "stopped", ALONE)):
-        yield f"Unfinished: {rows.status}."
+        yield f"Unfinished: {rows.status}" + ("" if rows.status.endswith("…") else ".")
 
 
 def _unmeasured(reader: Reader, rows: RunRows) -> Iterator[str]:
