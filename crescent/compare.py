@@ -4,8 +4,10 @@ A stage counts when its manifest holds and it was made from what lies beside it 
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -151,9 +153,7 @@ def _times(root: Path, roots: Sequence[Path]) -> int:
 
 def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
     """The base and the rounds, up to the first that is not whole: what comes after one follows from it."""
-    # The folder may have been renamed since.
-    given: object = json.loads((settings or {}).get("run.name", "null"))
-    name = given if isinstance(given, str) else run.root.resolve().name
+    name = _name(run, settings)
     base = run.stage("base/eval")
     # Where another model teaches (`train.student`), it is who asks and answers.
     asking = [its for its in (base, run.stage("teacher/eval")) if its]
@@ -189,6 +189,20 @@ def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
         votes[f"round-{number}"] = synthesis["digest"]
         checkpoints.add(training["digest"])
         evaluations.add(evaluation["digest"])
+
+
+def _name(run: Run, settings: Mapping[str, str] | None) -> str:
+    """With which its checkpoints' names begin: the folder may have been renamed since."""
+    given: object = json.loads((settings or {}).get("run.name", "null"))
+    if isinstance(given, str):
+        return given
+    for number in run.rounds:
+        with suppress(DataSaysNo):
+            verdicts = run.records(f"round-{number}/verdict/verdict.json", Verdict)
+            for its in verdicts:
+                if found := re.fullmatch(rf"(.+)-r{number:02d}-[0-9a-f]{{8}}", its.child):
+                    return found[1]
+    return run.root.resolve().name
 
 
 def _row(

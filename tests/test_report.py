@@ -603,6 +603,17 @@ def reseal_alone(stage: Path) -> None:
     seal(stage, {name: manifest[name] for name in ("metrics", "seconds", "made_from")})
 
 
+@pytest.mark.parametrize("config", [None, b"", b"\x00\xff\xfe"])
+def test_a_renamed_run_without_settings_knows_its_base(zero: Path, config: bytes | None) -> None:
+    (zero / "config.yaml").unlink()
+    if config is not None:
+        (zero / "config.yaml").write_bytes(config)
+    text = report(zero.rename(zero.with_name("other"))).text
+    assert "is not among what was read" not in text
+    assert "Base zero-base" in text
+    assert "Gained: " in text
+
+
 def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:
     """Rounds that another model asked and answered belong to the run; its scores are a yardstick."""
     shutil.copytree(zero / "base/eval", zero / "teacher/eval")
