@@ -499,6 +499,19 @@ def test_a_half_finished_round_is_shown_as_far_as_it_goes(zero: Path) -> None:
     assert "Round 1’s child is the best checkpoint" in page.text
 
 
+def test_votes_of_which_no_pairs_were_made_are_counted(zero: Path) -> None:
+    """A run that stopped for want of pairs."""
+    for stage in ("pairs", "train", "eval", "verdict"):
+        shutil.rmtree(zero / "round-2" / stage)
+    votes = read_lines(zero / "round-2/synthesis/votes.jsonl", Vote)
+    undecided, agreed = sum(its.winner is None for its in votes), sum(its.agreement >= 0.5 for its in votes)
+    assert 0 < undecided < len(votes) - agreed, "this run has not every kind of vote"
+    last = table(report(zero), "Round 2, step by step")[-1]
+    assert last[:2] == ["with a majority that makes the agreement cut", str(agreed)]
+    assert f"lost: {undecided} without a majority (a tie, or no final answer); " in last[3]
+    assert f"{len(votes) - undecided - agreed} below consensus.min_agreement=0.5; by the votes alone" in last[3]
+
+
 def test_a_run_that_has_only_begun_says_so(tmp_path: Path) -> None:
     (tmp_path / "begun/base/eval.partial").mkdir(parents=True)
     page = report(tmp_path / "begun")

@@ -279,11 +279,13 @@ def _round(reader: Reader, row: RoundRow, rows: Sequence[RoundRow], samples: boo
     synthesis = reader.metrics(f"round-{number}/synthesis")
     selected = reader.metrics(f"round-{number}/pairs") if run.selection(number) is not None else {}
     training = reader.metrics(f"round-{number}/train") if run.training(number) is not None else {}
+    questions = read_questions(reader, number) if samples else None
+    voted = ([its.agreement for its in questions.asked], questions.cut) if questions else ((), 0.0)
     return RoundReport(
         row=row,
         monitors={its.removeprefix(MONITOR): value for its, value in synthesis.items() if its.startswith(MONITOR)},
-        funnel=tuple(funnel(synthesis, selected, training)),
-        questions=read_questions(reader, number) if samples else None,
+        funnel=tuple(funnel(synthesis, selected, training, *voted)),
+        questions=questions,
         changes=read_changes(reader, row, rows) if samples else None,
         training=training,
         harness=tuple(_harness(reader, f"round-{number}")) if row.measured else (),

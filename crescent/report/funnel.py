@@ -1,6 +1,6 @@
 """Where a round's questions were lost, from what was asked for to what was trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crescent.report.texts import plural
@@ -34,9 +34,17 @@ class Step:
     note: str = ""
 
 
-def funnel(synthesis: Metrics, pairs: Metrics, train: Metrics) -> list[Step]:
-    """The steps that are finished, in order. Counts that an older version did not keep are left out."""
-    return [*_asked(synthesis), *_selected(synthesis, pairs), *_trained(pairs, train)]
+def funnel(
+    synthesis: Metrics, pairs: Metrics, train: Metrics, agreements: Sequence[float] = (), cut: float = 0.0
+) -> list[Step]:
+    """The steps that are finished, in order. Counts that an older version did not keep are left out.
+
+    Args:
+        agreements: Of all votes: what is known of them where no pairs were selected.
+        cut: `consensus.min_agreement`.
+    """
+    selected = list(_selected(synthesis, pairs)) if pairs else list(_voted(agreements, cut))
+    return [*_asked(synthesis), *selected, *_trained(pairs, train)]
 
 
 def _asked(synthesis: Metrics) -> Iterator[Step]:
@@ -54,6 +62,20 @@ def _asked(synthesis: Metrics) -> Iterator[Step]:
         tuple(_losses(("near-duplicates after all rewrites", synthesis.get("near_duplicates", 0)))),
         plural(rewrites, "rewrite") if rewrites else "",
     )
+
+
+def _voted(agreements: Sequence[float], cut: float) -> Iterator[Step]:
+    """As far as the votes decide alone."""
+    if not agreements:
+        return
+    undecided = sum(its == 0 for its in agreements)
+    kept = sum(its >= cut for its in agreements if its)
+    losses = _losses(
+        ("without a majority (a tie, or no final answer)", undecided),
+        (f"below consensus.min_agreement={cut:g}", len(agreements) - undecided - kept),
+    )
+    note = "by the votes alone: no pairs were selected, be it that there are too few for pairs.minimum or not yet"
+    yield Step("with a majority that makes the agreement cut", kept, tuple(losses), note)
 
 
 def _selected(synthesis: Metrics, pairs: Metrics) -> Iterator[Step]:

@@ -67,6 +67,8 @@ class Questions:
 
     samples: int | None
     """K."""
+    cut: float
+    """`consensus.min_agreement`."""
     asked: tuple[Asked, ...]
     baits: tuple[BaitCount, ...]
     sampled: tuple[Sampled, ...]
@@ -123,6 +125,7 @@ def read_questions(reader: Reader, number: int) -> Questions | None:
     known = _neighbours(reader, [*near, *(Candidate(its.question, "accepted") for its in votes)])
     return Questions(
         samples=samples,
+        cut=cut,
         asked=tuple(asked),
         baits=tuple(reader.records(f"{folder}/baits.jsonl", BaitCount)),
         sampled=tuple(
