@@ -627,6 +627,18 @@ def test_a_renamed_run_without_settings_knows_its_base(zero: Path, config: bytes
     assert "Gained: " in text
 
 
+def test_the_two_agreements_are_told_apart(run: Path, page: Element) -> None:
+    metrics = json.loads((run / "round-1/synthesis" / MANIFEST).read_text())["metrics"]
+    over_all, first = f"{metrics['agreement']:.2f}", f"{metrics['monitor/agreement']:.2f}"
+    assert over_all != first
+    assert f"agreement over all votes {over_all}," in page.all("main")[0].all("section")[0].text
+    section = next(its for its in page.all("section") if its.attributes.get("id") == "agreement")
+    assert f"round 1 {over_all} over all votes, {first} over the first" in section.text
+    titles = [its.text for its in page.all("h3")]
+    assert "Agreement of the first answers" in titles
+    assert "Agreement" not in titles
+
+
 def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:
     """Rounds that another model asked and answered belong to the run; its scores are a yardstick."""
     shutil.copytree(zero / "base/eval", zero / "teacher/eval")

@@ -49,7 +49,7 @@ class Monitor:
 
 
 MONITORS = (
-    Monitor("agreement", "Agreement", "mean share of the first answers behind the leader", True),
+    Monitor("agreement", "Agreement of the first answers", "mean share behind the leader", True),
     Monitor("unanimous", "Unanimous", "questions whose first answers all agree", True),
     Monitor(
         "variety",
@@ -232,7 +232,7 @@ def agreement_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
     for number_, questions in asked.items():
         names = [f"{lead}/{questions.first}" for lead in range(questions.first + 1)]
         says = f"questions by how many of their first {questions.first} answers agree"
-        yield _stack("Agreement", number_, counts, names, "first answers that agree", says)
+        yield _stack("Agreement of the first answers", number_, counts, names, "first answers that agree", says)
 
 
 def difficulty_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
