@@ -447,7 +447,7 @@ def test_what_a_colour_says_a_shape_or_a_word_says_too(zero: Path) -> None:
     reseal(zero)
     page = report(zero)
     words = [its.text for its in page.all("ul") if its.attributes.get("class") == "legend"]
-    assert "base accepted rolled back" in words
+    assert "base accepted rolled back parent in service" in words
     fills = {its.attributes["fill"] for its in page.all("rect") if "column" in its.attributes.get("class", "")}
     assert fills <= {f"url(#{its.attributes['id']})" for its in page.all("pattern")}
 
@@ -477,12 +477,13 @@ def test_colours_can_be_told_from_the_ground(run: Path, tmp_path: Path) -> None:
             "good",
             "bad",
             "warn",
+            "ghost",
             *(f"part-{its}" for its in range(6)),
             *(f"step-{its}" for its in range(5)),
         ):
             for ground in ("ground", "raised"):
                 high, low = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
-                least = 3 if name.startswith(("part-", "step-")) else 4.5
+                least = 3 if name.startswith(("part-", "step-", "ghost")) else 4.5
                 assert (high + 0.05) / (low + 0.05) >= least, f"{name} {colours[name]} on {ground}"
         ground = luminance(colours["ground"])
         steps = [abs(luminance(colours[f"step-{its}"]) ** 0.4 - ground**0.4) for its in range(5)]
@@ -503,13 +504,20 @@ def test_votes_of_which_no_pairs_were_made_are_counted(zero: Path) -> None:
     """A run that stopped for want of pairs."""
     for stage in ("pairs", "train", "eval", "verdict"):
         shutil.rmtree(zero / "round-2" / stage)
+
+    def stricter(manifest: dict[str, object]) -> None:
+        settings = manifest["made_from"]["settings"]  # type: ignore[index]
+        if "consensus" in settings:
+            settings["consensus"]["min_agreement"] = 0.8
+
+    reseal(zero, stricter)
     votes = read_lines(zero / "round-2/synthesis/votes.jsonl", Vote)
-    undecided, agreed = sum(its.winner is None for its in votes), sum(its.agreement >= 0.5 for its in votes)
+    undecided, agreed = sum(its.winner is None for its in votes), sum(its.agreement >= 0.8 for its in votes)
     assert 0 < undecided < len(votes) - agreed, "this run has not every kind of vote"
     last = table(report(zero), "Round 2, step by step")[-1]
     assert last[:2] == ["with a majority that makes the agreement cut", str(agreed)]
     assert f"lost: {undecided} without a majority (a tie, or no final answer); " in last[3]
-    assert f"{len(votes) - undecided - agreed} below consensus.min_agreement=0.5; by the votes alone" in last[3]
+    assert f"{len(votes) - undecided - agreed} below consensus.min_agreement=0.8; by the votes alone" in last[3]
 
 
 def test_a_run_that_has_only_begun_says_so(tmp_path: Path) -> None:
@@ -637,6 +645,13 @@ def test_the_two_agreements_are_told_apart(run: Path, page: Element) -> None:
     titles = [its.text for its in page.all("h3")]
     assert "Agreement of the first answers" in titles
     assert "Agreement" not in titles
+
+
+def test_scores_beside_each_other_have_one_scale(page: Element) -> None:
+    figures = [its for its in page.all("figure") if its.all("h3")[0].text in ("sums_dev", "sums_test")]
+    scales = [[its.text for its in figure.all("text") if its.attributes["class"] == "tick end"] for figure in figures]
+    assert len(scales) == 2
+    assert scales[0] == scales[1]
 
 
 def test_a_student_s_report_shows_its_teacher(zero: Path) -> None:

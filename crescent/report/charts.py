@@ -121,6 +121,7 @@ def line_plot(
     bounds: tuple[float, float] | None = None,
     least_span: float = 0.0,
     zero: bool = False,
+    beside: Sequence[float] = (),
 ) -> Markup:
     """Values over categories or numbers, with intervals.
 
@@ -130,9 +131,10 @@ def line_plot(
         bounds: What values can be at all; the axis does not leave them.
         least_span: Height of the y axis at least, so that noise does not fill the picture.
         zero: Draw a line where y is 0, and have it in the picture.
+        beside: Values of the charts beside it, whose y axis is to be the same.
     """
     values = [its for line in lines for p in line.points for its in (p.y, p.low, p.high) if its is not None]
-    low, high = _span([*values, *(its.y for its in levels), *([0.0] if zero else [])], bounds, least_span)
+    low, high = _span([*values, *(its.y for its in levels), *([0.0] if zero else []), *beside], bounds, least_span)
     steps = ticks(low, high, 5)
     low, high = min(low, steps[0]), max(high, steps[-1])
     named = [its.name for its in lines if its.name] + [its.name for its in levels]
@@ -276,6 +278,13 @@ def mark_legend(marks: Sequence[Mark]) -> list[tuple[Markup, str]]:
         _mark(svg, its, 8, 6, "main")
         found.append((_markup(svg), MARKED.get(its, its)))
     return found
+
+
+def line_legend(tone: Tone, name: str) -> tuple[Markup, str]:
+    """A swatch for a line without marks."""
+    svg = _svg(16, 12)
+    _line(svg, f"line {tone}", 0, 6, 16, 6)
+    return _markup(svg), name
 
 
 def bar(share: float, kind: str = "") -> Markup:

@@ -9,7 +9,18 @@ from markupsafe import Markup
 from crescent.compare import Measured, RoundRow
 from crescent.records import Score
 from crescent.reliability import Reliability
-from crescent.report.charts import Layer, Level, Line, Mark, Point, legend, line_plot, mark_legend, stack_plot
+from crescent.report.charts import (
+    Layer,
+    Level,
+    Line,
+    Mark,
+    Point,
+    legend,
+    line_legend,
+    line_plot,
+    mark_legend,
+    stack_plot,
+)
 from crescent.report.content import RoundReport, RunReport
 from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
@@ -126,7 +137,9 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
     levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
     teacher = next((its for its in report.teacher if its.benchmark == name), None)
     levels += [Level("teacher", teacher.accuracy)] if teacher else []
-    picture = line_plot(lines, [_category(row) for row in rows], _whole_percent, levels, "round", (0.0, 1.0), 0.1)
+    names = [_category(row) for row in rows]
+    beside = list(_all_shares(report))
+    picture = line_plot(lines, names, _whole_percent, levels, "round", (0.0, 1.0), 0.1, beside=beside)
     first, last = measured[0][1].score, measured[-1][1].score
     kind = "dev, decides" if decides else "test, only reported"
     note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
@@ -142,8 +155,19 @@ def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tupl
         says=f"{ends}{_label(measured[-1][0])}. The numbers are in the table below.",
         numbers=_score_sheet(name, measured, voted, teacher),
         note=note,
-        legend=tuple(mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured)))),
+        legend=(
+            *mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured))),
+            *([line_legend("ghost", "parent in service")] if len(lines[0].points) > 1 else []),
+        ),
     )
+
+
+def _all_shares(report: RunReport) -> Iterator[float]:
+    """What the charts of all benchmarks show: they stand side by side, so they have one scale."""
+    for its in (*(its.score for row in report.rows.rows for its in row.measured), *report.teacher):
+        known = (its.low, its.high, its.majority, its.pass_at.get(str(its.samples)))
+        yield from (share for share in known if share is not None)
+    yield from (its.majority for its in report.rows.majority.values())
 
 
 def _in_service(
