@@ -21,7 +21,7 @@ from crescent.comparison import compare as compare_responses
 from crescent.differing import SECONDARY, Differing, differing
 from crescent.ended import is_running, read_end
 from crescent.errors import DataSaysNo
-from crescent.finished import Manifest, Run, setting
+from crescent.finished import Manifest, Run, setting, suspicion
 from crescent.paired import ALONE, RESAMPLES, Paired, Ranking, paired, rank
 from crescent.records import Action, Comparison, Response, Score, Verdict, digest
 from crescent.reliability import FILE as RELIABILITY
@@ -277,8 +277,8 @@ def _measured(run: Run, stage: str, base: Mapping[str, Sequence[Response]]) -> t
     path = run.root / stage / "scores.json"
     try:
         scores = msgspec.json.decode(path.read_bytes(), type=tuple[Score, ...])
-    except (OSError, msgspec.DecodeError) as error:
-        run.note(f"{path}: cannot be read ({error}); was it written by another version of Crescent?")
+    except (OSError, ValueError) as error:
+        run.note(f"{path}: cannot be read ({error}); {suspicion(error)}")
         return ()
     seed = setting(run.stage(stage), "seed") or 0
     responses, found = _responses(run, stage), []
@@ -301,8 +301,8 @@ def _majority(run: Run) -> dict[str, Reliability]:
         return {}
     try:
         return read_reliability(run.root / RELIABILITY)
-    except (OSError, msgspec.DecodeError) as error:
-        run.note(f"{run.root / RELIABILITY}: cannot be read ({error}); was it written by another version of Crescent?")
+    except (OSError, ValueError) as error:
+        run.note(f"{run.root / RELIABILITY}: cannot be read ({error}); {suspicion(error)}")
         return {}
 
 
@@ -342,7 +342,7 @@ def _status(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | No
         return ended.status
     if is_running(run.root):
         return f"running: {progress.removeprefix('not finished: ').replace(', next ', ', now ')}"
-    return progress
+    return f"damaged in {run.damaged[0]}" if run.damaged else progress
 
 
 def _progress(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from crescent.errors import BadConfig, DataSaysNo, Missing
-from crescent.once import MANIFEST, verified_manifest
+from crescent.once import MANIFEST, damage, verified_manifest
 from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, Verdict, Vote
 
 R = TypeVar("R")
@@ -78,6 +78,8 @@ class Run:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.missing: list[str] = []
+        self.damaged: list[str] = []
+        """Stages that were asked for and are not as they were finished."""
         numbers = (its.name.removeprefix("round-") for its in root.glob("round-*/"))
         self.rounds = sorted(int(its) for its in numbers if its.isdecimal())
         self._manifests: dict[str, dict[str, Any] | None] = {}
@@ -92,7 +94,9 @@ class Run:
             folder = self.root / name
             self._manifests[name] = verified_manifest(folder)
             if self._manifests[name] is None and folder.exists():
-                self.note(f"{name}: its manifest does not hold, so it was not read")
+                self.damaged.append(name)
+                remedy = f"run.redo={name} makes it and all later ones again"
+                self.note(f"{name}: {damage(folder)}, so it was not read; {remedy}")
             elif not folder.exists() and folder.with_name(f"{folder.name}.partial").exists():
                 self.note(f"{name}: not finished, so it was not read")
         return self._manifests[name]
@@ -209,9 +213,9 @@ class Run:
                 if any(its in line for its in wanted):
                     try:
                         yield msgspec.json.decode(line, type=kind)
-                    except msgspec.DecodeError as error:
-                        hint = "was it written by another version of Crescent?"
-                        raise DataSaysNo(f"{path}, line {number}: no {kind.__name__} ({error}); {hint}") from error
+                    except ValueError as error:
+                        said = f"{path}, line {number}: no {kind.__name__} ({error}); {suspicion(error)}"
+                        raise DataSaysNo(said) from error
 
     def _pairs(self, identity: str) -> Iterator[Pair]:
         for number in self.rounds:
@@ -228,6 +232,12 @@ class Run:
             return manifest
         self.note(f"{name}: was made before the stages before it were made again, so it was not read")
         return None
+
+
+def suspicion(error: Exception) -> str:
+    """Why a file may hold something else than was looked for."""
+    whole = isinstance(error, msgspec.ValidationError | OSError)
+    return "was it written by another version of Crescent?" if whole else "this is no whole JSON: it is damaged"
 
 
 def setting(manifest: Manifest | None, key: str) -> Any:

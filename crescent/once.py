@@ -159,9 +159,9 @@ class Once:
     def foresee(self, stage: str, settings: Mapping[str, Any]) -> Foresight:
         """Whether the stage is finished, as far as can be told without its inputs."""
         if (self.root / stage).exists():
-            manifest = verified_manifest(self.root / stage)
-            if manifest is None:
-                return Foresight(False, "its manifest does not hold: will be made again")
+            manifest, wrong = _verify(self.root / stage)
+            if wrong:
+                return Foresight(False, f"{wrong}: will be made again")
             if manifest["made_from"]["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
             return Foresight(True, "same settings, manifest holds")
@@ -217,16 +217,37 @@ def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def verified_manifest(folder: Path) -> dict[str, Any] | None:
     """The folder's manifest, or `None` unless it is whole and every file in it is as it says."""
+    manifest, wrong = _verify(folder)
+    return None if wrong else manifest
+
+
+def damage(folder: Path) -> str | None:
+    """What keeps a stage's folder from being as it was finished, e.g. that a file is missing; `None` if it is."""
+    return _verify(folder)[1] or None
+
+
+def _verify(folder: Path) -> tuple[dict[str, Any], str]:
+    """The folder's manifest, and what is wrong; nothing else is to be trusted then."""
+    edited = "is not as it was written (damaged or edited)"
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        sealed = manifest["files"].keys()
         names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-        untouched = all(_is_as_sealed(path, name, manifest) for name, path in names.items())
-        there = names.keys() == manifest["files"].keys() - (dropped(folder) - names.keys())
-        holds = there and manifest["digest"] == digest(manifest["files"]) and untouched
         complete = {"made_from", "metrics", "seconds"} <= manifest.keys()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if holds and complete else None
+        if not complete or manifest["digest"] != digest(manifest["files"]):
+            return {}, f"{MANIFEST} {edited}"
+        if missing := sorted(sealed - names.keys() - dropped(folder)):
+            return {}, f"{missing[0]} is missing"
+        if added := sorted(names.keys() - sealed):
+            return {}, f"{added[0]} was added to it"
+        changed = next((name for name, path in names.items() if not _is_as_sealed(path, name, manifest)), None)
+        return (manifest, "") if changed is None else ({}, f"{changed} {edited}")
+    except FileNotFoundError as error:
+        return {}, f"{Path(error.filename or folder).name} is missing"
+    except OSError as error:
+        return {}, f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}, f"{MANIFEST} {edited}"
 
 
 def dropped(folder: Path) -> set[str]:

@@ -391,7 +391,33 @@ def test_what_a_changed_file_says_is_not_believed(zero: Path) -> None:
     scores.write_text(scores.read_text().replace('"unparsed": ', '"unparsed": 1'))
     found = compare([zero])
     assert [len(its.measured) for its in found.runs[0].rows] == [2, 2, 0]
-    assert "round-2/eval: its manifest does not hold" in told(found)
+    changed = "round-2/eval: scores.json is not as it was written (damaged or edited), so it was not read"
+    assert f"{changed}; run.redo=round-2/eval makes it and all later ones again" in told(found)
+    assert found.runs[0].status == "damaged in round-2/eval"
+
+
+def test_a_file_that_is_lost_is_named_and_its_run_is_not_called_unfinished(zero: Path) -> None:
+    (zero / "round-1/synthesis/votes.jsonl").unlink()
+    found = compare([zero])
+    assert "round-1/synthesis: votes.jsonl is missing, so it was not read" in told(found)
+    assert found.runs[0].status == "damaged in round-1/synthesis"
+    (zero / "round-1/synthesis" / MANIFEST).write_text("{")
+    assert f"round-1/synthesis: {MANIFEST} is not as it was written" in told(compare([zero]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"sums_dev": 0.5}\n', "was it written by another version of Crescent?"),
+        (b'{"item": "x', "this is no whole JSON: it is damaged"),
+        (b'{"item": "\xff"}\n', "this is no whole JSON: it is damaged"),
+    ],
+)
+def test_a_record_that_is_torn_is_not_taken_for_one_of_another_version(zero: Path, text: bytes, said: str) -> None:
+    (zero / "round-2/eval/responses.jsonl").write_bytes(text)
+    reseal(zero)
+    (note,) = (its for its in compare([zero]).runs[0].missing if "round-2/eval/" in its)
+    assert said in note
 
 
 def test_a_round_from_before_the_last_redo_is_not_read(zero: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from crescent.errors import DataSaysNo
-from crescent.finished import Run
+from crescent.finished import Run, suspicion
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -34,8 +34,8 @@ class Reader:
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
-        except (OSError, msgspec.DecodeError) as error:
-            self.run.note(f"{path}: cannot be read ({error}); was it written by another version of Crescent?")
+        except (OSError, ValueError) as error:
+            self.run.note(f"{path}: cannot be read ({error}); {suspicion(error)}")
             return None
 
     def metrics(self, stage: str) -> dict[str, float]:
