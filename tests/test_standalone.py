@@ -18,6 +18,7 @@ import pytest
 
 from crescent.compare import compare
 from crescent.fakes import FakeEngine
+from crescent.journal import CANARY
 from crescent.once import seal, tree_digest
 from crescent.records import Response, read_lines, write_lines
 from crescent.show_compare import as_markdown
@@ -204,6 +205,8 @@ def test_an_endpoint_that_dies_midway_costs_no_answer_and_is_asked_nothing_twice
     again = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
     assert again.returncode == 0, again.stderr
     assert "continues" in again.stdout
+    canaries = endpoint.answered.pop(CANARY.prompt)
+    assert 1 <= canaries <= 4, "one before each question that it had when it died"
     assert endpoint.answered == {its.prompt: 1 for its in responses(run_of(place))}
 
 
