@@ -311,7 +311,9 @@ def test_a_retried_child_is_called_so(zero: Path) -> None:
     change(zero, "round-2/verdict/verdict.json", Verdict, retried)
     reseal(zero)
     page = report(zero)
-    assert "Round 2 to be retried" in page.text
+    assert "Round 2 not accepted (retry)" in page.text
+    set_of(zero, "rounds", "3")
+    assert "Round 2 to be retried" in report(zero).text, "a third round is to come"
     assert "90% of its own questions have the same final answer (limit 50%)" in page.text
     assert "Alarms were raised in round 2" in page.text
     assert "Round 1’s child is the best checkpoint" in page.text
@@ -371,6 +373,28 @@ def test_a_hostile_report_does_nothing_in_a_browser(zero: Path) -> None:
             assert (background == "rgb(20, 23, 27)") is dark, "the style is not applied"
         assert shown.complaints == []
         assert [its for its in shown.requests if not its.startswith(("file:", "data:"))] == []
+
+
+def test_paper_holds_the_tables_that_a_screen_opens(run: Path, tmp_path: Path) -> None:
+    """And of what fills pages, questions with all their answers, only the summaries."""
+    write_report([run], tmp_path / "report.html")
+    seen = "[...document.querySelectorAll('{}')].map(its => its.checkVisibility())"
+    with open_page(tmp_path) as shown:
+        for media, printed in (("print", True), ("screen", False)):
+            shown.open(tmp_path / "report.html", 760, media=media)
+            for its in ("figcaption table", "#settings pre", "#scores > details table"):
+                assert set(shown.evaluate(seen.format(its))) == {printed}, its
+            assert set(shown.evaluate(seen.format("details.sample dl, details.group ul"))) == {False}
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 760
+
+
+def test_a_caption_stays_where_its_table_scrolls(run: Path, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "report.html")
+    with open_page(tmp_path) as shown:
+        shown.open(tmp_path / "report.html", 390)
+        shown.evaluate("window.wide = document.querySelector('#ledger').closest('.scroll')")
+        assert shown.evaluate("wide.scrollLeft = 90, wide.scrollLeft") > 50, "this table fits"
+        assert shown.evaluate("document.querySelector('#ledger span').getBoundingClientRect().left") >= 15
 
 
 def test_a_text_of_a_megabyte_is_cut_with_a_note(zero: Path) -> None:

@@ -95,6 +95,11 @@ class RunReport:
     def name(self) -> str:
         return self.rows.name
 
+    @property
+    def ended(self) -> bool:
+        """Whether no further round follows, as far as is planned."""
+        return not any(_unfinished(self.rows))
+
     def setting(self, key: str) -> str | None:
         """A setting in JSON by its dotted key; `None` where it is not known."""
         return (self.rows.settings or {}).get(key)
