@@ -219,10 +219,9 @@ def _label_free(
     of = f"{len(child)} answers to {len(differences)} dev items"
     p_value, rise = sign_flip(differences), int(differences.sum())
     silent, had = (sum(map(is_silent, its)) for its in (child, parent))
-    relation = "<=" if p_value <= cfg.alpha else ">"
     finding = (
         f"no label was looked at (verdict.gate=label_free); {silent} of {of} cannot be read, "
-        f"{had} of the parent's (p = {p_value:.2g} {relation} {cfg.alpha:g})"
+        f"{had} of the parent's ({_p(p_value, cfg.alpha)})"
     )
     if rise > 0 and p_value <= cfg.alpha:
         return False, f"{finding}: significantly more"
@@ -252,13 +251,19 @@ def _would_show(result: Comparison, cfg: VerdictConfig) -> str:
 
 
 def _points(result: Comparison) -> str:
-    return f"{100 * result.difference:+.1f} points [{100 * result.low:.1f}, {100 * result.high:.1f}]"
+    return f"{100 * result.difference:+.1f} [{100 * result.low:+.1f}, {100 * result.high:+.1f}] points"
+
+
+def _p(p_value: float, alpha: float) -> str:
+    """With the limit it is held against, which goes without saying where it is far below."""
+    return (
+        "p < 0.001" if p_value < 0.001 <= alpha else f"p = {p_value:.2g} {'<=' if p_value <= alpha else '>'} {alpha:g}"
+    )
 
 
 def _numbers(result: Comparison, responses: int, cfg: VerdictConfig) -> str:
-    relation = "<=" if result.p_value <= cfg.alpha else ">"
     several = f" (asked {responses // result.items} times each)" if responses > result.items > 0 else ""
     return (
         f"{result.gained} of {result.items} items{several} gained, {result.lost} lost: {_points(result)}, "
-        f"p = {result.p_value:.2g} {relation} {cfg.alpha:g}"
+        f"{_p(result.p_value, cfg.alpha)}"
     )

@@ -148,7 +148,8 @@ def test_a_verdict_over_several_samples_counts_items_and_says_how_often_each_was
     child, parent = sampled([[True, True, False, False]] * 30), sampled([[False, False, False, False]] * 30)
     verdict = decide(child, parent)
     assert verdict.items == 30
-    assert verdict.reason.startswith("30 of 30 items (asked 4 times each) gained, 0 lost: +50.0 points")
+    numbers = "30 of 30 items (asked 4 times each) gained, 0 lost: +50.0 [+50.0, +50.0] points, p < 0.001"
+    assert verdict.reason.startswith(f"{numbers}: ")
     silent = [replace(its, final=None, correct=False) for its in child]
     assert "from any of the child's 120 responses" in decide(silent, parent).reason
     assert "120 of 120 answers to 30 dev items cannot be read" in label_free(silent, parent).reason
@@ -213,7 +214,7 @@ def test_a_significant_gain_is_accepted() -> None:
 def test_a_rejection_says_the_numbers() -> None:
     verdict = decide(*pair(12, 4, 300))
     assert verdict.action == "retry"
-    assert verdict.reason.startswith("12 of 300 items gained, 4 lost: +2.7 points [0.")
+    assert verdict.reason.startswith("12 of 300 items gained, 4 lost: +2.7 [+0.")
     assert verdict.reason.endswith(
         "p = 0.077 > 0.05: not significant (a gain of 3.7 points would be, four times in five); "
         "nothing speaks against it, so the parent tries again and these pairs stay"
@@ -252,7 +253,7 @@ def test_a_loss_on_one_deciding_benchmark_speaks_against_a_child_that_lost_littl
     verdict = judge(CHILD, BASE, better + worse, was + had, VerdictConfig(resamples=99), {"sums", "products"}, seed=0)
     assert verdict.p_value > 0.05
     assert verdict.action == "roll back"
-    assert "significantly worse on products (-7.0 points" in verdict.reason
+    assert "significantly worse on products (-7.0 [" in verdict.reason
 
 
 def test_how_test_sets_came_out_changes_nothing_in_the_decision() -> None:
@@ -314,7 +315,7 @@ def test_the_child_is_compared_with_parent_base_and_best() -> None:
     assert [its.against for its in verdict.comparisons] == ["parent", "base", "best"]
     assert [its.difference for its in verdict.comparisons] == pytest.approx([0.05, 0.53, -0.47])
     assert verdict.difference == pytest.approx(0.05)
-    assert "against the base +53.0 points [4" in verdict.reason
+    assert "against the base +53.0 [+4" in verdict.reason
 
 
 def test_a_gain_that_hides_a_loss_says_where() -> None:
@@ -323,7 +324,7 @@ def test_a_gain_that_hides_a_loss_says_where() -> None:
     cfg = VerdictConfig(resamples=999)
     verdict = judge(CHILD, BASE, better + worse, was + had, cfg, {"sums", "products"}, seed=0)
     assert verdict.action == "accept"
-    assert "significantly worse on products (-7.0 points" in verdict.reason
+    assert "significantly worse on products (-7.0 [" in verdict.reason
 
 
 def guarded(lost: int, items: int, gate: Gate = Gate.significant, **more: Any) -> Verdict:
