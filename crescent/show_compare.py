@@ -42,6 +42,12 @@ UNFINISHED = ("not finished", "running", "interrupted", "failed", "damaged")
 """Begin the status of a run that has rounds to come."""
 ROOM_BESIDE_NAMES = 70
 """Columns that the widest table needs beside the names of the runs."""
+FOLDING = {"run", "name", "status", "folder", "runs", "value", "setting", "benchmark"}
+"""Columns whose texts may go over several lines; numbers never do."""
+FOLDED = 12
+"""Characters that are left of them in a line at least."""
+NAMING = {"round", "|round", "checkpoint", "benchmark"}
+"""Columns that say, beside the first, what a row is about."""
 CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 Cell = str | int | float | None
 COLUMNS = (
@@ -80,7 +86,10 @@ def show(found: RunTable, console: Console) -> None:
     for line in headline(found, names):
         console.print(Text(visible(line)))
     for sheet in sheets(found, names, short=console.width < 2 * longest + 100):
-        console.print(_table(sheet))
+        if _room(sheet) <= console.width:
+            console.print(_table(sheet))
+        else:
+            console.print(Text("\n".join(visible(line) for line in _records(sheet))))
     for line in _lines(found):
         console.print(Text(visible(line)))
 
@@ -407,15 +416,43 @@ def _lines(found: RunTable) -> Iterator[str]:
     yield from found.notes
 
 
+def _room(sheet: Sheet) -> int:
+    """Columns of a console in which no number of the table is cut."""
+    room = 2
+    for place, column in enumerate(sheet.columns):
+        name = column.removeprefix("|")
+        longest = max(
+            len(visible(line)) for its in (name, *(row[place] for row in sheet.rows)) for line in its.split("\n")
+        )
+        room += 2 + (min(longest, FOLDED) if name in FOLDING else longest)
+    return room
+
+
+def _records(sheet: Sheet) -> Iterator[str]:
+    """The same for a narrow console: of each row what it is about, and below that its cells by name."""
+    names = [its.removeprefix("|").replace("near-\n", "near-").replace("-\n", "") for its in sheet.columns]
+    yield sheet.title
+    for row in sheet.rows:
+        about, cells = [row[0]], []
+        for name, column, cell in zip(names[1:], sheet.columns[1:], row[1:], strict=True):
+            if column in NAMING:
+                about.append(cell if column != "round" or not cell.isdecimal() else f"round {cell}")
+            elif cell not in ("", UNKNOWN):
+                cells.append(f"{name} {cell}")
+        yield f"  {', '.join(about)}"
+        if cells:
+            yield f"    {'; '.join(cells)}"
+    yield ""
+
+
 def _table(sheet: Sheet) -> Table:
     table = Table(
         title=Text(visible(sheet.title), "bold"), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True
     )
-    folding = {"run", "name", "status", "folder", "runs", "value", "setting", "benchmark"}
     for column in sheet.columns:
         name = column.removeprefix("|")
         right = column.startswith("|")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name not in folding, overflow="fold")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name not in FOLDING, overflow="fold")
     before = ""
     for row in sheet.rows:
         first = "" if row[0] == before else row[0]

@@ -564,6 +564,25 @@ def test_no_line_is_wider_than_the_terminal(taught: tuple[Path, Path], width: in
     assert ("#1" in text.getvalue()) == (width < 120), "long names are numbered where there is no room for them"
 
 
+@pytest.mark.parametrize("width", [30, 60, 80, 120])
+def test_no_number_is_cut_on_a_narrow_terminal(taught: tuple[Path, Path], width: int) -> None:
+    found = compare(taught)
+    written = io.StringIO()
+    show(found, Console(file=written, width=width, color_system=None))
+    words = written.getvalue().split()
+    for run in found.runs:
+        for row in run.rows:
+            for its in row.measured:
+                for share in (its.score.low, its.score.high):
+                    assert any(re.fullmatch(rf"\[?{100 * share:.1f}[\],;]*", word) for word in words), share
+                if its.against_base is not None:
+                    low, high = its.against_base.low, its.against_base.high
+                    assert f"[{100 * low:+.1f}," in words
+                    assert any(word.startswith(f"{100 * high:+.1f}]") for word in words)
+            if row.verdict is not None:
+                assert any(word.startswith(f"{row.agreement:.2f}") for word in words)
+
+
 def test_several_answers_to_an_item_show_their_majority_and_whether_any_is_right(zero: Path) -> None:
     path = zero / "round-1/eval/scores.json"
     scores = json.loads(path.read_text())
