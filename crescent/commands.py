@@ -153,6 +153,8 @@ def sync_command(arguments: Sequence[str]) -> None:
     parser.add_argument("--view", action="store_true", help='also make the view "rounds" of the project')
     parser.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="at most; 900 by default")
     given = parser.parse_args(arguments)
+    if not 0 <= given.wait < float("inf"):
+        raise BadConfig(f"--wait {given.wait}: seconds are a number that is not negative, e.g. 900")
 
     from crescent.tracking.sync import sync
 

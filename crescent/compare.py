@@ -142,6 +142,13 @@ def read_run(root: Path, name: str) -> RunRows:
     return RunRows(name, root, _status(run, rows, settings), settings, _majority(run), rows, tuple(run.missing))
 
 
+def read_status(root: Path) -> str:
+    """How far a run went, or how it ended."""
+    run = Run(root)
+    settings = _settings(run)
+    return _status(run, tuple(_rows(run, settings, scored=False)), settings)
+
+
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The deviation is the sample's (n - 1); a single value has none."""
     return fmean(values), stdev(values) if len(values) > 1 else None
@@ -151,7 +158,7 @@ def _times(root: Path, roots: Sequence[Path]) -> int:
     return sum(its.resolve() == root.resolve() for its in roots)
 
 
-def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
+def _rows(run: Run, settings: Mapping[str, str] | None, scored: bool = True) -> Iterator[RoundRow]:
     """The base and the rounds, up to the first that is not whole: what comes after one follows from it."""
     name = _name(run, settings)
     base = run.stage("base/eval")
@@ -160,9 +167,9 @@ def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
     checkpoints = {its["made_from"]["inputs"].get("checkpoint") for its in asking}
     evaluations = {base["digest"]} if base else set()
     votes: dict[str, str] = {}
-    base_responses = _responses(run, "base/eval")
+    base_responses = _responses(run, "base/eval") if scored else {}
     if base is not None:
-        yield _row(name, 0, [base], None, _measured(run, "base/eval", {}))
+        yield _row(name, 0, [base], None, _measured(run, "base/eval", {}) if scored else ())
     past: list[Action] = []
     for number in run.rounds:
         synthesis = run.synthesis(number)
@@ -177,7 +184,7 @@ def _rows(run: Run, settings: Mapping[str, str] | None) -> Iterator[RoundRow]:
             patience = (settings or {}).get("verdict.patience", "")
             verdict = with_patience(verdict, rejected, int(patience)) if patience.isdecimal() else verdict
             past.append(verdict.action)
-        measured = _measured(run, f"round-{number}/eval", base_responses) if evaluation else ()
+        measured = _measured(run, f"round-{number}/eval", base_responses) if evaluation and scored else ()
         stages = [synthesis, selection, training, evaluation]
         judging = run.stage(f"round-{number}/verdict") if verdict else None
         if any(stages):

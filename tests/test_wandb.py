@@ -15,7 +15,8 @@ import pytest
 from wandb_server import KEY, StandIn, read_offline
 
 from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wandb, write_job
-from crescent.errors import BadConfig, Missing
+from crescent.ended import forget_end, write_end
+from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.finished import Run
 from crescent.observe import MetricsFile, Observer
 from crescent.once import seal
@@ -497,6 +498,64 @@ def test_a_sync_needs_the_stages_and_not_the_metrics(
     sync(root, None, None, 60, False, print)
     assert [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()] == whole
     assert len(server.asked) == asked, "the lines are those that W&B was told"
+
+
+def test_a_sync_of_a_run_that_failed_or_is_damaged_says_so(
+    tmp_path: Path,
+    online: tuple[StandIn, Written],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server, written = online
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    root = Path(shutil.copytree(written.root, tmp_path / "taught"))
+    has = f"W&B has everything of {root} (project crescent)"
+    (root / "config.yaml").write_text("run: {name: taught, rounds: 3}\ntracking: {project: crescent}\n")
+    sync(root, None, None, 60, False, print)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{has}; the run: not finished: ")
+    write_end(root, DataSaysNo("too few"), "round-3/pairs")
+    sync(root, None, None, 60, False, print)
+    assert capsys.readouterr().out == f"{has}; the run: failed in round-3/pairs (65): too few\n"
+    forget_end(root)
+    (root / "round-1/synthesis/votes.jsonl").unlink()
+    sync(root, None, None, 60, False, print)
+    assert capsys.readouterr().out == f"{has}; the run: damaged in round-1/synthesis\n"
+
+
+def command(root: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`crescent sync` where nobody is logged in."""
+    known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    env = {**known, "HOME": str(root), "NETRC": str(root / "netrc"), **environment}
+    asked = [sys.executable, "-P", "-m", "crescent", "sync", str(root), *arguments]
+    return subprocess.run(asked, env=env, capture_output=True, timeout=90, text=True, check=False)
+
+
+@pytest.mark.parametrize("key", [None, "short", KEY])
+def test_a_sync_without_a_login_is_no_matter_of_trying_again(tmp_path: Path, key: str | None) -> None:
+    written = Written(tmp_path / "taught").base()
+    with StandIn("401") as server:
+        login = {"WANDB_API_KEY": key} if key else {}
+        ended = command(written.root, WANDB_BASE_URL=server.url, WANDB_INIT_TIMEOUT="5", **login)
+    assert ended.returncode == 69, ended.stderr
+    assert "`wandb login`, or the key in WANDB_API_KEY" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--project", "a/b"], "--project a/b: contains /; W&B's projects have names of at most 128"),
+        (["--project", "x" * 129], "has 129 characters"),
+        (["--wait", "nan"], "--wait nan: seconds are a number that is not negative"),
+        (["--wait", "inf"], "--wait inf: "),
+        (["--wait", "-1"], "--wait -1.0: "),
+    ],
+)
+def test_what_can_never_be_synced_is_refused_at_once(tmp_path: Path, arguments: list[str], said: str) -> None:
+    ended = command(Written(tmp_path / "taught").base().root, *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_the_loop_does_not_wait_for_a_tracker_that_does_not_listen(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from crescent.config import TrackingJob, Wandb, read_job
 from crescent.tracking.client import Client, cause, warn
 from crescent.tracking.ledger import mode_of
-from crescent.tracking.process import INCOMPLETE
+from crescent.tracking.process import INCOMPLETE, NO_LOGIN
 from crescent.tracking.trackio import Trackio
 
 
 def main(job_file: Path) -> int:
-    """Returns 0, or `INCOMPLETE`."""
+    """Returns 0, `INCOMPLETE` or `NO_LOGIN`."""
     job = read_job(job_file, TrackingJob)
     client = Client(job, say=lambda line: print(line, flush=True), warn=warn)
     # Numbers from 0 to 255; an input that ends without one is that of a supervisor that was killed.
@@ -35,7 +35,7 @@ def main(job_file: Path) -> int:
         if job.view:
             client.view()
         client.close(exit_code)
-    return INCOMPLETE if client.incomplete else 0
+    return NO_LOGIN if client.unknown_here else INCOMPLETE if client.incomplete else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The only file that imports wandb: opens the W&B runs of a run folder and tells them what they were not told."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from crescent.config import TrackingJob, Wandb
+from crescent.once import damage
 from crescent.tracking.ledger import OFFLINE, Ledger, destination, mode_of, read_metrics
 from crescent.tracking.pictures import Alert, Artifact, Picture, Row, RunFolder
 from crescent.tracking.samples import Table
@@ -19,6 +21,9 @@ from crescent.tracking.view import make_view
 
 SUPERSEDED = "superseded"
 """Folder below `wandb/` for offline runs that were told anew, in one piece: `wandb sync` is not to find both."""
+
+LOGIN = re.compile(r"\bAPI key\b|returned error 401\b")
+"""In what its library says where nobody is logged in, or with a key that the server does not know."""
 
 
 def patience(wait_s: float) -> dict[str, str]:
@@ -47,6 +52,8 @@ class Client:
         self.ledger = Ledger(self.root)
         self.incomplete = False
         """Whether W&B lacks something."""
+        self.unknown_here = False
+        """Whether that is for want of a login."""
         self._warn = warn
         self._warned: set[str] = set()
         self._online = mode_of(job.tracking) is Wandb.online
@@ -81,6 +88,7 @@ class Client:
             wandb.setup(wandb.Settings(silent=True))
             self._loop = self._open_loop(picture)
         except Exception as error:
+            self.unknown_here = bool(LOGIN.search(str(error)))
             off = "is switched off for this run" if self.job.live else "cannot be told"
             self._fail(f"W&B {off} ({cause(error)}); metrics.jsonl has everything")
             return False
@@ -178,7 +186,7 @@ class Client:
         try:
             its = folder.stage(stage, identity)
             if its is None:
-                self._fail(f"{stage}: its files are not as they were made, so W&B is not told of them")
+                self._fail(f"{stage}: {damage(self.root / stage)}, so W&B is not told of it")
                 return
             run = self._init(its.picture)
             for row in its.rows[run.starting_step :]:

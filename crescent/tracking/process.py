@@ -20,6 +20,8 @@ ALIVE = ".children"
 """File of a run folder that stays locked while any process of the run lives."""
 INCOMPLETE = 70
 """Its exit code when W&B lacks something; what it was is said."""
+NO_LOGIN = 77
+"""Its exit code when W&B knows nobody here."""
 GRACE_S = 1.0
 """Seconds between asking the process to end and ending it; its own end was waited for before."""
 
@@ -73,7 +75,7 @@ class TrackingProcess:
         except subprocess.TimeoutExpired:
             self._process.terminate()
             code = self._process.wait()
-        if code not in (0, INCOMPLETE):
+        if code not in (0, INCOMPLETE, NO_LOGIN):
             print(f"{what}; upload it later: crescent sync {self.job.root}", file=sys.stderr, flush=True)
         self._listener.join(GRACE_S)
         return code

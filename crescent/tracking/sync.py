@@ -7,20 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crescent.compare import read_status
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
 from crescent.door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.finished import Run
 from crescent.observe import MetricsFile, round_of
 from crescent.once import MANIFEST
+from crescent.paired import ALONE
 from crescent.tracking.ledger import Ledger, destination, destinations
 from crescent.tracking.pictures import RunFolder, read_config
-from crescent.tracking.process import ALIVE, TrackingProcess
+from crescent.tracking.process import ALIVE, NO_LOGIN, TrackingProcess
 from launch.local import wait_for_earlier_children
 
 STAGE = re.compile(r"(base|teacher|round-\d+)/[a-z]+")
 KINDS = ("benchmarks", "synthesis", "pairs", "train", "eval", "harness", "reliability", "others", "replay", "verdict")
 """The second parts of stages' names, in the order in which a round, and the base, make them."""
+
+LONGEST, FORBIDDEN = 128, r"/\#?%:"
+"""What W&B asks of a project's name."""
 
 
 def sync(
@@ -42,8 +47,8 @@ def sync(
         view: Also make the view "rounds" of the project.
 
     Raises:
-        Missing: no stage of the run is finished.
-        BadConfig: `WANDB_MODE` is neither `online` nor `offline`.
+        Missing: no stage of the run is finished, or nobody is logged in.
+        BadConfig: `WANDB_MODE` is neither `online` nor `offline`, or W&B has no projects of such a name.
         RunLocked: the run goes on.
         TryAgain: W&B lacks something still.
     """
@@ -61,14 +66,24 @@ def sync(
     with only_supervisor(root):
         complete_metrics(root)
         if is_told(job) and not view:
-            say(f"W&B has everything of {root} ({place(job)})")
+            say(f"W&B has everything of {root} ({place(job)}){unfinished(root)}")
             return
         if not wait_for_earlier_children(root / ALIVE, say, wait_s):
             raise TryAgain(f"{root}: processes of an earlier run are still alive; try again in a minute")
         code = TrackingProcess(job, say).close(0)
+    if code == NO_LOGIN:
+        raise Missing(f"{root}: W&B takes nothing without a login: `wandb login`, or the key in WANDB_API_KEY")
     if code != 0:
-        raise TryAgain(f"{root}: W&B does not have everything yet; what was told is not told again")
-    say(f"W&B has everything of {root} ({place(job)})")
+        still = f"W&B does not have everything yet; what was told is not told again{unfinished(root)}"
+        raise TryAgain(f"{root}: {still}")
+    say(f"W&B has everything of {root} ({place(job)}){unfinished(root)}")
+
+
+def unfinished(root: Path) -> str:
+    """That everything of a run is not a whole run, where it is not."""
+    status = read_status(root)
+    whole = status.startswith(("finished", "stopped", ALONE)) or status.endswith("not known")
+    return "" if whole else f"; the run: {status}"
 
 
 def finished_stages(root: Path) -> list[str]:
@@ -96,9 +111,15 @@ def tracking_of(settings: dict[str, Any], project: str | None = None, entity: st
     if mode not in ("online", "offline"):
         raise BadConfig(f"WANDB_MODE={mode}: crescent sync knows online and offline; unset it to upload")
     its: dict[str, Any] = settings.get("tracking") or {}
+    named = project or str(its.get("project") or TrackingConfig.project)
+    wrong = [its for its in FORBIDDEN if its in named]
+    if wrong or len(named) > LONGEST:
+        said = f"contains {' '.join(wrong)}" if wrong else f"has {len(named)} characters"
+        rule = f"W&B's projects have names of at most {LONGEST} characters and without {' '.join(FORBIDDEN)}"
+        raise BadConfig(f"{'--project ' if project else 'tracking.project='}{named}: {said}; {rule} (--project NAME)")
     return TrackingConfig(
         wandb=Wandb(mode),
-        project=project or its.get("project") or TrackingConfig.project,
+        project=named,
         entity=entity or its.get("entity"),
         group=its.get("group"),
         artifacts=Artifacts(its.get("artifacts") or TrackingConfig.artifacts.value),
