@@ -59,6 +59,7 @@ def test_every_option_of_every_group_composes() -> None:
         ("consensus.min_agreement=1.5", ["consensus.min_agreement=1.5", "[0, 1]"]),
         ("diversify.threshold=0", ["diversify.threshold=0", "(0, 1]"]),
         ("run.name=../../x", ["run.name='../../x'", "must match"]),
+        ("tracking.project=me/crescent", ["tracking.project='me/crescent'", "without / "]),
         ("train.micro_batch=7", ["train.micro_batch=7", "must divide train.batch=64"]),
         ("task.answer_prompt=hello", ["task.answer_prompt='hello'", "{question}"]),
         ("serving.urls=['http://me:secret@host/v1']", ["holds a password", "CRESCENT_API_KEY"]),

@@ -544,8 +544,8 @@ def test_a_sync_without_a_login_is_no_matter_of_trying_again(tmp_path: Path, key
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--project", "a/b"], "--project a/b: contains /; W&B's projects have names of at most 128"),
-        (["--project", "x" * 129], "has 129 characters"),
+        (["--project", "a/b"], "tracking.project='a/b': W&B's projects have names of at most 128"),
+        (["--project", "x" * 129], "crescent sync takes --project NAME"),
         (["--wait", "nan"], "--wait nan: seconds are a number that is not negative"),
         (["--wait", "inf"], "--wait inf: "),
         (["--wait", "-1"], "--wait -1.0: "),

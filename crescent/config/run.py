@@ -104,6 +104,9 @@ class TrackingConfig:
     """What an hour of this machine costs, in any currency, for the report's ledger."""
 
     def __post_init__(self) -> None:
+        fits = len(self.project) <= 128 and not set(self.project) & set(r"/\#?%:")
+        rule = "W&B's projects have names of at most 128 characters and without / \\ # ? % :"
+        require(fits, "tracking.project", repr(self.project), rule, "crescent sync takes --project NAME")
         require(self.wait_s >= 0, "tracking.wait_s", self.wait_s, "must not be negative")
         free = self.hourly_rate is None or self.hourly_rate >= 0
         require(free, "tracking.hourly_rate", self.hourly_rate, "must not be negative")

@@ -24,9 +24,6 @@ STAGE = re.compile(r"(base|teacher|round-\d+)/[a-z]+")
 KINDS = ("benchmarks", "synthesis", "pairs", "train", "eval", "harness", "reliability", "others", "replay", "verdict")
 """The second parts of stages' names, in the order in which a round, and the base, make them."""
 
-LONGEST, FORBIDDEN = 128, r"/\#?%:"
-"""What W&B asks of a project's name."""
-
 
 def sync(
     root: Path,
@@ -111,15 +108,9 @@ def tracking_of(settings: dict[str, Any], project: str | None = None, entity: st
     if mode not in ("online", "offline"):
         raise BadConfig(f"WANDB_MODE={mode}: crescent sync knows online and offline; unset it to upload")
     its: dict[str, Any] = settings.get("tracking") or {}
-    named = project or str(its.get("project") or TrackingConfig.project)
-    wrong = [its for its in FORBIDDEN if its in named]
-    if wrong or len(named) > LONGEST:
-        said = f"contains {' '.join(wrong)}" if wrong else f"has {len(named)} characters"
-        rule = f"W&B's projects have names of at most {LONGEST} characters and without {' '.join(FORBIDDEN)}"
-        raise BadConfig(f"{'--project ' if project else 'tracking.project='}{named}: {said}; {rule} (--project NAME)")
     return TrackingConfig(
         wandb=Wandb(mode),
-        project=named,
+        project=project or str(its.get("project") or TrackingConfig.project),
         entity=entity or its.get("entity"),
         group=its.get("group"),
         artifacts=Artifacts(its.get("artifacts") or TrackingConfig.artifacts.value),
