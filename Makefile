@@ -1,5 +1,5 @@
 # make quickstart   set up and run the loop on a small real model: about ten minutes on two cores after the download
-# make test         set up and run the tests
+# make test         set up and run the tests: about twenty minutes on two cores after the download
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0+cpu
