@@ -212,7 +212,7 @@ def _told(its: Standing) -> str:
         return f"{accuracy} %, {_gain(its.gain)} points over its own base"
     gains = spread(its.gains, "+")
     return (
-        f"{accuracy} ± {100 * its.deviation:.1f} %, {gains} points over its own bases (means of {len(its.runs)} seeds)"
+        f"{accuracy} ± {100 * its.deviation:.1f} %, {gains} points over their bases (means of {len(its.runs)} seeds)"
     )
 
 
