@@ -211,9 +211,7 @@ def _told(its: Standing) -> str:
     if its.gain:
         return f"{accuracy} %, {_gain(its.gain)} points over its own base"
     gains = spread(its.gains, "+")
-    return (
-        f"{accuracy} ± {100 * its.deviation:.1f} %, {gains} points over their bases (means of {len(its.runs)} seeds)"
-    )
+    return f"{accuracy} ± {100 * its.deviation:.1f} %, {gains} points over their bases (means of {len(its.runs)} seeds)"
 
 
 def _limits(best: Standing) -> Iterator[str]:
