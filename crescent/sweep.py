@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from crescent.errors import CrescentError
 from crescent.records import digest
 
 SWEPT = "CRESCENT_SWEPT"
@@ -30,11 +29,11 @@ LONGEST = 57
 def sweep_name(name: str, overrides: Sequence[str], root: Path) -> str:
     """A stable run name for one point of a sweep: the base name, what the sweep varies, and a digest.
 
-    The digest is that of all overrides that touch results. It alone says which run it is: a folder in `root` that
-    carries it is gone on with, whatever else varied when it was made.
+    The digest is that of the base name and all overrides that touch results. It alone says which run it is: a folder
+    in `root` that carries it is gone on with, whatever else varied when it was made.
     """
     telling = sorted(its for its in overrides if not its.lstrip("+~").startswith(QUIET))
-    known = digest(*telling)[:6]
+    known = digest(name, *telling)[:6]
     made = sorted(its.name for its in root.glob(f"{name}-*{known}") if its.is_dir())
     if made:
         return made[0]
@@ -74,8 +73,9 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
     try:
         show(compare(runs), console)
         write_report(runs, page, rate)
-    except CrescentError as error:
-        console.print(f"the sweep's runs were not compared ({error}); crescent report RUN… does", soft_wrap=True)
+    except Exception as error:  # what came of the runs is whole without their comparison
+        cause = f"{type(error).__name__}: {error}"
+        console.print(f"the sweep's runs were not compared ({cause}); crescent report RUN… tries again", soft_wrap=True)
         return
     console.print(f"\nreport of the sweep  {page}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crescent.sweep import SWEPT, sweep_name
+from crescent.sweep import SWEPT, show_sweep, sweep_name
 
 POINT = ["+experiment=smoke", "bait.questions=20", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
 
@@ -50,6 +50,25 @@ def test_a_point_that_was_begun_is_gone_on_with_whatever_varies_now(
     assert sweep_name("smoke", POINT, tmp_path) != name
     (tmp_path / name).mkdir()
     assert sweep_name("smoke", POINT, tmp_path) == name
+
+
+def test_a_sweep_of_another_name_is_never_gone_on_with(tmp_path: Path) -> None:
+    other = sweep_name("smoke-b", POINT, tmp_path)
+    (tmp_path / other).mkdir()
+    mine = sweep_name("smoke", POINT, tmp_path)
+    assert mine != other
+    assert mine[-6:] != other[-6:], "the same overrides, and not the same run"
+
+
+def test_a_comparison_that_fails_costs_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [tmp_path / name for name in ("a", "b")]
+    for its in points:
+        (its / "base").mkdir(parents=True)
+    monkeypatch.setattr("crescent.compare.compare", lambda _: {}["gone"])
+    show_sweep(points, None, None)
+    assert "were not compared (KeyError: 'gone')" in capsys.readouterr().out
 
 
 def loop(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
