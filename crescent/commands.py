@@ -89,7 +89,7 @@ def compare_command(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(
         "crescent compare",
         description="Rounds, benchmarks with intervals, and differing settings of any number of runs, finished or not.",
-        epilog="The columns of the CSV are explained in crescent/show_compare.py.",
+        epilog="The columns of the CSV are explained in crescent/compare_csv.py.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, or the name of one in runs/")
     parser.add_argument("--all", action="store_true", help="all runs in runs/, the one worked on last first")
@@ -102,7 +102,8 @@ def compare_command(arguments: Sequence[str]) -> None:
     folders = run_folders(None) if given.all else [run_named(its) for its in given.runs]
 
     from crescent.compare import compare
-    from crescent.show_compare import as_csv, as_markdown, as_text, show
+    from crescent.compare_csv import as_csv
+    from crescent.show_compare import as_markdown, as_text, show
 
     found = compare(folders)
     suffix = given.out.suffix.lower() if given.out else ""

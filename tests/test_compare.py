@@ -16,13 +16,15 @@ from statistics import mean
 import pytest
 from rich.console import Console
 
+from crescent import compare_csv
 from crescent.compare import RunTable, compare, mean_and_deviation
+from crescent.compare_csv import COLUMNS, as_csv
 from crescent.differing import Differing, differing, distinct, labels, told_by
 from crescent.finished import Run
 from crescent.once import MANIFEST, seal
 from crescent.records import Response, Verdict, read_lines, write_lines
 from crescent.reliability import LabelledVote, curve
-from crescent.show_compare import COLUMNS, as_csv, as_markdown, as_text, show
+from crescent.show_compare import as_markdown, as_text, show
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 STAGES = ("base/eval", *(f"round-{number}/{step}" for number in (1, 2) for step in STEPS))
@@ -546,10 +548,8 @@ def test_a_gain_that_is_negative_stays_a_number_for_a_spreadsheet(zero: Path) ->
 def test_the_columns_of_the_csv_stay_as_they_are(taught: tuple[Path, Path]) -> None:
     assert as_csv(compare(taught)).splitlines()[0] == ",".join(COLUMNS)
     assert COLUMNS[:5] == ("run", "folder", "status", "seed", "round")
-    from crescent import show_compare
-
-    assert show_compare.__doc__
-    assert not [its for its in COLUMNS if its not in show_compare.__doc__], "each is explained"
+    assert compare_csv.__doc__
+    assert not [its for its in COLUMNS if its not in compare_csv.__doc__], "each is explained"
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
