@@ -17,14 +17,14 @@ from benchmarks.replay import ARITHMETIC, NO_REPEATS, replay
 from benchmarks.tables import Row, rate, show
 from benchmarks.truth import truth
 from benchmarks.votes import first
-from crescent.answers import as_number
 from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
-from crescent.consensus import is_kept, is_unanimous
-from crescent.embedders import Embed, Vectors, open_embedder
 from crescent.errors import Missing
-from crescent.packaged_model import packaged_model
-from crescent.pairs import cap_unanimous, choose_responses, winning_answers
+from crescent.models.embedders import Embed, Vectors, open_embedder
+from crescent.models.packaged_model import packaged_model
 from crescent.records import Answer, Vote
+from crescent.selection.pairs import cap_unanimous, choose_responses, winning_answers
+from crescent.synthesis.consensus import is_kept, is_unanimous
+from crescent.tasks.equivalence import as_number
 
 ASKED = ARITHMETIC.bait.questions
 DEFAULT = ConsensusConfig(samples=8, min_agreement=0.5)

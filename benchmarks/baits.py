@@ -14,12 +14,12 @@ from benchmarks.presets import preset
 from benchmarks.record import served
 from benchmarks.replay import first_round
 from benchmarks.tables import Row, show
-from crescent.client import Client, Endpoint
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Dtype, ModelConfig, TaskConfig
-from crescent.consensus import is_kept
-from crescent.model_folder import find_model
-from crescent.packaged_model import PACKAGED, packaged_model
-from crescent.synthesis import Synthesis, SynthesisConfig
+from crescent.engine.client import Client, Endpoint
+from crescent.models.model_folder import find_model
+from crescent.models.packaged_model import PACKAGED, packaged_model
+from crescent.synthesis.consensus import is_kept
+from crescent.synthesis.stream import Synthesis, SynthesisConfig
 
 BAITS = ("arithmetic", "paper", "llama2", "llama3", "pool")
 OF_SUMS = {"arithmetic": ("arithmetic", "short", 0.97)}

@@ -29,10 +29,10 @@ import psutil
 from benchmarks import save
 from benchmarks.tables import Row, show
 from crescent.config import DiversifyConfig
-from crescent.diversify import Memory, Neighbour, decide
-from crescent.embedders import Vectors, lexical_vectors
+from crescent.models.embedders import Vectors, lexical_vectors
 from crescent.records import Question
-from crescent.synthesis import BLOCK
+from crescent.synthesis.diversify import Memory, Neighbour, decide
+from crescent.synthesis.stream import BLOCK
 
 CFG = DiversifyConfig(threshold=0.6, max_rewrites=0)
 SEMHASH = "SemHash"

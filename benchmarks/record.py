@@ -14,11 +14,11 @@ from pathlib import Path
 from benchmarks.presets import preset
 from benchmarks.recorded import FOLDER, REWRITES, Recording, Row, read_recording, sample_of, write_recording
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, WORDS, first_round, word_baits
-from crescent.client import Client, Endpoint, Engine
 from crescent.config import BaitConfig, ModelConfig, ServingConfig, TrainConfig
-from crescent.packaged_model import packaged_model
+from crescent.engine.client import Client, Endpoint, Engine
+from crescent.engine.server import Server
+from crescent.models.packaged_model import packaged_model
 from crescent.records import Checkpoint, Completion, Request, read_lines, request_seed, to_line
-from crescent.serving import Server
 from launch.local import LocalLaunch
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from benchmarks.presets import preset
 from benchmarks.recorded import FOLDER, RecordedEngine, read_recording
-from crescent.client import Engine
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Embedder, TaskConfig
-from crescent.diversify import Memory
-from crescent.embedders import Embed, lexical_vectors
-from crescent.synthesis import Synthesis, SynthesisConfig, synthesise
+from crescent.engine.client import Engine
+from crescent.models.embedders import Embed, lexical_vectors
+from crescent.synthesis.diversify import Memory
+from crescent.synthesis.stream import Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 
 

@@ -27,7 +27,7 @@ from benchmarks import save
 from benchmarks.recorded import FOLDER, read_recording
 from benchmarks.tables import show
 from crescent.config import Batching, Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob
-from crescent.packaged_model import packaged_model
+from crescent.models.packaged_model import packaged_model
 from crescent.records import Pair
 
 RANK = 16
@@ -166,7 +166,7 @@ def our_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, b
     """What a round's training starts, with all that watches over it."""
     from transformers import AutoTokenizer, PrinterCallback
 
-    from train.sft import prepare_sft
+    from train.trainers.sft import prepare_sft
     from train.watch import Watch
 
     job = TrainJob(

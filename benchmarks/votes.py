@@ -8,8 +8,8 @@ from benchmarks import save
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, WORDS, replay
 from benchmarks.tables import Row, show
 from crescent.config import ConsensusConfig
-from crescent.consensus import is_kept, samples_to_ask, vote
 from crescent.records import Vote
+from crescent.synthesis.consensus import is_kept, samples_to_ask, vote
 
 SAMPLES = (4, 5, 8)
 """Of the 8 that are recorded."""

@@ -55,9 +55,9 @@ def trace_command(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
     given = parser.parse_args(arguments)
 
-    from crescent.finished import find
-    from crescent.show_trace import as_json, show
-    from crescent.trace import trace
+    from crescent.reading.finished import find
+    from crescent.reading.trace import trace
+    from crescent.show.trace import as_json, show
 
     folders, identity = find(run_folders(given.run), given.id)
     found = trace(folders[0], identity)
@@ -78,7 +78,7 @@ def reliability_command(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="run folder, e.g. runs/NAME")
     given = parser.parse_args(arguments)
 
-    from crescent.reliability import show_reliability
+    from crescent.judging.reliability import show_reliability
 
     (root,) = run_folders(given.run)
     show_reliability(root, open_console())
@@ -89,7 +89,7 @@ def compare_command(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(
         "crescent compare",
         description="Rounds, benchmarks with intervals, and differing settings of any number of runs, finished or not.",
-        epilog="The columns of the CSV are explained in crescent/compare_csv.py.",
+        epilog="The columns of the CSV are explained in crescent/show/compare_csv.py.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, or the name of one in runs/")
     parser.add_argument("--all", action="store_true", help="all runs in runs/, the one worked on last first")
@@ -101,9 +101,9 @@ def compare_command(arguments: Sequence[str]) -> None:
         raise BadConfig("name the runs to compare, or say --all for those in runs/: one of the two")
     folders = run_folders(None) if given.all else [run_named(its) for its in given.runs]
 
-    from crescent.compare import compare
-    from crescent.compare_csv import as_csv
-    from crescent.show_compare import as_markdown, as_text, show
+    from crescent.reading.runs import compare
+    from crescent.show.compare import as_markdown, as_text, show
+    from crescent.show.compare_csv import as_csv
 
     found = compare(folders)
     suffix = given.out.suffix.lower() if given.out else ""
@@ -192,7 +192,7 @@ def run_named(given: str) -> Path:
     Raises:
         Missing: as `run_folders`.
     """
-    from crescent.finished import is_run
+    from crescent.reading.finished import is_run
 
     here = Path(given)
     bare = here.name == given and not is_run(here) and (is_run(RUNS / here) or not here.exists())
@@ -205,7 +205,7 @@ def run_folders(named: Path | None) -> list[Path]:
     Raises:
         Missing: it is not there, or is no run folder.
     """
-    from crescent.finished import is_run, runs_below
+    from crescent.reading.finished import is_run, runs_below
 
     if named is None:
         if found := runs_below(RUNS):

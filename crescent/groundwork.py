@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from crescent.client import Client, Endpoint, EngineDied
 from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
+from crescent.engine.client import Client, Endpoint, EngineDied
+from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, TryAgain, run_async
-from crescent.journal import Journal, Journaled
-from crescent.model_folder import find_model
-from crescent.once import SCRATCH, verified_manifest
-from crescent.packaged_model import PACKAGED, packaged_folder
-from crescent.processes import run_child
+from crescent.judging.reliability import read_reliability
+from crescent.machine.processes import run_child
+from crescent.models.model_folder import find_model
+from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
-from crescent.reliability import read_reliability
-from crescent.replay import write_instructions
+from crescent.run_folder.once import SCRATCH, verified_manifest
+from crescent.synthesis.replay import write_instructions
 from crescent.workplace import Workplace
 
 
@@ -215,7 +215,7 @@ def convert_packaged(place: Workplace, name: str) -> Path:
     if not folder.is_dir():
         place.observer.started("base/model", resumed=False)
         log = place.root / "logs" / "packaged-model.log"
-        run_child(place.launch, [sys.executable, "-P", "-m", "crescent.packaged_model", name], log, {})
+        run_child(place.launch, [sys.executable, "-P", "-m", "crescent.models.packaged_model", name], log, {})
     return folder
 
 

@@ -9,7 +9,7 @@ same command again continues where it stopped.
 
 from collections.abc import Sequence
 
-from crescent.door import hydra_door
+from crescent.doors.hydra_door import hydra_door
 from crescent.records import Evaluation, Round
 from crescent.stages import Stages
 

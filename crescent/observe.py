@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import TrackingConfig, TrackingJob
-from crescent.console import open_console
-from crescent.ended import FILE as ENDED
-from crescent.once import Metrics
 from crescent.records import Round
+from crescent.run_folder.ended import FILE as ENDED
+from crescent.run_folder.once import Metrics
+from crescent.show.console import open_console
 from crescent.tracking.ledger import Ledger, destinations, read_metrics
 from crescent.tracking.process import TrackingProcess
 

@@ -14,13 +14,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from crescent import verdict
-from crescent.client import Client, Endpoint, EngineDied
-from crescent.collapse import monitors
 from crescent.config import Child, Config, Keep, Split, Start, Trainer, TrainJob, Tuning
-from crescent.decontamination import Benchmarks
-from crescent.diversify import Memory
-from crescent.embedders import Embed
+from crescent.engine.client import Client, Endpoint, EngineDied
+from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, run_async
 from crescent.groundwork import (
     accepted_questions,
@@ -32,9 +28,9 @@ from crescent.groundwork import (
     run_harness,
     write_replay,
 )
-from crescent.journal import Journal, Journaled
-from crescent.once import SCRATCH
-from crescent.pairs import in_policy, select
+from crescent.judging import verdict
+from crescent.judging.collapse import monitors
+from crescent.models.embedders import Embed
 from crescent.records import (
     BaitCount,
     Checkpoint,
@@ -52,7 +48,11 @@ from crescent.records import (
     read_lines,
     write_lines,
 )
-from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.run_folder.once import SCRATCH
+from crescent.selection.decontamination import Benchmarks
+from crescent.selection.pairs import in_policy, select
+from crescent.synthesis.diversify import Memory
+from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers
 
@@ -285,7 +285,7 @@ def trained_part(start: Checkpoint, tuning: Tuning) -> str | None:
 def trainer_command(cfg: Config) -> list[str]:
     """How the trainer is started; the job file comes after."""
     if cfg.train.trainer is Trainer.fake:
-        return [sys.executable, "-P", "-m", "crescent.fakes", "train"]
+        return [sys.executable, "-P", "-m", "crescent.engine.fakes", "train"]
     if cfg.train.accelerate is None:
         return [sys.executable, "-P", "-m", "train"]
     package = importlib.util.find_spec("train")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from crescent.config import Config, write_job
-from crescent.embedders import Embed, open_embedder
-from crescent.once import Once, StageObserver
-from crescent.processes import pass_on, run_child
+from crescent.engine.server import Server
+from crescent.machine.processes import pass_on, run_child
+from crescent.models.embedders import Embed, open_embedder
 from crescent.records import Checkpoint, Done, Round
-from crescent.serving import Server
-from crescent.settings import stage_settings
+from crescent.run_folder.once import Once, StageObserver
+from crescent.run_folder.stage_settings import stage_settings
 from launch import Launch
 
 

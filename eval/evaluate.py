@@ -17,10 +17,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.client import Client, Engine
 from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, ReliabilityJob, Split, read_job
+from crescent.engine.client import Client, Engine
+from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async, run_to_exit_code
-from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
 from crescent.tasks import Task, open_task
 from eval.benchmarks import Benchmark, read, usable
@@ -272,10 +272,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure_reliability(job: Path) -> None:
-    from crescent.reliability import show_tables
-    from eval import reliability
+    from crescent.judging.reliability import show_tables
+    from eval import labelled_votes
 
-    show_tables(reliability.run(read_job(job, ReliabilityJob)), Console())
+    show_tables(labelled_votes.run(read_job(job, ReliabilityJob)), Console())
 
 
 def _pretty(value: object) -> bytes:

@@ -23,11 +23,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.client import EngineDied
 from crescent.config import EvalJob, HarnessConfig, read_job
+from crescent.engine.client import EngineDied
+from crescent.engine.server import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
-from crescent.processes import die_with_parent, last_lines
-from crescent.serving import runs_on_cpu
+from crescent.machine.processes import die_with_parent, last_lines
 from eval import harness_tasks
 
 INSTALL = "pip install 'lm-eval[api]==0.4.13'"

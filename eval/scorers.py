@@ -17,11 +17,11 @@ import re
 from collections.abc import Sequence
 from statistics import NormalDist, variance
 
-from crescent.answers import LONGEST, as_number, normal
-from crescent.consensus import standings
+from crescent.judging.reliability import pass_at
+from crescent.judging.verdict import wilson
 from crescent.records import Response, Score
-from crescent.reliability import pass_at
-from crescent.verdict import wilson
+from crescent.synthesis.consensus import standings
+from crescent.tasks.equivalence import LONGEST, as_number, normal
 
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _AFTER_HASHES = re.compile(r"#### (-?[0-9.,]+)")
@@ -35,7 +35,7 @@ def strict_match(text: str, target: str) -> bool:
     A number must follow the mark at once, after one space; the first mark counts, and digit must match digit once
     commas, dollar signs and a full stop at the end are gone. (The box is ours: lm-evaluation-harness's gsm8k knows the
     mark alone.) Any other target is compared with the line after the last mark by the spelling rules of MATH
-    (`crescent.answers.normal`).
+    (`crescent.tasks.equivalence.normal`).
     """
     if _PLAIN.fullmatch(target):
         marked = _AFTER_HASHES.search(text)

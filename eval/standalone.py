@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from crescent.config import Child, EngineKind, Mode
 from crescent.config.standalone import EvaluationConfig
-from crescent.door import is_given, open_run, through_hydra
+from crescent.doors.hydra_door import is_given, open_run, through_hydra
 from crescent.errors import BadConfig, Missing, run_to_exit_code
 from crescent.records import Checkpoint, Proof, digest
-from crescent.settings import stage_settings
+from crescent.run_folder.stage_settings import stage_settings
 
 if TYPE_CHECKING:
     from crescent.stages import Stages
@@ -124,7 +124,7 @@ def check_no_adapter(path: str) -> None:
         return
     if (folder / "adapter_config.json").is_file():
         raise BadConfig(f"model.path={path}: is a LoRA adapter; give it as adapter={path}")
-    from crescent.finished import is_run
+    from crescent.reading.finished import is_run
 
     if is_run(folder):
         way_out = f"name one of its checkpoints, model.path={folder}/round-1/train/weights or adapter={folder}/round-1/"
@@ -144,7 +144,7 @@ def telling_name(cfg: EvaluationConfig) -> str:
 
 def evaluate(cfg: EvaluationConfig) -> None:
     """Ask everything that has no answer yet, and show the scores."""
-    from crescent.preflight import check_evaluation
+    from crescent.doors.preflight import check_evaluation
 
     if cfg.mode is Mode.plan:
         show_plan(cfg)
@@ -250,8 +250,8 @@ def show_plan(cfg: EvaluationConfig) -> None:
     """What would be asked, and whether it can be; starts nothing."""
     from rich.console import Console
 
+    from crescent.doors.preflight import check_evaluation
     from crescent.errors import CrescentError
-    from crescent.preflight import check_evaluation
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     root = Path(cfg.run.root) / cfg.run.name

@@ -9,7 +9,7 @@ from fakes import some_pairs
 from hypothesis import settings
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob
-from crescent.packaged_model import packaged_model
+from crescent.models.packaged_model import packaged_model
 from crescent.records import Pair, write_lines
 
 # How long an example takes says something about the machine, and nothing about the code.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crescent.answers import extract_final, extract_marked
-from crescent.client import EngineDied
 from crescent.config import AnswerStyle
-from crescent.embedders import Vectors
+from crescent.engine.client import EngineDied
+from crescent.models.embedders import Vectors
 from crescent.records import Answer, Completion, Pair, Question, Request
+from crescent.tasks.answers import extract_final, extract_marked
 
 FIRST_NUMBERS = 64
 

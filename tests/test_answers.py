@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crescent.answers import LONGEST, as_number, extract_final, same_at_sight
 from crescent.config import AnswerStyle
-from crescent.grading import Grader
+from crescent.tasks.answers import extract_final
+from crescent.tasks.equivalence import LONGEST, as_number, same_at_sight
+from crescent.tasks.grading import Grader
 
 NUMBER, MATH = AnswerStyle.number, AnswerStyle.math
 
@@ -475,7 +476,7 @@ def test_closing_frees_a_thread_that_waits() -> None:
 @pytest.mark.timeout(120)
 def test_workers_die_with_their_parent() -> None:
     script = (
-        "import os, psutil\nfrom crescent.grading import Grader\n"
+        "import os, psutil\nfrom crescent.tasks.grading import Grader\n"
         "if __name__ == '__main__':\n"
         "    Grader(30.0).same('x+1', '1+x')\n"
         "    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)\n"
@@ -492,8 +493,7 @@ def test_workers_die_with_their_parent() -> None:
 
 
 def test_importing_answers_imports_nothing_heavy() -> None:
-    script = (
-        "import sys, crescent.answers; print(*sorted({'sympy', 'math_verify', 'torch', 'numpy'} & set(sys.modules)))"
-    )
+    heavy = "{'sympy', 'math_verify', 'torch', 'numpy'}"
+    script = f"import sys, crescent.tasks.answers; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == ""

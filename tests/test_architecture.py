@@ -7,12 +7,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("conf", "crescent", "eval", "launch", "train")
 PICTURE = {("train", "crescent"), ("eval", "crescent"), ("crescent", "launch")}
 KNOWN_TO_ONE_FILE = {
-    "wandb": {"crescent/tracking/client.py"},
+    "wandb": {"crescent/tracking/wandb.py"},
     "trackio": {"crescent/tracking/trackio.py"},
-    "trl": {"train/sft.py", "train/preference.py", "train/reinforcement.py"},
+    "trl": {"train/trainers/sft.py", "train/trainers/dpo.py", "train/trainers/grpo.py"},
     "vllm": set[str](),
-    "openai": {"crescent/client.py"},
-    "hydra": {"crescent/door.py"},
+    "openai": {"crescent/engine/client.py"},
+    "hydra": {"crescent/doors/hydra_door.py"},
 }
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from crescent.bait import bait_request, read_question
 from crescent.config import BaitConfig
 from crescent.records import Bait, Completion
+from crescent.synthesis.bait import bait_request, read_question
 
 PRESETS = Path(__file__).parent.parent / "conf" / "bait"
 

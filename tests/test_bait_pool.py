@@ -9,10 +9,10 @@ from fakes import ShufflingEngine, cut, stop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.bait_pool import REQUESTS, choose, open_pool, read_list, weights
 from crescent.config import BaitConfig
 from crescent.errors import DataSaysNo
 from crescent.records import Bait, BaitCount, Completion, Request
+from crescent.synthesis.bait_pool import REQUESTS, choose, open_pool, read_list, weights
 
 TOPICS = ["Algebra", "Number theory", "Probability"]
 

@@ -11,9 +11,9 @@ import pytest
 from fakes import answers, cut, question, stop
 
 from crescent.config import AnswerStyle, BenchmarkConfig, ConsensusConfig, Source, Split, TaskConfig
-from crescent.consensus import vote
 from crescent.errors import DataSaysNo, Missing
 from crescent.records import Completion
+from crescent.synthesis.consensus import vote
 from crescent.tasks import open_task
 from crescent.tasks.code import LONGEST_INPUT, CodeTask, find_program, inputs_request, read_inputs
 from eval.benchmarks.code_problems import mbpp_row, rows

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crescent.collapse import ENOUGH, alarms, commonest, effective_number, monitors, readings
 from crescent.config import CollapseConfig
-from crescent.consensus import vote
-from crescent.embedders import Vectors
 from crescent.errors import BadConfig
+from crescent.judging.collapse import ENOUGH, alarms, commonest, effective_number, monitors, readings
+from crescent.models.embedders import Vectors
 from crescent.records import Answer, Candidate, Comparison, Outcome, Question, Response, Vote
+from crescent.synthesis.consensus import vote
 
 CFG = CollapseConfig()
 

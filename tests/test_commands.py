@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from crescent.reading.trace import Trace, trace
 from crescent.records import Candidate, Pair, Vote, read_lines
-from crescent.trace import Trace, trace
 
 HEAVY = {"torch", "vllm", "hydra", "omegaconf", "scipy", "transformers", "numpy", "wandb", "datasets", "openai"}
 """What no `--help` may wait for."""

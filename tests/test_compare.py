@@ -16,15 +16,15 @@ from statistics import mean
 import pytest
 from rich.console import Console
 
-from crescent import compare_csv
-from crescent.compare import RunTable, compare, mean_and_deviation
-from crescent.compare_csv import COLUMNS, as_csv
-from crescent.differing import Differing, differing, distinct, labels, told_by
-from crescent.finished import Run
-from crescent.once import MANIFEST, seal
+from crescent.judging.reliability import LabelledVote, curve
+from crescent.reading.differing import Differing, differing, distinct, labels, told_by
+from crescent.reading.finished import Run
+from crescent.reading.runs import RunTable, compare, mean_and_deviation
 from crescent.records import Response, Verdict, read_lines, write_lines
-from crescent.reliability import LabelledVote, curve
-from crescent.show_compare import as_markdown, as_text, show
+from crescent.run_folder.once import MANIFEST, seal
+from crescent.show import compare_csv
+from crescent.show.compare import as_markdown, as_text, show
+from crescent.show.compare_csv import COLUMNS, as_csv
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 STAGES = ("base/eval", *(f"round-{number}/{step}" for number in (1, 2) for step in STEPS))

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
 from crescent.errors import BadConfig
 
-importlib.import_module("crescent.door")  # tells Hydra of the schema
+importlib.import_module("crescent.doors.hydra_door")  # tells Hydra of the schema
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 

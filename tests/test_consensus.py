@@ -10,8 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
-from crescent.consensus import answer_request, entropy, is_unanimous, margin, read_answer, samples_to_ask, vote
 from crescent.records import Completion, Vote
+from crescent.synthesis.consensus import (
+    answer_request,
+    entropy,
+    is_unanimous,
+    margin,
+    read_answer,
+    samples_to_ask,
+    vote,
+)
 from crescent.tasks.math import MathTask
 
 SILENT = -1

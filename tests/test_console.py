@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from crescent.console import LiveView, Pace, PlainView, RoundsPicture
-from crescent.once import Done
 from crescent.records import Checkpoint, Evaluation, Round, Score, Verdict
+from crescent.run_folder.once import Done
+from crescent.show.console import LiveView, Pace, PlainView, RoundsPicture
 
 
 def test_the_pace_counts_from_the_first_report_on() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crescent.config import DecontaminationConfig
-from crescent.decontamination import Benchmarks, Ngrams, hashes, masked, tokens
 from crescent.records import Item, Quarantined
+from crescent.selection.decontamination import Benchmarks, Ngrams, hashes, masked, tokens
 
 WORDS_ONLY = DecontaminationConfig(similarity=None)
 BAKER = (

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from benchmarks.recorded import FOLDER, read_recording
 from crescent.config import BaitConfig, DiversifyConfig, Recheck
-from crescent.diversify import (
+from crescent.models.embedders import Vectors, lexical_vectors
+from crescent.records import Question
+from crescent.synthesis.diversify import (
     ROWS,
     Decision,
     Memory,
@@ -23,8 +25,6 @@ from crescent.diversify import (
     decide_released,
     rewrite_request,
 )
-from crescent.embedders import Vectors, lexical_vectors
-from crescent.records import Question
 
 # Unit vectors whose cosines are -1, -0.5, 0, 0.5 or 1, exactly: every comparison is full of ties.
 TIES = [*np.eye(4), *-np.eye(4), *(np.array(signs) / 2 for signs in product((-1, 1), repeat=4))]

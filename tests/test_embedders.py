@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crescent.config import DiversifyConfig, Embedder
-from crescent.embedders import DIMENSIONS, lexical_vectors, open_embedder, open_self, projection
 from crescent.errors import Missing
-from crescent.packaged_model import packaged_model
+from crescent.models.embedders import DIMENSIONS, lexical_vectors, open_embedder, open_self, projection
+from crescent.models.packaged_model import packaged_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +34,7 @@ def test_lexical_vectors_have_length_one_and_stand_alone(texts: list[str]) -> No
 
 def test_lexical_vectors_are_the_same_in_every_process() -> None:
     text = "Wie viele Äpfel hat 花子 bei 3/4?"
-    code = f"from crescent.embedders import *; print(lexical_vectors([{text!r}]).tobytes().hex())"
+    code = f"from crescent.models.embedders import *; print(lexical_vectors([{text!r}]).tobytes().hex())"
     for seed in ("1", "2"):
         run = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True
@@ -142,7 +142,7 @@ def test_the_lexical_embedder_is_opened_by_name() -> None:
 MINILM = """
 import json, sys
 from crescent.config import DiversifyConfig
-from crescent.embedders import open_embedder
+from crescent.models.embedders import open_embedder
 with open_embedder(DiversifyConfig()) as embed:
     vectors = embed(json.load(sys.stdin))
 loaded = [name for name in ("torch", "transformers") if name in sys.modules]
@@ -254,7 +254,7 @@ def test_states_wider_than_384_are_projected_and_keep_their_cosines() -> None:
 OWN = """
 import json, sys
 from crescent.config import DiversifyConfig, Embedder
-from crescent.embedders import open_embedder
+from crescent.models.embedders import open_embedder
 with open_embedder(DiversifyConfig(embedder=Embedder.self), sys.argv[1]) as embed:
     vectors = embed(json.load(sys.stdin))
 loaded = [name for name in ("torch", "transformers") if name in sys.modules]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from crescent.compare import compare
-from crescent.ended import FILE, HOLDER, is_running, read_end, write_end
 from crescent.errors import DataSaysNo, Interrupted
+from crescent.reading.runs import compare
 from crescent.report import write_report
+from crescent.run_folder.ended import FILE, HOLDER, is_running, read_end, write_end
 
 FEW = ("bait.questions=24", "eval.benchmarks.sums_dev.items=20", "~eval.benchmarks.sums_test", "run.rounds=1")
 SECRET = "hf_" + "Zq7" * 9

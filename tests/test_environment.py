@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crescent.environment import FILE, Gpu, describe, gpus, read_environments, write_down
+from crescent.machine.environment import FILE, Gpu, describe, gpus, read_environments, write_down
 
 
 def test_an_environment_is_written_down_once_however_often_a_run_goes_on(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ from crescent.config import (
     VerdictConfig,
     write_job,
 )
+from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig
-from crescent.journal import Journal, Journaled
 from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
 from crescent.tasks import open_task
 from crescent.tasks.math import MathTask

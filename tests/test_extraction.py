@@ -5,8 +5,8 @@ from fakes import cut, stop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.extraction import LONGEST, Extraction, extract_question
 from crescent.records import Completion
+from crescent.synthesis.extraction import LONGEST, Extraction, extract_question
 
 SUM = "Tom has 3/4 of 12 apples and eats 25% of them at $2.50, so x^2 = -5. How many are left?"
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from crescent.client import EngineDied
 from crescent.config import (
     AnswerStyle,
     BenchmarkConfig,
@@ -34,10 +33,11 @@ from crescent.config import (
     TrainConfig,
     WhileTraining,
 )
+from crescent.engine.client import EngineDied
+from crescent.engine.server import Server, runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
-from crescent.packaged_model import packaged_model
+from crescent.models.packaged_model import packaged_model
 from crescent.records import Checkpoint, Completion, Response, read_lines
-from crescent.serving import Server, runs_on_cpu
 from crescent.tasks import open_task
 from eval.evaluate import grade, run
 from eval.harness import (
@@ -337,7 +337,7 @@ def fake_engine(key: None) -> Iterator[str]:
     """The fake engine's process, whose model adds two numbers correctly in six of ten cases."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as probe:
         port = probe.server_port
-    serve = [sys.executable, "-P", "-m", "crescent.fakes", "serve", "fake:0.6", str(port), "base"]
+    serve = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", "fake:0.6", str(port), "base"]
     with subprocess.Popen(serve, env=os.environ | {"VLLM_API_KEY": KEY}) as process:
         url = f"http://127.0.0.1:{port}/v1"
         while process.poll() is None:

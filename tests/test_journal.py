@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fakes import ShufflingEngine, stop
 
-from crescent.client import EngineDied
-from crescent.journal import CANARY, Journal, Journaled
+from crescent.engine.client import EngineDied
+from crescent.engine.journal import CANARY, Journal, Journaled
 from crescent.records import Completion, Request
 
 ROOT = Path(__file__).parents[1]
@@ -212,7 +212,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_journal import completion, request
-from crescent.journal import Journal
+from crescent.engine.journal import Journal
 {before}
 with Journal(Path(sys.argv[1])) as journal:
     for index in range(100):

@@ -14,9 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from crescent.config import Split
-from crescent.fakes import DEADLY
-from crescent.once import tree_digest
+from crescent.engine.fakes import DEADLY
 from crescent.records import Candidate, Pair, Response, Verdict, Vote, read_lines
+from crescent.run_folder.once import tree_digest
 from eval.benchmarks import half
 
 CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]

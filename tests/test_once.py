@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from crescent.errors import SettingsChanged
-from crescent.failpoint import failpoint
-from crescent.once import LARGE, MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
+from crescent.machine.failpoint import failpoint
+from crescent.run_folder.once import LARGE, MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
 
 PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
 

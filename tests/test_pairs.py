@@ -20,10 +20,10 @@ from crescent.config import (
     TrainPrompt,
     Winner,
 )
-from crescent.consensus import is_kept, is_unanimous, vote
 from crescent.errors import DataSaysNo
-from crescent.pairs import Selection, choose_responses, mix, pairs_of, select, winning_answers, word_trigrams
 from crescent.records import Answer, Pair, Quarantined, Vote
+from crescent.selection.pairs import Selection, choose_responses, mix, pairs_of, select, winning_answers, word_trigrams
+from crescent.synthesis.consensus import is_kept, is_unanimous, vote
 
 TASK = TaskConfig(answer_prompt="{question}\nThink, then write ####.")
 NO_MINIMUM = PairsConfig(minimum=1, max_unanimous=1)

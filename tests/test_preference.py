@@ -50,7 +50,7 @@ def reference(dpo: Callable[..., TrainJob]) -> Path:
 def prepared(job: TrainJob, pairs: list[Pair], tiny: Path) -> Any:
     from transformers import AutoTokenizer
 
-    from train.preference import prepare_dpo
+    from train.trainers.dpo import prepare_dpo
 
     return prepare_dpo(job, pairs, tiny, AutoTokenizer.from_pretrained(tiny)).trainer
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from crescent.processes import pass_on
+from crescent.machine.processes import pass_on
 
 
 def test_what_a_child_does_not_know_is_not_told(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from benchmarks.recorded import RecordedEngine, Recording, Row, read_recording, 
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, WORDS, Recorded, replay
 from benchmarks.truth import Sum, truth
 from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
-from crescent.consensus import is_kept
-from crescent.embedders import Vectors, lexical_vectors
-from crescent.pairs import select
+from crescent.models.embedders import Vectors, lexical_vectors
 from crescent.records import Completion, Request, Vote
-from crescent.synthesis import Synthesis
+from crescent.selection.pairs import select
+from crescent.synthesis.consensus import is_kept
+from crescent.synthesis.stream import Synthesis
 from crescent.tasks import open_task
 
 RECORDINGS = pytest.mark.parametrize("recorded", [ARITHMETIC, WORDS], ids=["arithmetic", "words"])

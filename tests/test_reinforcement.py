@@ -81,14 +81,14 @@ def numbers() -> Iterator[Task]:
 def prepared(job: TrainJob, pairs: Sequence[Pair]) -> Any:
     from transformers import AutoTokenizer
 
-    from train.reinforcement import prepare_grpo
+    from train.trainers.grpo import prepare_grpo
 
     base = Path(job.model.path)
     return prepare_grpo(job, pairs, base, AutoTokenizer.from_pretrained(base))
 
 
 def rewards(task: Task, reward: Reward, answers: Sequence[str], labels: Sequence[str], cut: Sequence[int] = ()) -> Any:
-    from train.reinforcement import ends, reward_function
+    from train.trainers.grpo import ends, reward_function
 
     reward_of = reward_function(reward, task, 4, lambda ids: ends(ids, [END]))
     return reward_of(

@@ -27,10 +27,9 @@ from crescent.config import (
     read_job,
     write_job,
 )
+from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, Missing
-from crescent.journal import Journal, Journaled
-from crescent.records import Completion, Item, Request, Vote, read_lines
-from crescent.reliability import (
+from crescent.judging.reliability import (
     FILE,
     LabelledVote,
     Reliability,
@@ -41,10 +40,11 @@ from crescent.reliability import (
     show_reliability,
     suggest_cut,
 )
+from crescent.judging.verdict import wilson
+from crescent.records import Completion, Item, Request, Vote, read_lines
 from crescent.tasks.math import MathTask
-from crescent.verdict import wilson
 from eval.evaluate import main
-from eval.reliability import ask_votes, items_of
+from eval.labelled_votes import ask_votes, items_of
 
 # K = 4: three unanimous (two right), three with 3/4 (two right), two with 2/4 (one right), one tie, one silent.
 BY_HAND = [

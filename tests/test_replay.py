@@ -8,9 +8,9 @@ import pytest
 from fakes import ShufflingEngine, cut, stop
 
 from crescent.config import ReplayConfig
-from crescent.embedders import Vectors, lexical_vectors
+from crescent.models.embedders import Vectors, lexical_vectors
 from crescent.records import Completion, Pair, Request
-from crescent.replay import ANSWER_TEMPERATURE, different, read_instruction, write_instructions
+from crescent.synthesis.replay import ANSWER_TEMPERATURE, different, read_instruction, write_instructions
 
 THINGS = ("a haiku about fog", "three names for a ferry", "how bread rises", "a toast for a retiring clockmaker")
 CFG = ReplayConfig(prompt="Ask me something.", max_tokens=99, temperature=1.2)

@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 from test_compare import reseal, teach
 
 from crescent.commands import report_command
-from crescent.compare import RoundRow, read_run
-from crescent.differing import Differing
-from crescent.environment import Environment, Gpu
 from crescent.errors import BadConfig, Missing
-from crescent.once import MANIFEST, seal, verified_manifest
+from crescent.machine.environment import Environment, Gpu
+from crescent.reading.differing import Differing
+from crescent.reading.runs import RoundRow, read_run
 from crescent.records import (
     Action,
     Alarm,
@@ -40,11 +39,12 @@ from crescent.records import (
 )
 from crescent.report import write_report
 from crescent.report.charts import ticks
-from crescent.report.content import read_report
 from crescent.report.figures import Figure
 from crescent.report.funnel import funnel
 from crescent.report.parallel import Outcome, parallel_figure
+from crescent.report.run import read_report
 from crescent.report.texts import plain
+from crescent.run_folder.once import MANIFEST, seal, verified_manifest
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = (

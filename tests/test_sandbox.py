@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from crescent.errors import Missing
-from crescent.sandbox import LONGEST_PROGRAM, Outcome, Sandbox, read_report
-from crescent.sandbox_server import OUTPUT_CHARACTERS, canonical
+from crescent.tasks.sandbox import LONGEST_PROGRAM, Outcome, Sandbox, read_report
+from crescent.tasks.sandbox_server import OUTPUT_CHARACTERS, canonical
 
 PR_GET_SECCOMP = 21
 HAS_SECCOMP = sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
@@ -369,7 +369,7 @@ def test_closing_ends_a_program_under_way() -> None:
 
 
 SUPERVISOR = """
-from crescent.sandbox import Sandbox
+from crescent.tasks.sandbox import Sandbox
 import threading
 with Sandbox(600.0, 256) as sandbox:
     loop = lambda: sandbox.run("def solve():\\n  while True: pass", ["()"])

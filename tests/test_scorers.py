@@ -6,10 +6,10 @@ import re
 import pytest
 
 from crescent.config import AnswerStyle, TaskConfig
+from crescent.judging.reliability import pass_at
+from crescent.judging.verdict import wilson
 from crescent.records import Completion, Response
-from crescent.reliability import pass_at
 from crescent.tasks import open_task
-from crescent.verdict import wilson
 from eval.evaluate import grade
 from eval.scorers import flexible_match, interval, last_boxed, majority, pass_at_each, score, strict_match
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crescent.client import Client, Endpoint, EngineDied
 from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, TrainConfig, WhileTraining
+from crescent.engine.client import Client, Endpoint, EngineDied
+from crescent.engine.fakes import PROOF_IDS, log_probabilities
+from crescent.engine.server import Server, distance
 from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
-from crescent.fakes import PROOF_IDS, log_probabilities
 from crescent.records import Checkpoint, Completion, Proof, Request
-from crescent.serving import Server, distance
 from launch import ChildProcess
 from launch.local import LocalLaunch
 
@@ -165,7 +165,7 @@ def test_a_dead_engine_is_started_again_and_asked_again(server: Server) -> None:
             port = first.urls[0].removesuffix("/v1").split(":")[-1]
             for process in psutil.process_iter():
                 with suppress(psutil.Error):
-                    if {"crescent.fakes", port} <= set(process.cmdline()):
+                    if {"crescent.engine.fakes", port} <= set(process.cmdline()):
                         process.kill()
         return ask(endpoint, sum_request(1))
 
@@ -211,7 +211,7 @@ def test_vllm_is_started_on_loopback_with_a_key_that_is_not_on_its_command_line(
         line, environment = " ".join(dies.commands[0]), dies.environments[0]
         assert "--host 127.0.0.1" in line
         assert "--dtype float32" in line
-        assert "--middleware crescent.serving.require_key" in line
+        assert "--middleware crescent.engine.server.require_key" in line
         assert len(environment["VLLM_API_KEY"]) > 30
         assert environment["VLLM_API_KEY"] not in line
         assert ("VLLM_SERVER_DEV_MODE" in environment) == (way is Child.reload)

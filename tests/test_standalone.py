@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from crescent.compare import compare
-from crescent.fakes import FakeEngine
-from crescent.journal import CANARY
-from crescent.once import seal, tree_digest
+from crescent.engine.fakes import FakeEngine
+from crescent.engine.journal import CANARY
+from crescent.reading.runs import compare
 from crescent.records import Response, read_lines, write_lines
-from crescent.show_compare import as_markdown
+from crescent.run_folder.once import seal, tree_digest
+from crescent.show.compare import as_markdown
 
 HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "openai", "scipy", "numpy", "sympy"}
 """What nobody waits for to be told that a setting cannot work."""

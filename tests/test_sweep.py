@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crescent.sweep import SWEPT, show_sweep, sweep_name
+from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 
 POINT = ["+experiment=smoke", "bait.questions=20", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
 
@@ -66,7 +66,7 @@ def test_a_comparison_that_fails_costs_a_line(
     points = [tmp_path / name for name in ("a", "b")]
     for its in points:
         (its / "base").mkdir(parents=True)
-    monkeypatch.setattr("crescent.compare.compare", lambda _: {}["gone"])
+    monkeypatch.setattr("crescent.reading.runs.compare", lambda _: {}["gone"])
     show_sweep(points, None, None)
     assert "were not compared (KeyError: 'gone')" in capsys.readouterr().out
 

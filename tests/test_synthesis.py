@@ -16,15 +16,15 @@ from fakes import BySpelling, Say, ShufflingEngine, by_first_number, cut, questi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crescent.bait import bait_request, read_question
-from crescent.client import Engine, EngineDied
 from crescent.config import AnswerStyle, BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
-from crescent.consensus import answer_request, read_answer
-from crescent.diversify import Memory, rewrite_request
-from crescent.embedders import Embed, Vectors
-from crescent.journal import Journal, Journaled
+from crescent.engine.client import Engine, EngineDied
+from crescent.engine.journal import Journal, Journaled
+from crescent.models.embedders import Embed, Vectors
 from crescent.records import Bait, Completion, Question, Request
-from crescent.synthesis import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.synthesis.bait import bait_request, read_question
+from crescent.synthesis.consensus import answer_request, read_answer
+from crescent.synthesis.diversify import Memory, rewrite_request
+from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks.math import MathTask
 
 BAIT = Bait("paper", "Can you create some math word problems for me?")

@@ -13,10 +13,9 @@ import pytest
 from fakes import answers
 from rich.console import Console
 
-from crescent.consensus import vote
 from crescent.errors import BadConfig, DataSaysNo, Missing
-from crescent.finished import find, runs_below
-from crescent.once import seal
+from crescent.reading.finished import find, runs_below
+from crescent.reading.trace import Trace, trace
 from crescent.records import (
     Bait,
     BaitCount,
@@ -29,8 +28,9 @@ from crescent.records import (
     digest,
     write_lines,
 )
-from crescent.show_trace import as_json, show
-from crescent.trace import Trace, trace
+from crescent.run_folder.once import seal
+from crescent.show.trace import as_json, show
+from crescent.synthesis.consensus import vote
 
 K = 4
 SYNTHESIS = {

@@ -15,7 +15,7 @@ from fakes import some_pairs
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, Tuning, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
-from crescent.model_folder import find_model
+from crescent.models.model_folder import find_model
 from crescent.records import Proof
 from train.checkpoints import SENTINEL, Layout, newest_complete, remove_incomplete, write_layout
 from train.job import accumulation, attempt
@@ -77,7 +77,7 @@ def test_a_job_leaves_adapter_weights_proof_metrics_and_no_checkpoints(reference
 def test_only_the_answer_is_learnt(make_job: Callable[..., TrainJob], tiny: Path) -> None:
     from transformers import AutoTokenizer
 
-    from train.sft import prepare_sft
+    from train.trainers.sft import prepare_sft
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     pairs = some_pairs(3)
@@ -200,7 +200,7 @@ def test_accelerate_launches_the_same_training(make_job: Callable[..., TrainJob]
 
 @pytest.mark.real
 def test_rows_of_one_step_are_sorted_by_length_and_each_epoch_is_shuffled_anew() -> None:
-    from train.order import ByLengthInBatch
+    from train.trainers.order import ByLengthInBatch
 
     lengths = [n % 7 for n in range(20)]
     epochs = [list(ByLengthInBatch(lengths, 8, 0, lambda epoch=epoch: epoch)) for epoch in (0, 1, 0)]

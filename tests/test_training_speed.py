@@ -27,7 +27,7 @@ def prepared(job: TrainJob, base: Path) -> Any:
     from transformers import AutoTokenizer
 
     from crescent.records import Pair, read_lines
-    from train.sft import prepare_sft
+    from train.trainers.sft import prepare_sft
 
     return prepare_sft(job, read_lines(Path(job.pairs), Pair), base, AutoTokenizer.from_pretrained(base))
 
@@ -225,7 +225,7 @@ def test_each_micro_batch_of_each_process_holds_rows_of_like_length(processes: i
     from accelerate.data_loader import BatchSamplerShard
     from torch.utils.data import BatchSampler
 
-    from train.order import ByLengthInBatch
+    from train.trainers.order import ByLengthInBatch
 
     lengths = [20 + (n * 37) % 200 for n in range(64)]
     step, micro_batch = 32, 4

@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, bootstrap, permutation_test
 
-from crescent.comparison import compare, compare_benchmarks, detectable_after, holm, minimum_detectable_gain, wilson
 from crescent.config import BenchmarkConfig, CollapseConfig, Gate, OnCollapse, Split, VerdictConfig
 from crescent.errors import BadConfig, DataSaysNo
+from crescent.judging.comparison import (
+    compare,
+    compare_benchmarks,
+    detectable_after,
+    holm,
+    minimum_detectable_gain,
+    wilson,
+)
+from crescent.judging.verdict import guard, judge, with_patience
 from crescent.records import Checkpoint, Response, Verdict, to_line
-from crescent.verdict import guard, judge, with_patience
 
 BASE = Checkpoint(name="run-base", round=0, digest="b")
 PARENT = Checkpoint(name="run-r01-p", round=1, digest="p")
@@ -514,5 +521,5 @@ def test_wilson_is_the_textbook_formula() -> None:
 
 
 def test_importing_the_verdict_costs_no_scipy() -> None:
-    code = "import sys, crescent.verdict; sys.exit('scipy' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, crescent.judging.verdict; sys.exit('scipy' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -9,12 +9,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from crescent.collapse import alarms, monitors, readings
-from crescent.comparison import compare, detectable_after, holm, minimum_detectable_gain, sign_flip
 from crescent.config import CollapseConfig, Gate, VerdictConfig
-from crescent.consensus import vote
+from crescent.judging.collapse import alarms, monitors, readings
+from crescent.judging.comparison import compare, detectable_after, holm, minimum_detectable_gain, sign_flip
+from crescent.judging.verdict import guard, judge
 from crescent.records import Answer, Candidate, Checkpoint, Comparison, Question, Response, Vote
-from crescent.verdict import guard, judge
+from crescent.synthesis.consensus import vote
 
 BASE = Checkpoint(name="run-base", round=0, digest="b")
 CHILD = Checkpoint(name="run-r01-c", round=1, digest="c")

@@ -15,11 +15,10 @@ import pytest
 from wandb_server import KEY, StandIn, read_offline
 
 from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wandb, write_job
-from crescent.ended import forget_end, write_end
 from crescent.errors import BadConfig, DataSaysNo, Missing
-from crescent.finished import Run
+from crescent.machine.secrets import without_secrets
 from crescent.observe import MetricsFile, Observer
-from crescent.once import seal
+from crescent.reading.finished import Run
 from crescent.records import (
     Action,
     Alarm,
@@ -33,10 +32,11 @@ from crescent.records import (
     Vote,
     write_lines,
 )
+from crescent.run_folder.ended import forget_end, write_end
+from crescent.run_folder.once import seal
 from crescent.tracking.ledger import Ledger, mode_of
 from crescent.tracking.pictures import RunFolder, read_curve
 from crescent.tracking.samples import MOST, sample_changed, sample_questions, sample_rejected
-from crescent.tracking.secrets import without_secrets
 from crescent.tracking.sync import is_told, sync, tracking_of
 from crescent.tracking.view import make_view
 

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from crescent.config import Start, TrainJob, Tuning
-from crescent.packaged_model import PACKAGED
+from crescent.models.packaged_model import PACKAGED
 
 UNKNOWN = "unknown: see the base model"
 HUB = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)")

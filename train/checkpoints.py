@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crescent.errors import BadConfig, CrescentError
-from crescent.model_folder import read_tensor_header, weight_files
+from crescent.models.model_folder import read_tensor_header, weight_files
 
 SENTINEL = "checkpoint-is-incomplete.txt"
 """Left by transformers while it saves on a signal (trainer_jit_checkpoint.py); nothing there reads it."""

@@ -18,8 +18,8 @@ from peft import PeftModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from crescent.config import TrainJob, Tuning
-from crescent.failpoint import failpoint
-from crescent.model_folder import read_tensor_header, sync
+from crescent.machine.failpoint import failpoint
+from crescent.models.model_folder import read_tensor_header, sync
 from crescent.records import Proof
 from train.card import model_card
 from train.checkpoints import read_state, trained_files

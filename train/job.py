@@ -24,11 +24,11 @@ from pathlib import Path
 
 from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, Tuning, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
-from crescent.model_folder import find_model, weight_files
-from crescent.packaged_model import PACKAGED, packaged_model
-from crescent.processes import die_with_parent
+from crescent.machine.processes import die_with_parent
+from crescent.models.model_folder import find_model, weight_files
+from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
-from crescent.settings import training_settings
+from crescent.run_folder.stage_settings import training_settings
 from train.parent import check_fit, check_kind
 
 

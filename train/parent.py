@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crescent.config import LoraConfig, TrainConfig, Tuning
 from crescent.errors import BadConfig, Missing
-from crescent.model_folder import read_json, read_tensor_header, weight_files
+from crescent.models.model_folder import read_json, read_tensor_header, weight_files
 
 Shapes = dict[str, list[int]]
 

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, PrinterCallback, TrainerCall
 
 from crescent.config import TrainConfig, Trainer, TrainJob
 from crescent.errors import BadConfig, TryAgain
-from crescent.failpoint import failpoint
+from crescent.machine.failpoint import failpoint
 from crescent.records import Pair
 from train.checkpoints import (
     Layout,
@@ -122,15 +122,15 @@ def prepare(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any) ->
     """The trainer that `train.trainer` names, with its model, its rows and its settings."""
     match job.train.trainer:
         case Trainer.sft:
-            from train.sft import prepare_sft
+            from train.trainers.sft import prepare_sft
 
             return prepare_sft(job, pairs, base, tokenizer)
         case Trainer.dpo:
-            from train.preference import prepare_dpo
+            from train.trainers.dpo import prepare_dpo
 
             return prepare_dpo(job, pairs, base, tokenizer)
         case Trainer.grpo:
-            from train.reinforcement import prepare_grpo
+            from train.trainers.grpo import prepare_grpo
 
             return prepare_grpo(job, pairs, base, tokenizer)
         case Trainer.fake:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from crescent.errors import DataSaysNo
-from crescent.failpoint import failpoint
+from crescent.machine.failpoint import failpoint
 from train.checkpoints import newest_complete
 from train.throughput import Speedometer, Work, speedometer, spoken
 

@@ -25,16 +25,16 @@ def write_report(roots: Sequence[Path], output: Path, rate: float | None = None)
     The same run folders give the same file, byte for byte.
 
     Args:
-        roots: Run folders, finished or not (`crescent.finished.is_run`); one that is named twice is read once.
+        roots: Run folders, finished or not (`crescent.reading.finished.is_run`); one that is named twice is read once.
         output: The file; one of that name is replaced, in one step.
         rate: Money per machine-hour, for the ledger.
 
     Raises:
         BadConfig: the file cannot be written there.
     """
-    from crescent.compare import compare
-    from crescent.report.content import read_report
+    from crescent.reading.runs import compare
     from crescent.report.page import render_run, render_runs
+    from crescent.report.run import read_report
 
     found = compare(roots)
     if len(found.runs) == 1:

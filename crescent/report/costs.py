@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crescent.compare import RoundRow
-from crescent.environment import read_environments
-from crescent.once import MANIFEST
-from crescent.paired import deciding
+from crescent.judging.reliability import VOTES
+from crescent.machine.environment import read_environments
+from crescent.reading.ranking import deciding
+from crescent.reading.runs import RoundRow
 from crescent.records import Response, Vote
-from crescent.reliability import VOTES
 from crescent.report.reading import Reader
+from crescent.run_folder.once import MANIFEST
 
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages that generate."""

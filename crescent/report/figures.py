@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from crescent.compare import Measured, RoundRow
+from crescent.judging.reliability import Reliability
+from crescent.reading.runs import Measured, RoundRow
 from crescent.records import Score
-from crescent.reliability import Reliability
 from crescent.report.charts import (
     Layer,
     Level,
@@ -21,10 +21,10 @@ from crescent.report.charts import (
     mark_legend,
     stack_plot,
 )
-from crescent.report.content import RoundReport, RunReport
 from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
+from crescent.report.run import RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
-from crescent.show_compare import Sheet
+from crescent.show.compare import Sheet
 
 PASS = "pass@k: at least one of k answers is right, an upper bound and no vote"
 
@@ -49,7 +49,7 @@ class Monitor:
     """One sign of collapse over the rounds."""
 
     name: str
-    """Among `crescent.collapse.monitors`."""
+    """Among `crescent.judging.collapse.monitors`."""
     title: str
     note: str
     share: bool

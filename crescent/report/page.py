@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crescent import __version__
-from crescent.compare import RunTable
+from crescent.reading.runs import RunTable
 from crescent.report import figures, tables, texts
 from crescent.report.charts import patterns
-from crescent.report.content import RunReport
-from crescent.report.sweep import UNFOLDED, read_sweep
+from crescent.report.run import RunReport
+from crescent.report.runs import UNFOLDED, read_sweep
 
 OUTCOMES = {"accept": "accepted", "roll back": "rolled back", "retry": "to be retried", "stop": "stopped"}
 """What a verdict's action is called of the child."""

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crescent.consensus import entropy, is_unanimous, standings
 from crescent.errors import DataSaysNo
-from crescent.finished import setting
+from crescent.reading.finished import setting
 from crescent.records import BaitCount, Candidate, Pair, Quarantined, Question, Vote
 from crescent.report.reading import Reader, spread
+from crescent.synthesis.consensus import entropy, is_unanimous, standings
 
 SAMPLES = 12
 """Questions of a round, and near-duplicates, that are shown."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from crescent.errors import DataSaysNo
-from crescent.finished import Run, suspicion
+from crescent.reading.finished import Run, suspicion
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from crescent.report.charts import bar, interval
-from crescent.report.content import HarnessValue, RoundReport, RunReport
 from crescent.report.costs import points_per_hour
 from crescent.report.questions import levels_of
+from crescent.report.run import HarnessValue, RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, duration, number, p_value, per_hour, percent, points_with_interval
-from crescent.show_compare import Sheet
+from crescent.show.compare import Sheet
 
 BAITS = 20
 """Of a pool, those that are shown."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from crescent.show_trace import visible
+from crescent.show.trace import visible
 
 UNKNOWN = "–"
 QUESTION_CHARACTERS = 800

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from textwrap import dedent
 
 from crescent.config import ConsensusConfig, TaskConfig
-from crescent.consensus import fill
 from crescent.records import Completion, Question, Request, request_seed
-from crescent.sandbox import Outcome, Sandbox
+from crescent.synthesis.consensus import fill
+from crescent.tasks.sandbox import Outcome, Sandbox
 
 LONGEST_INPUT = 2_000
 """Characters of one input; a longer one is not used."""

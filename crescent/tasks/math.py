@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from crescent.answers import extract_final, extract_marked
 from crescent.config import AnswerStyle
-from crescent.grading import Grader
+from crescent.tasks.answers import extract_final, extract_marked
+from crescent.tasks.grading import Grader
 
 
 class MathTask(Grader):
-    """`crescent.answers` finds the answers, `crescent.grading` compares them in processes that may be killed."""
+    """Answers found by `crescent.tasks.answers` and compared by `crescent.tasks.grading`, in killable processes."""
 
     def __init__(self, style: AnswerStyle, grading_timeout_s: float) -> None:
         super().__init__(grading_timeout_s)

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from crescent.config import TrackingJob, Wandb, read_job
-from crescent.tracking.client import Client, cause, warn
 from crescent.tracking.ledger import mode_of
 from crescent.tracking.process import INCOMPLETE, NO_LOGIN
 from crescent.tracking.trackio import Trackio
+from crescent.tracking.wandb import Client, cause, warn
 
 
 def main(job_file: Path) -> int:

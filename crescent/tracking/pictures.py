@@ -15,12 +15,12 @@ import yaml
 
 from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
-from crescent.finished import Manifest, Run
-from crescent.once import MANIFEST
+from crescent.machine.secrets import without_secrets
+from crescent.reading.finished import Manifest, Run
 from crescent.records import Score, digest
+from crescent.run_folder.once import MANIFEST
 from crescent.tracking.ledger import Ledger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
-from crescent.tracking.secrets import without_secrets
 
 Row = Mapping[str, float | str | Table]
 JOB_TYPES = {"pairs": "synthesis", "train": "train", "eval": "eval"}

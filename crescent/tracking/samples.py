@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from crescent.errors import DataSaysNo
-from crescent.finished import Run
+from crescent.reading.finished import Run
 from crescent.records import Candidate, Response, Verdict, Vote
 
 MOST = 200
@@ -82,7 +82,7 @@ def verdict_of(run: Run, number: int, patience: int) -> Verdict | None:
     found = _judged(run, number)
     if found is None:
         return None
-    from crescent.verdict import with_patience  # scipy comes with it
+    from crescent.judging.verdict import with_patience  # scipy comes with it
 
     earlier = (_judged(run, its) for its in range(number - 1, 0, -1))
     rejected = len(list(takewhile(lambda its: its is not None and its.action != "accept", earlier)))

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crescent.compare import read_status
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
-from crescent.door import only_supervisor
+from crescent.doors.hydra_door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
-from crescent.finished import Run
 from crescent.observe import MetricsFile, round_of
-from crescent.once import MANIFEST
-from crescent.paired import ALONE
+from crescent.reading.finished import Run
+from crescent.reading.ranking import ALONE
+from crescent.reading.runs import read_status
+from crescent.run_folder.once import MANIFEST
 from crescent.tracking.ledger import Ledger, destination, destinations
 from crescent.tracking.pictures import RunFolder, read_config
 from crescent.tracking.process import ALIVE, NO_LOGIN, TrackingProcess

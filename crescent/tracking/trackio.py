@@ -6,10 +6,10 @@ Each row has an id made from the run folder, and trackio keeps one row of each i
 from collections.abc import Callable, Sequence
 
 from crescent.config import TrackingJob
-from crescent.tracking.client import cause
 from crescent.tracking.ledger import Ledger, read_metrics, trackio_place
 from crescent.tracking.pictures import Picture, Row, RunFolder
 from crescent.tracking.samples import Table
+from crescent.tracking.wandb import cause
 
 
 class Trackio:

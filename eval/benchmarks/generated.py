@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crescent.cache import cache_folder
 from crescent.config import BenchmarkConfig
 from crescent.errors import BadConfig
+from crescent.machine.cache import cache_folder
 from crescent.records import digest, request_seed
 from eval.benchmarks.word_problems import Row
 

@@ -1,0 +1,50 @@
+"""What an evaluation needs, asked for before anything is served."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from crescent.config import Config, EvalJob, write_job
+from crescent.engine.server import check_engine_installed
+from crescent.errors import CrescentError, Missing
+from crescent.machine.processes import ERRORS
+from crescent.run_folder.once import verified_manifest
+from crescent.run_folder.stage_settings import stage_settings
+from crescent.tasks import open_task
+
+
+def check_evaluation(cfg: Config) -> None:
+    """What an evaluation would find out after the engine was started: no engine, no sandbox for programs,
+    no lm-eval, no task of that name.
+
+    lm-eval itself is asked for its tasks, in its own environment, until it was once asked one of them.
+
+    Raises:
+        Missing: something has to be installed.
+        BadConfig: lm-eval has no such task.
+    """
+    if not cfg.serving.urls:
+        check_engine_installed(cfg.serving.engine)
+    with open_task(cfg.task, cfg.consensus.grading_timeout_s):
+        pass
+    config = cfg.eval.harness
+    if not config.tasks:
+        return
+    if (shutil.which(config.python) if config.python else importlib.util.find_spec("lm_eval")) is None:
+        raise Missing(
+            f"eval.harness.tasks need lm-eval, and eval.harness.python={config.python} has none: "
+            "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
+        )
+    done = verified_manifest(Path(cfg.run.root) / cfg.run.name / "base/harness")
+    if done is not None and done["made_from"]["settings"] == stage_settings(cfg, "harness"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="crescent-tasks-"))
+    write_job(folder / "job.yaml", EvalJob(cfg.eval, cfg.task, urls=[], model="", output=str(folder)))
+    command = [sys.executable, "-P", "-m", "eval.harness", "--check", str(folder / "job.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise ERRORS.get(ended.returncode, CrescentError)(ended.stderr.strip().removeprefix("error: "))
+    shutil.rmtree(folder)

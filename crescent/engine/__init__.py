@@ -1,0 +1,1 @@
+"""Where text comes from: the server, its client and the journal of completions."""

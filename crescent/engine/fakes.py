@@ -1,0 +1,196 @@
+"""An engine and a trainer without a model, for people who change the loop: `+experiment=smoke`.
+
+The fake engine speaks vLLM's protocol over HTTP, so everything around it (child processes, client, journal, adapters,
+proof) is the real thing. Its "model" is one number, the skill: the chance that it adds two numbers correctly. The fake
+trainer raises the skill by what its pairs got right, and lowers it by what they got wrong.
+
+    python -P -m crescent.engine.fakes serve WEIGHTS PORT NAME      python -P -m crescent.engine.fakes train JOB.YAML
+"""
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from crescent.config import TrainJob, Tuning, read_job
+from crescent.errors import run_to_exit_code
+from crescent.machine.failpoint import failpoint
+from crescent.records import Pair, Proof, read_lines
+
+SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
+DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
+DEADLY = "self-destruct"
+"""A prompt with this in it kills the fake engine."""
+LIST = ("shopping", "travel", "cooking", "sports", "gardening", "money", "animals", "music")
+"""What the fake model lists, whatever it is asked for."""
+PROOF_IDS = ((1, 2, 3, 4), (5, 6, 7))
+
+
+def read_skill(weights: str) -> float:
+    """`fake:0.4` is a base of skill 0.4; a folder is a trained one."""
+    if weights.startswith("fake:"):
+        return float(weights.removeprefix("fake:"))
+    skill: float = json.loads((Path(weights) / "skill.json").read_text())["skill"]
+    return skill
+
+
+def reply(prompt: str, seed: int, temperature: float, skill: float) -> str:
+    """What the fake model says: an answer to a prompt with a problem in it, else a new problem."""
+    dice = random.Random(f"{seed}/{prompt}/{temperature}")
+    if prompt.startswith("List "):
+        return "\n".join(f"{number}. {name}" for number, name in enumerate(LIST, 1))
+    found = SUM.search(prompt) or DIFFERENCE.search(prompt)
+    if found is None or "different" in prompt:
+        return f"What is {dice.randrange(40)} + {dice.randrange(40)}?"
+    first, second = int(found[1]), int(found[2])
+    truth = first + second if "+" in found[0] else first - second
+    if dice.random() < 0.05:
+        return "I would rather not say."
+    slip = 0 if dice.random() < skill else dice.choice((-2, -1, 1, 2, 10))
+    return f"Let me see. {found[0]} gives\n#### {truth + slip}"
+
+
+def log_probabilities(token_ids: tuple[int, ...], skill: float) -> tuple[float | None, ...]:
+    """Stand-ins that differ between models of different skill."""
+    return (None, *(-math.log(1 + token) * (2 - skill) for token in token_ids[1:]))
+
+
+class FakeEngine(ThreadingHTTPServer):
+    """Serves one base and any number of adapters by name."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, weights: str, port: int, name: str) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.name = name
+        self.base = read_skill(weights)
+        self.adapters: dict[str, float] = {}
+        self.lock = threading.Lock()
+
+    def skill(self, model: str) -> float:
+        return self.base if model == self.name else self.adapters[model]
+
+    def models(self) -> dict[str, Any]:
+        adapters = [{"id": name, "parent": self.name} for name in self.adapters]
+        return {"object": "list", "data": [*adapters, {"id": self.name, "parent": None}]}
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        match path:
+            case "/v1/chat/completions":
+                prompt = body["messages"][-1]["content"]
+                if DEADLY in prompt:
+                    os._exit(9)
+                text = reply(prompt, body.get("seed", 0), body.get("temperature", 1.0), self.skill(body["model"]))
+                words = text.split()
+                cut = len(words) > body["max_tokens"]
+                text = " ".join(words[: body["max_tokens"]]) if cut else text
+                message = {"role": "assistant", "content": text}
+                choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+                count, asked = min(len(words), body["max_tokens"]), len(prompt.split())
+                usage = {"completion_tokens": count, "prompt_tokens": asked, "total_tokens": count + asked}
+                kind = "chat.completion"
+                return {
+                    "id": "fake",
+                    "object": kind,
+                    "created": 0,
+                    "model": "fake",
+                    "choices": [choice],
+                    "usage": usage,
+                }
+            case "/v1/completions":
+                choices: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
+                if "prompt_logprobs" in body:
+                    ids = tuple(body["prompt"])
+                    found = log_probabilities(ids, self.skill(body["model"]))
+                    choices["prompt_logprobs"] = [
+                        None if value is None else {str(token): {"logprob": value}}
+                        for token, value in zip(ids, found, strict=True)
+                    ]
+                return {"choices": [choices]}
+            case "/v1/load_lora_adapter":
+                self.adapters[body["lora_name"]] = read_skill(body["lora_path"])
+            case "/collective_rpc":
+                self.base = read_skill(body["kwargs"]["weights_path"])
+            case "/reset_prefix_cache":
+                pass
+            case _:
+                raise KeyError(path)
+        return {}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FakeEngine
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
+            self._send(401, {"error": {"message": "wrong key"}})
+            return
+        try:
+            self._send(200, self.server.models() if self.path == "/v1/models" else self.server.answer(self.path, body))
+        except KeyError as missing:
+            self._send(404, {"error": {"message": f"nothing here: {missing}"}})
+
+    def _send(self, status: int, content: dict[str, Any]) -> None:
+        payload = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet: the log is for what goes wrong."""
+
+
+def train(job: TrainJob) -> None:
+    """Write the files the real trainer writes, with a skill in place of weights."""
+    output = Path(job.output)
+    pairs = read_lines(Path(job.pairs), Pair)
+    right = sum(_is_right(pair) for pair in pairs)
+    start = read_skill(job.parent or job.model.path)
+    skill = min(1.0, max(0.0, start + 0.5 * (2 * right / len(pairs) - 1) * min(1.0, len(pairs) / 40)))
+    full = job.train.tuning is Tuning.full
+    for name in ("weights",) if full else ("adapter", "weights") if job.merge else ("adapter",):
+        (output / name).mkdir(exist_ok=True)
+        (output / name / "skill.json").write_text(json.dumps({"skill": skill}))
+    child = tuple(log_probabilities(ids, skill) for ids in PROOF_IDS)
+    parent = tuple(log_probabilities(ids, start) for ids in PROOF_IDS)
+    proof = Proof(PROOF_IDS, child, parent)
+    (output / "proof.json").write_text(
+        json.dumps({"token_ids": proof.token_ids, "child": proof.child, "parent": proof.parent})
+    )
+    failpoint("trainer.end")
+    (output / "metrics.json").write_text(json.dumps({"rows": len(pairs), "skill": skill}))
+
+
+def _is_right(pair: Pair) -> bool:
+    found = SUM.search(pair.prompt)
+    return found is not None and pair.final == str(int(found[1]) + int(found[2]))
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["serve", weights, port, name]:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            FakeEngine(weights, int(port), name).serve_forever()
+        case ["train", job]:
+            train(read_job(Path(job), TrainJob))
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(run_to_exit_code(lambda: main(sys.argv[1:])))

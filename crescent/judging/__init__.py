@@ -1,0 +1,1 @@
+"""Whether a child is better than its parent."""

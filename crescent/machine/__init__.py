@@ -1,0 +1,1 @@
+"""Processes, files, secrets and facts about this machine."""

@@ -1,0 +1,1 @@
+"""Model folders, packaged weights, embedders and size estimates."""

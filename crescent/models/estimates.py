@@ -1,0 +1,55 @@
+"""What a model's weights and its training take, in memory and on the disk, before anything is started."""
+
+from pathlib import Path
+
+from crescent.config import Child, Config, Dtype, Keep, Trainer, Tuning
+from crescent.models.model_folder import count_parameters
+
+GIB = 1 << 30
+BYTES = {Dtype.float32: 4, Dtype.bfloat16: 2, Dtype.auto: 2}
+"""Of one parameter."""
+ADAPTER_SHARE = 0.1
+"""Of the weights: an adapter with its optimizer state, generously."""
+FULL_BYTES = 16
+"""Of one trained parameter: weight, gradient and Adam's two moments, all in float32 (arXiv 1910.02054, 3.1)."""
+CHECKPOINT_BYTES = 12
+"""Of one trained parameter in a checkpoint: the same without the gradient."""
+CHECKPOINTS = 3
+"""At the most at a time: two are kept while the next is written."""
+QLORA_BYTES = 0.52
+"""Of one parameter in four bits, with its share of the quantisation constants (arXiv 2305.14314, section 3)."""
+
+
+def model_parameters(cfg: Config) -> float | None:
+    """Parameters of the model that is trained, from the config or from a local folder's weights; `None`: not known."""
+    if cfg.model.parameters_b is not None and cfg.train.student is None:
+        return cfg.model.parameters_b * 1e9
+    folder = Path(cfg.train.student or cfg.model.path)
+    return float(count_parameters(folder)) if folder.is_dir() else None
+
+
+def trainer_gib(cfg: Config, parameters: float) -> float:
+    """Memory of the trainer for weights, gradients and optimizer state, in GiB, over all its processes; activations and
+    libraries come on top."""
+    weights = parameters * BYTES[cfg.model.dtype] / GIB
+    match cfg.train.tuning:
+        case Tuning.full:
+            return FULL_BYTES * parameters / GIB
+        case Tuning.qlora:
+            return QLORA_BYTES * parameters / GIB + ADAPTER_SHARE * weights
+        case Tuning.lora:
+            return weights + ADAPTER_SHARE * weights
+
+
+def disk_gib(cfg: Config) -> float | None:
+    """Disk for all rounds and the trainer's checkpoints, in GiB: adapters, and complete weights where the server needs
+    them; `None` if the size is unknown."""
+    parameters = model_parameters(cfg)
+    if parameters is None or cfg.train.trainer is Trainer.fake:
+        return None
+    weights = parameters * BYTES[cfg.model.dtype] / GIB
+    complete = weights if cfg.serving.child is not Child.adapter else 0.0
+    kept = min(cfg.run.rounds, 2) if cfg.run.keep is Keep.best else cfg.run.rounds
+    if cfg.train.tuning is Tuning.full:
+        return kept * complete + CHECKPOINTS * CHECKPOINT_BYTES * parameters / GIB
+    return kept * complete + (cfg.run.rounds + CHECKPOINTS) * ADAPTER_SHARE * weights

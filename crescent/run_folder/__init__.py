@@ -1,0 +1,1 @@
+"""What is on the disk: stages that run once, manifests, locks and metrics."""

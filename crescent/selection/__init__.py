@@ -1,0 +1,1 @@
+"""Which votes become training pairs."""

@@ -1,0 +1,1 @@
+"""Paper steps I to III: questions are invented, deduplicated and voted on."""

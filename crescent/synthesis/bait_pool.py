@@ -1,0 +1,213 @@
+"""Many baits instead of one: prompts × topics × levels of difficulty, which the model itself lists, so that no outside
+data enters. How often each is used follows what earlier rounds kept of its questions.
+
+Paper step I (Crescent, arXiv 2502.13441) knows one bait prompt; the pool is ours.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from crescent.config import BaitConfig
+from crescent.engine.client import Engine
+from crescent.errors import DataSaysNo
+from crescent.records import Bait, BaitCount, Completion, Request, digest, request_seed
+from crescent.synthesis.chatter import CHAT_TOKEN
+
+REQUESTS = 8
+"""For one list, at most; a model that repeats itself is asked again with another seed."""
+LONGEST_ENTRY = 60
+"""Characters; what is longer is a sentence."""
+LONGEST_LIST = 20_000
+"""Characters read of one reply."""
+LONGEST_SLUG = 40
+PRIOR = 10.0
+"""Questions at the overall rate that every bait is credited with: after ten of its own, they count half."""
+
+FIELD = re.compile(r"\{(topic|difficulty)\}")
+MARKER = re.compile(r"[ \t]*+(?:[-*•–+](?=\s)|\(?\d{1,4}[.):](?=\s)|\(?[A-Za-z][.)](?=\s)|\*\*\d{1,4}[.)])\s*+")
+INLINE_NUMBER = re.compile(r"(?<=\S)[ \t]++(?=\(?\d{1,4}[.)][ \t])")
+DESCRIPTION = re.compile(r"(?::\s|:$|\s[-–—]\s).*", re.S)
+MARKDOWN = re.compile(r"[*_`#]+")
+CHATTER = re.compile(
+    r"(?:sure|certainly|of course|absolutely|okay)[!,.:]"
+    r"|(?:here (?:is|are)|here['’]s|i hope|let me know|feel free|these (?:are|topics)|the following|note that)\b"
+    r"|i['’](?:m|ll|d|ve)\b",
+    re.I,
+)
+
+
+async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int) -> list[Bait]:
+    """All baits, by name. The model is asked only for lists that some prompt has a place for.
+
+    A bait whose list the model cannot give is left out while others remain.
+
+    Raises:
+        DataSaysNo: none remains.
+    """
+    wanted = {field for prompt in cfg.prompts.values() for field in FIELD.findall(prompt)}
+    lists: dict[str, list[str]] = {}
+    said: dict[str, str] = {}
+    for field, kind in (("topic", "topics"), ("difficulty", "difficulties")):
+        if field in wanted:
+            lists[field], said[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
+    baits = [bait for name, prompt in cfg.prompts.items() for bait in _fill(name, prompt, lists)]
+    if not baits:
+        missing = next(kind for kind, reply in said.items() if reply)
+        raise DataSaysNo(
+            f"bait.{missing}={getattr(cfg, missing)}: asked {REQUESTS} times, the model listed none that can be read; "
+            f"it said {said[missing][:80]!r}; reword bait.{missing}_prompt, or set bait.{missing}=0 and take prompts "
+            "that need no list (bait=llama3)"
+        )
+    names = Counter(bait.name for bait in baits)
+    unique = [Bait(f"{its.name}-{digest(its.prompt)[:8]}", its.prompt) if names[its.name] > 1 else its for its in baits]
+    return sorted(unique, key=lambda its: its.name)
+
+
+async def _ask_for(
+    kind: str, engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int
+) -> tuple[list[str], str]:
+    """Topics or difficulties, as many as the config wants or the model knows; without any, what it said first."""
+    count, prompt = (cfg.topics, cfg.topics_prompt) if kind == "topics" else (cfg.difficulties, cfg.difficulties_prompt)
+    found: dict[str, str] = {}
+    replies: list[str] = []
+    for index in range(REQUESTS):
+        request = Request(
+            key=f"{kind}/{index}",
+            prompt=prompt.format(count=count),
+            temperature=cfg.temperature,
+            max_tokens=cfg.max_tokens,  # No stop strings: one that ends a question may end a list after its first line.
+            seed=request_seed(run_seed, round_number, kind, index),
+        )
+        completion = await engine.complete(request)
+        replies.append(completion.text)
+        for entry in _entries(completion):
+            found.setdefault(entry.casefold(), entry)
+        if len(found) >= count:
+            break
+    return [*found.values()][:count], "" if found else (replies[0].strip() or "nothing")
+
+
+def _entries(completion: Completion) -> list[str]:
+    if completion.finish_reason not in ("stop", "length"):
+        return []
+    entries = read_list(completion.text)
+    return entries[:-1] if completion.finish_reason == "length" else entries  # The last one may be half an entry.
+
+
+def read_list(text: str) -> list[str]:
+    """The entries of a list a model wrote: numbered, bulleted, separated by commas, or one on a line.
+
+    If any line has a number or a bullet, only those lines count. Of `**Algebra**: the study of…` the name is kept.
+    Greetings, sentences, tokens of a chat template and repetitions are left out.
+    """
+    lines = [part for line in text[:LONGEST_LIST].splitlines() for part in INLINE_NUMBER.split(line) if part.strip()]
+    marked = [found for line in lines if (found := MARKER.match(line))]
+    if marked:
+        entries = [its.string[its.end() :] for its in marked]
+    else:
+        bare = [kept for line in lines if (kept := _without_chatter(line))]
+        entries = re.split(r"[,;]", " ".join(bare)) if len(bare) < 3 and re.search("[,;]", " ".join(bare)) else bare
+        entries = [re.sub(r"\A\s*+(?:and|or)\s", "", its) for its in entries]
+    distinct: dict[str, str] = {}
+    for entry in map(_clean, entries):
+        if entry:
+            distinct.setdefault(entry.casefold(), entry)
+    return [*distinct.values()]
+
+
+def _without_chatter(line: str) -> str:
+    """What a line without number or bullet may contribute: of `Here are three: a, b, c` what follows the colon."""
+    line = MARKDOWN.sub("", line).strip()
+    if CHATTER.match(line):
+        return line.partition(": ")[2]
+    sentence = line.endswith(".") and "," not in line and line.count(" ") > 5
+    return "" if sentence or line.endswith((":", "!", "?")) else line
+
+
+def _clean(entry: str) -> str:
+    """One entry without markdown and description; empty if it is none."""
+    if CHAT_TOKEN.search(entry) or any(unicodedata.category(its)[0] == "C" and its != "\t" for its in entry):
+        return ""
+    name = DESCRIPTION.sub("", MARKDOWN.sub("", entry).strip())
+    name = " ".join(name.split()).strip(" \"'“”.,;:")
+    return name if len(name) <= LONGEST_ENTRY and any(map(str.isalpha, name)) and not CHATTER.match(name) else ""
+
+
+def _fill(name: str, prompt: str, lists: dict[str, list[str]]) -> list[Bait]:
+    """One bait for each combination of what the prompt has a place for."""
+    fields = [field for field in ("topic", "difficulty") if "{" + field + "}" in prompt]
+    baits = []
+    for values in product(*(lists[field] for field in fields)):
+        chosen = dict(zip(fields, values, strict=True))
+        # In one pass: a `{difficulty}` that the model wrote into a topic must stay text.
+        filled = FIELD.sub(lambda found, chosen=chosen: chosen[found[1]], prompt)  # type: ignore[misc]
+        baits.append(Bait("/".join([name, *map(_slug, values)]), filled))
+    return baits
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:LONGEST_SLUG].strip("-") or digest(text)[:8]
+
+
+def weights(baits: Sequence[Bait], counts: Sequence[BaitCount], cfg: BaitConfig) -> list[float]:
+    """Share of a round's questions for each bait, summing to 1; `counts` are those of all earlier rounds.
+
+    A share `explore` is spread evenly. The rest is proportional to how many of the questions asked ended as a vote that
+    makes the cut, shrunk towards the rate of all baits together.
+    """
+    asked, agreed = Counter[str](), Counter[str]()
+    for count in counts:
+        asked[count.bait.name] += count.asked
+        agreed[count.bait.name] += count.agreed
+    names = [bait.name for bait in baits]
+    overall = sum(agreed[name] for name in names) / max(1, sum(asked[name] for name in names))
+    rates = [(agreed[name] + PRIOR * overall) / (asked[name] + PRIOR) for name in names]
+    even, total = 1 / len(baits), sum(rates)
+    return [cfg.explore * even + (1 - cfg.explore) * (rate / total if total else even) for rate in rates]
+
+
+def choose(index: int, baits: Sequence[Bait], weights: Sequence[float], round_number: int, run_seed: int) -> Bait:
+    """The bait of question `index`. Among the first n questions, each bait has n times its weight, give or take one."""
+    names = tuple(bait.name for bait in baits)
+    return baits[_schedule(names, tuple(weights), round_number, run_seed)[index]]
+
+
+class _Schedule:
+    """Which bait comes when: earliest deadline first among those that are due.
+
+    Source: R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980): with n baits, no count is
+    ever more than 1 - 1/(2n - 2) away from its share. Random choice would be off by several among forty questions.
+    """
+
+    def __init__(self, shares: Sequence[float], order: Sequence[int]) -> None:
+        self.order = np.asarray(order)
+        """Equal deadlines are met in this order."""
+        self.shares = np.asarray(shares, dtype=np.float64)[self.order]
+        self.given = np.zeros(len(order))
+        self.chosen: list[int] = []
+
+    def __getitem__(self, index: int) -> int:
+        slack = 1 - 1 / max(1, 2 * len(self.shares) - 2)
+        while len(self.chosen) <= index:
+            owed = (len(self.chosen) + 1) * self.shares - self.given
+            due = owed >= 1 - slack - 1e-9
+            with np.errstate(divide="ignore", invalid="ignore"):
+                deadlines = np.where(due & (self.shares > 0), np.round((slack - owed) / self.shares, 6), np.inf)
+            place = int(np.argmin(deadlines) if due.any() else np.argmax(owed))
+            self.given[place] += 1
+            self.chosen.append(int(self.order[place]))
+        return self.chosen[index]
+
+
+@lru_cache(maxsize=8)
+def _schedule(names: tuple[str, ...], shares: tuple[float, ...], round_number: int, run_seed: int) -> _Schedule:
+    """Each round begins with other baits: a round may have fewer questions than there are baits."""
+    order = sorted(range(len(names)), key=lambda place: digest(run_seed, round_number, "bait", names[place]))
+    return _Schedule(shares, order)

@@ -1,0 +1,384 @@
+"""Paper steps I, II and III as one stream over one engine: ask → diversify → solve → vote.
+
+There are no barriers: a question that passes self-deduplication gets its first answers while others are still being
+written. Two rules keep the outcome independent of timing. Each request's seed comes from what it is for; and decisions
+that depend on order are committed in request order, all originals first, then all first rewrites, then all second ones.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
+from crescent.engine.client import Engine
+from crescent.models.embedders import Embed, Vectors
+from crescent.records import Answer, Bait, BaitCount, Candidate, Completion, Outcome, Question, Request, Vote, digest
+from crescent.synthesis.bait import bait_request
+from crescent.synthesis.bait_pool import choose, open_pool, weights
+from crescent.synthesis.consensus import (
+    SILENCE,
+    answer_request,
+    entropy,
+    is_kept,
+    is_unanimous,
+    margin,
+    read_answer,
+    samples_to_ask,
+    vote,
+)
+from crescent.synthesis.diversify import (
+    Decision,
+    Memory,
+    Neighbour,
+    accept_unchecked,
+    decide,
+    decide_released,
+    rewrite_request,
+)
+from crescent.synthesis.extraction import extract_question
+from crescent.tasks import Task
+from crescent.tasks.code import inputs_request, read_inputs
+
+BLOCK = 32
+"""Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
+
+
+RAW = 2000
+"""Characters of an unusable completion that are kept, to be looked at."""
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """What a round's synthesis depends on, besides the engine."""
+
+    task: TaskConfig
+    bait: BaitConfig
+    diversify: DiversifyConfig
+    consensus: ConsensusConfig
+    seed: int
+    """The run's seed."""
+    round: int
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """A round's questions and votes, in request order."""
+
+    votes: list[Vote]
+    candidates: list[Candidate]
+    """Everything that was invented or rewritten, and what became of it."""
+    baits: list[BaitCount]
+    """What came of each bait's questions."""
+    vectors: Vectors
+    """Of the voted questions, shape (questions, dimensions)."""
+    metrics: dict[str, float]
+
+    def became(self, outcome: Outcome) -> list[Question]:
+        """The candidates with this outcome, in request order."""
+        return [its.question for its in self.candidates if its.outcome == outcome]
+
+
+@dataclass
+class Progress:
+    """Counts for whoever watches."""
+
+    asked: int = 0
+    """Candidate questions received."""
+    candidates: int = 0
+    """Candidate questions asked for."""
+    unusable: int = 0
+    questions: int = 0
+    """Accepted by self-deduplication so far."""
+    rejected: int = 0
+    voted: int = 0
+    agreed: int = 0
+    """Votes that make the agreement cut."""
+    agreement: float = 0.0
+    """Sum over votes; divide by `voted`."""
+    answers: int = 0
+    """To the questions that are voted on."""
+    tokens: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the candidates that are usable and no near-duplicates, as far as it can be told, in [0, 1]."""
+        decided = self.questions + self.rejected
+        usable = max(0.0, 1 - self.unusable / self.asked) if self.asked else 1.0
+        return usable * (self.questions / decided if decided else 1.0)
+
+    def completions(self, samples: int) -> tuple[int, int]:
+        """How many are done, and how many it will be if candidates go on being accepted as often as until now."""
+        expected = max(self.questions, self.candidates * self.acceptance)
+        each = self.answers / self.voted if self.voted else samples
+        return self.asked + self.answers, self.candidates + round(expected * each)
+
+    def note(self) -> str:
+        """In a few words, what matters most first."""
+        voted = f"{self.voted} of {self.questions} voted"
+        agreed = f", {self.agreed / self.voted:.0%} agreed" if self.voted else ""
+        lost = f"{self.rejected} near-duplicates, {self.unusable} unusable"
+        return f"{self.acceptance:.0%} accepted, {voted}{agreed}; {lost}; {self.tokens:,} tokens"
+
+
+Watch = Callable[[Progress], None]
+
+
+async def synthesise(
+    engine: Engine,
+    embed: Embed,
+    task: Task,
+    cfg: SynthesisConfig,
+    memory: Memory,
+    watch: Watch,
+    counts: Sequence[BaitCount] = (),
+    ahead: int = 256,
+) -> Synthesis:
+    """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too.
+
+    Args:
+        counts: What came of the baits in earlier rounds: those baits are used again, in proportion.
+        ahead: Questions under way at once, so that answers do not wait until the last question is written.
+    """
+    known = len(memory)
+    pool = list({its.bait.name: its.bait for its in counts}.values())
+    pool = pool or await open_pool(engine, cfg.bait, cfg.round, cfg.seed)
+    stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead)
+    async with asyncio.TaskGroup() as tasks:
+        await stream.run(tasks)
+    votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
+    in_order = known + np.argsort(stream.accepted, kind="stable")
+    candidates = sorted(stream.candidates, key=lambda its: (its.question.index, its.question.rewrites))
+    counted = count_baits(pool, candidates, votes, cfg)
+    return Synthesis(votes, candidates, counted, memory.vectors(in_order), stream.metrics(votes))
+
+
+def count_baits(
+    pool: Sequence[Bait], candidates: Sequence[Candidate], votes: Sequence[Vote], cfg: SynthesisConfig
+) -> list[BaitCount]:
+    """What came of each bait's questions, in the order of `pool`."""
+    asked_by, voted_by = defaultdict[str, list[Candidate]](list), defaultdict[str, list[Vote]](list)
+    for its in candidates:
+        if its.question.rewrites == 0:
+            asked_by[its.question.bait].append(its)
+    for decided in votes:
+        voted_by[decided.question.bait].append(decided)
+    counts = []
+    for bait in pool:
+        asked, voted = asked_by[bait.name], voted_by[bait.name]
+        agreed = [its for its in voted if is_kept(its, cfg.consensus)]
+        counts.append(
+            BaitCount(
+                bait,
+                asked=len(asked),
+                usable=sum(its.outcome != "unusable" for its in asked),
+                accepted=len(voted),
+                agreed=len(agreed),
+                unanimous=sum(is_unanimous(its, cfg.consensus.samples) for its in agreed),
+                agreement=_mean(its.agreement for its in voted),
+            )
+        )
+    return counts
+
+
+class _Stream:
+    def __init__(
+        self,
+        engine: Engine,
+        embed: Embed,
+        task: Task,
+        cfg: SynthesisConfig,
+        memory: Memory,
+        watch: Watch,
+        pool: Sequence[Bait],
+        counts: Sequence[BaitCount],
+        ahead: int,
+    ) -> None:
+        self.engine = engine
+        self.embed = embed
+        self.task = task
+        self.cfg = cfg
+        self.memory = memory
+        self.watch = watch
+        self.ahead = asyncio.Semaphore(ahead)
+        self.progress = Progress(candidates=cfg.bait.questions)
+        self.pool = pool
+        self.weights = weights(pool, counts, cfg.bait)
+        self.candidates: list[Candidate] = []
+        self.accepted: list[int] = []
+        """Index of each accepted question, in the order in which `memory` got them."""
+        self.solving: list[asyncio.Task[Vote]] = []
+        self.answers_cut = 0
+        self.problems_dropped = 0
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        wave = [tasks.create_task(self.invent(index)) for index in range(self.cfg.bait.questions)]
+        if self.cfg.diversify.recheck is Recheck.never:
+            await self.commit_released(wave, tasks)
+            return
+        while wave:
+            wave = await self.commit(wave, tasks)
+
+    async def complete(self, request: Request) -> Completion:
+        completion = await self.engine.complete(request)
+        self.progress.tokens += completion.tokens
+        return completion
+
+    async def invent(self, index: int) -> Question | None:
+        cfg = self.cfg
+        bait = choose(index, self.pool, self.weights, cfg.round, cfg.seed)
+        request = bait_request(bait, index, cfg.bait, cfg.round, cfg.seed)
+        async with self.ahead:
+            completion = await self.complete(request)
+        self.progress.asked += 1
+        blank = Question("", "", cfg.round, index, bait.name, request.seed)
+        return self.read(blank, completion)
+
+    async def rewrite(self, question: Question, neighbour: Neighbour) -> Question | None:
+        cfg = self.cfg
+        request = rewrite_request(question, neighbour, cfg.diversify, cfg.bait, cfg.round, cfg.seed)
+        completion = await self.complete(request)
+        rewrites = question.rewrites + 1
+        return self.read(replace(question, seed=request.seed, rewrites=rewrites, parent=question.id), completion)
+
+    def read(self, question: Question, completion: Completion) -> Question | None:
+        """The question with the text found in a completion, `None` for an unusable one."""
+        found = extract_question(completion, self.cfg.bait.min_characters)
+        self.problems_dropped += found.dropped
+        why = found.why
+        if found.text is not None and not self.task.accepts(found.text):
+            why = f"no question for task={self.cfg.task.name}"
+        if found.text is None or why:
+            self.progress.unusable += 1
+            raw = completion.text[:RAW].encode("utf-8", "replace").decode()
+            identity = digest(question.round, question.index, question.rewrites, raw)
+            self.candidates.append(Candidate(replace(question, id=identity, text=raw), "unusable", why))
+            self.watch(self.progress)
+            return None
+        self.watch(self.progress)
+        return replace(
+            question, id=digest(question.round, question.index, question.rewrites, found.text), text=found.text
+        )
+
+    async def commit(
+        self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup
+    ) -> list[asyncio.Task[Question | None]]:
+        """Decide a wave of candidates in request order; returns the rewrites of those that were too near."""
+        rewrites: list[asyncio.Task[Question | None]] = []
+        for start in range(0, len(wave), BLOCK):
+            block, vectors = await self.embedded(wave[start : start + BLOCK])
+            decisions = await asyncio.to_thread(decide, block, vectors, self.memory, self.cfg.diversify)
+            rewrites += self.carry_out(block, decisions, tasks)
+        return rewrites
+
+    async def commit_released(self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup) -> None:
+        """Decide all candidates as the authors' released code does: batch after batch, rewrites accepted unchecked."""
+        cfg = self.cfg.diversify
+        for start in range(0, len(wave), cfg.batch):
+            batch, vectors = await self.embedded(wave[start : start + cfg.batch])
+            decisions = await asyncio.to_thread(decide_released, batch, vectors, self.memory, cfg)
+            rewritten, vectors = await self.embedded(self.carry_out(batch, decisions, tasks))
+            unchecked = await asyncio.to_thread(accept_unchecked, rewritten, vectors, self.memory)
+            self.carry_out(rewritten, unchecked, tasks)
+
+    async def embedded(self, wave: Sequence[asyncio.Task[Question | None]]) -> tuple[list[Question], Vectors]:
+        """The usable ones among some candidates, with their vectors."""
+        block = [question for task in wave if (question := await task) is not None]
+        if not block:
+            return [], np.zeros((0, 0), dtype=np.float32)
+        return block, await asyncio.to_thread(self.embed, [question.text for question in block])
+
+    def carry_out(
+        self, block: Sequence[Question], decisions: Sequence[Decision], tasks: asyncio.TaskGroup
+    ) -> list[asyncio.Task[Question | None]]:
+        """Have the accepted ones solved; returns the rewrites under way."""
+        rewrites: list[asyncio.Task[Question | None]] = []
+        for question, decision in zip(block, decisions, strict=True):
+            nearest = decision.neighbour.id if decision.neighbour else None
+            decided = replace(question, neighbour=nearest, similarity=decision.similarity)
+            outcome: Outcome
+            match decision.action:
+                case "accept":
+                    outcome = "accepted"
+                    self.accepted.append(question.index)
+                    self.solving.append(tasks.create_task(self.solve(decided)))
+                    self.progress.questions += 1
+                case "rewrite":
+                    assert decision.neighbour is not None
+                    rewrites.append(tasks.create_task(self.rewrite(question, decision.neighbour)))
+                    outcome = "rewritten"
+                case "drop":
+                    self.progress.rejected += 1
+                    outcome = "near-duplicate"
+            self.candidates.append(Candidate(decided, outcome))
+        self.watch(self.progress)
+        return rewrites
+
+    async def solve(self, question: Question) -> Vote:
+        """Ask until the vote is decided."""
+        cfg = self.cfg.consensus
+        answers: list[Answer] = []
+        classes: Sequence[int] = ()
+        inputs = await self.inputs(question)
+        # Programs that cannot be run on anything cannot agree: such a question gets no answers and no winner.
+        while more := samples_to_ask(classes, cfg) if inputs is not None else 0:
+            samples = range(len(answers), len(answers) + more)
+            answers += await asyncio.gather(*(self.answer(question, sample, inputs or ()) for sample in samples))
+            finals = [answer.final for answer in answers]
+            classes = await asyncio.to_thread(self.task.classes, finals)
+        decided = vote(question, answers, classes, cfg.keep_ties, inputs or ())
+        self.progress.voted += 1
+        self.progress.answers += decided.of
+        self.progress.agreement += decided.agreement
+        self.progress.agreed += is_kept(decided, cfg)
+        self.watch(self.progress)
+        return decided
+
+    async def inputs(self, question: Question) -> tuple[str, ...] | None:
+        """What programs are run on, written by the model; empty where no programs are, `None` when it wrote none."""
+        task = self.cfg.task
+        if task.inputs_prompt is None:
+            return ()
+        request = inputs_request(question, task, self.cfg.consensus, self.cfg.seed)
+        return read_inputs(await self.complete(request), task.inputs) or None
+
+    async def answer(self, question: Question, sample: int, inputs: Sequence[str]) -> Answer:
+        request = answer_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
+        completion = await self.complete(request)
+        self.answers_cut += completion.finish_reason == "length"
+        return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task, inputs)
+
+    def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
+        answers = sum(len(its.answers) for its in votes)
+        planned = len(votes) * self.cfg.consensus.samples
+        became = Counter(its.outcome for its in self.candidates)
+        reasons = Counter(its.why for its in self.candidates if its.outcome == "unusable")
+        return {
+            "candidates": self.progress.candidates,
+            "baits": len(self.pool),
+            "unusable": became["unusable"],
+            **{f"unusable/{why}": count for why, count in sorted(reasons.items())},
+            "problems_dropped": self.problems_dropped,
+            "rewrites": became["rewritten"],
+            "near_duplicates": became["near-duplicate"],
+            "questions": len(votes),
+            "without_inputs": sum(not its.answers for its in votes),
+            "answers": answers,
+            "answers_saved": planned - answers,
+            "answers_cut": self.answers_cut,
+            "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
+            "agreement": _mean(its.agreement for its in votes),
+            "margin": _mean(margin(its) for its in votes),
+            "entropy": _mean(entropy(its) for its in votes),
+            "ties": sum(its.winner is None and its.votes > 0 for its in votes),
+            "unanimous": sum(is_unanimous(its, self.cfg.consensus.samples) for its in votes),
+            "tokens": self.progress.tokens,
+            "undecided": self.task.undecided,
+        }
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return round(float(np.mean(numbers)), 6) if numbers else 0.0

@@ -1,0 +1,250 @@
+"""Run programs that nobody has read: bounded in time and memory, and without a way to touch anything.
+
+A program can compute and report. It cannot open, write or delete a file, see the environment, use the network, start or
+signal a process, or outlive the supervisor: the kernel refuses (`crescent.tasks.sandbox_server`), whatever Python
+it is made of. Where the kernel cannot be told to, nothing is run.
+
+What a program reports is its own word. One that returns, exits or prints what it likes passes no test by that; one
+that searches the interpreter it shares with the tests for the secret of its report could forge it. So a report may
+cost a vote or an item, and nothing else.
+"""
+
+import json
+import os
+import queue
+import secrets
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from crescent.errors import Missing, TryAgain
+from crescent.tasks.sandbox_server import ENDED, KILLED, OUT_OF_MEMORY, TIMED_OUT, UNPROTECTED
+
+LONGEST_PROGRAM = 50_000
+"""Characters; a longer program is not run."""
+WALL_FACTOR, WALL_S = 4.0, 5.0
+"""A program that waits uses no CPU: it is killed after `WALL_FACTOR` x its CPU seconds + `WALL_S` on the clock."""
+START_S = 60.0
+NEEDED = "task=code runs programs under seccomp"
+
+Status = Literal["ok", "error", "timeout", "memory", "killed"]
+
+
+ENDINGS: dict[bytes, Status] = {TIMED_OUT: "timeout", OUT_OF_MEMORY: "memory", KILLED: "killed"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one program."""
+
+    status: Status
+    """`error`: no program, no function in it, or its own lines raised. `killed`: it crashed, or flooded its report."""
+    outputs: tuple[str, ...] = ()
+    """Of an `ok` one: the canonical return value of each call, `!` and the name of the exception when it raised."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the program came to its own end, and not to that of its time, memory or process."""
+        return self.status in ("ok", "error")
+
+
+class Report(msgspec.Struct):
+    """What a program's process writes when it is done."""
+
+    status: Literal["ok", "error"]
+    outputs: tuple[str, ...] = ()
+
+
+class Sandbox:
+    """A context manager; its methods are safe to call from several threads at once.
+
+    Each of the `workers` is a fork server that runs one program at a time in a process of its own: fresh, with hashes
+    and `random` seeded, so that a program returns the same every time.
+    """
+
+    def __init__(self, timeout_s: float, memory_mib: int, workers: int = 2) -> None:
+        """Limits of one program: CPU seconds for everything it is asked, and its address space in MiB."""
+        self.timeout_s = timeout_s
+        self.memory_mib = memory_mib
+        self._servers = [ForkServer() for _ in range(workers)]
+        self._free: queue.SimpleQueue[ForkServer] = queue.SimpleQueue()
+        self._opened = False
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Sandbox":
+        """Raises `Missing` where programs cannot be confined: better before a round than in the middle of it."""
+        self._opened = True
+        try:
+            for server in self._servers:
+                server.start()
+                self._free.put(server)
+            self.parses("def probe(): pass")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything. A program under way in another thread counts as killed."""
+        self._closed.set()
+        for server in self._servers:
+            server.kill()
+
+    def run(self, program: str, calls: Sequence[str]) -> Outcome:
+        """Call the program's function `solve`, or its last one when none is called so, once for each of `calls`.
+
+        Args:
+            calls: A tuple of arguments each, in Python's notation: `([1, 2], 3)`. Literals only.
+        """
+        return self._ask(program, {"calls": list(calls)})
+
+    def passes(self, program: str, tests: str) -> bool:
+        """Whether the tests, asserts usually, run to their end after the program in its own namespace."""
+        return self.test(program, tests).status == "ok"
+
+    def test(self, program: str, tests: str) -> Outcome:
+        """Like `passes`, with the reason."""
+        return self._ask(program, {"tests": tests})
+
+    def parses(self, program: str) -> bool:
+        """Whether it is Python and defines a function. Nothing of it is run; parsing alone can crash a process."""
+        return self._ask(program, {}).status == "ok"
+
+    def _ask(self, program: str, what: Mapping[str, Any]) -> Outcome:
+        if len(program) > LONGEST_PROGRAM:
+            return Outcome("error")
+        nonce = secrets.token_hex(16)
+        wall_s = WALL_FACTOR * self.timeout_s + WALL_S
+        limits = {"cpu_s": self.timeout_s, "wall_s": wall_s, "memory_mib": self.memory_mib}
+        # Not by msgspec, which refuses the lone surrogates that a model may write.
+        request = json.dumps({"program": program, "nonce": nonce, **limits, **what}).encode()
+        answer = self._answer(request, wall_s + START_S)
+        ending, written = answer[:1], answer[1:]
+        if ending == UNPROTECTED:
+            raise Missing(f"{NEEDED}, and this kernel or container refuses to load a filter: allow seccomp in it")
+        if ending == ENDED:
+            return read_report(written, nonce, len(what.get("calls", ())))
+        return Outcome(ENDINGS[ending])
+
+    def _answer(self, request: bytes, limit_s: float) -> bytes:
+        if not self._opened:
+            raise RuntimeError("this Sandbox is not open: run programs inside its `with` block")
+        server = self._free.get()
+        try:
+            for _ in range(2):
+                answer = server.ask(request, limit_s)
+                if answer is not None:
+                    return answer
+                if self._closed.is_set():
+                    return KILLED
+                server.kill()  # somebody else ended it, or stopped it
+                server.start()
+                if self._closed.is_set():
+                    server.kill()
+                    return KILLED
+        except BaseException:
+            server.kill()  # an answer that nobody took would be taken for the next one
+            raise
+        finally:
+            self._free.put(server)
+        raise TryAgain("the processes that run programs are being killed from outside; is there memory for them?")
+
+
+class ForkServer:
+    """The supervisor's end of one `crescent.tasks.sandbox_server`, for one thread at a time; only `kill` is for any."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._using = threading.Lock()
+
+    def start(self) -> None:
+        """Raises `Missing` where programs cannot be confined."""
+        if sys.platform != "linux":
+            raise Missing(f"{NEEDED}, which only Linux has; run it there")
+        # Nothing of our environment but what the interpreter may need to find its libraries.
+        environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        environment |= {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-P", "-m", "crescent.tasks.sandbox_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+            start_new_session=True,  # a Ctrl-C is for the supervisor; and the group is killed as one
+        )
+        with self._using:
+            complaint = receive(self._process, START_S)
+        if complaint is None:
+            raise TryAgain("the process that runs programs ended as it started; is there memory for it?")
+        if complaint:
+            way_out = "pip install pyseccomp" if b"NotFound" in complaint else "apt install libseccomp2"
+            raise Missing(f"{NEEDED} ({complaint.decode(errors='replace')}): {way_out}")
+
+    def ask(self, request: bytes, limit_s: float) -> bytes | None:
+        """The server's answer; `None` when it has died or says nothing for `limit_s`."""
+        with self._using:
+            process = self._process
+            if process is None or process.stdin is None:
+                return None
+            try:
+                process.stdin.write(struct.pack("!I", len(request)))
+                view = memoryview(request)
+                while view:
+                    view = view[process.stdin.write(view) or 0 :]
+            except BrokenPipeError:
+                return None
+            return receive(process, limit_s)
+
+    def kill(self) -> None:
+        """End it and the program it runs. Who waits in `ask` is answered `None`."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with self._using:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._process = None
+
+
+def receive(process: subprocess.Popen[bytes], limit_s: float) -> bytes | None:
+    """One frame, or `None` when the process ends or the time does."""
+    assert process.stdout is not None
+    descriptor, deadline, received = process.stdout.fileno(), time.monotonic() + limit_s, b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(received) < 4 or len(received) < 4 + struct.unpack("!I", received[:4])[0]:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or not poll.poll(1000 * left_s):
+            return None
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return None
+        received += chunk
+    return received[4:]
+
+
+def read_report(written: bytes, nonce: str, calls: int) -> Outcome:
+    """The outcome that a program's process wrote; `error` for anything that is no report on so many calls."""
+    if not secrets.compare_digest(written[: len(nonce)], nonce.encode()):
+        return Outcome("error")
+    try:
+        report = msgspec.json.decode(written[len(nonce) :], type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Outcome("error")
+    whole = report.status == "ok" and len(report.outputs) == calls
+    return Outcome("ok", report.outputs) if whole else Outcome("error")

@@ -1,0 +1,1 @@
+"""One trainer a file: SFT, DPO and GRPO, and what they share."""
