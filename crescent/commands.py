@@ -78,7 +78,7 @@ def reliability_command(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="run folder, e.g. runs/NAME")
     given = parser.parse_args(arguments)
 
-    from crescent.judging.reliability import show_reliability
+    from crescent.show.reliability import show_reliability
 
     (root,) = run_folders(given.run)
     show_reliability(root, open_console())
@@ -132,7 +132,8 @@ def report_command(arguments: Sequence[str]) -> None:
         raise BadConfig(f"--rate {given.rate}: money per machine-hour is a number that is not negative, e.g. 2.5")
     folders = [run_named(its) for its in given.runs]
 
-    from crescent.report import REPORT, write_report
+    from crescent.report import write_report
+    from crescent.run_folder.places import REPORT
 
     output = given.output or (folders[0] if len(folders) == 1 else Path()) / REPORT
     write_report(folders, output, given.rate)

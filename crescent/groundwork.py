@@ -21,7 +21,7 @@ from crescent.machine.processes import run_child
 from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
-from crescent.run_folder.once import SCRATCH, verified_manifest
+from crescent.run_folder.manifest import SCRATCH, verified_manifest
 from crescent.synthesis.replay import write_instructions
 from crescent.workplace import Workplace
 

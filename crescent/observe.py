@@ -3,18 +3,17 @@
 A tracker that fails is switched off with one line; it never stops a run, and what it may cost has a limit.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from crescent.config import TrackingConfig, TrackingJob
 from crescent.records import Round
 from crescent.run_folder.ended import FILE as ENDED
+from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
 from crescent.show.console import open_console
-from crescent.tracking.ledger import Ledger, destinations, read_metrics
+from crescent.tracking.ledger import Ledger, destinations
 from crescent.tracking.process import TrackingProcess
 
 
@@ -53,25 +52,6 @@ class Observer:
         self.wandb.close(exit_code)
 
 
-class MetricsFile:
-    """One line a finished stage, each stage once, whatever is interrupted and repeated."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: dict[str, dict[str, Any]] = {line["stage"]: line for line in read_metrics(path.parent)}
-
-    def record(self, stage: str, metrics: Metrics, seconds: float, replace: bool) -> bool:
-        """Write the stage down; returns whether it was not there before."""
-        line = {"stage": stage, "round": round_of(stage), "seconds": seconds, **metrics}
-        if self.lines.get(stage) == line and not replace:
-            return False
-        self.lines[stage] = line
-        staged = self.path.with_suffix(".new")
-        staged.write_text("".join(json.dumps(line) + "\n" for line in self.lines.values()))
-        staged.replace(self.path)
-        return True
-
-
 class ReportFile:
     """`report.html`: after each round, and when the run ends, however it ends."""
 
@@ -82,7 +62,8 @@ class ReportFile:
 
     def update(self) -> None:
         """Write it anew, unless nothing was finished since it was written, and nothing failed."""
-        from crescent.report import REPORT, write_report
+        from crescent.report import write_report
+        from crescent.run_folder.places import REPORT
 
         metrics, page = self.root / "metrics.jsonl", self.root / REPORT
         told = [its.stat().st_mtime_ns for its in (metrics, self.root / ENDED) if its.exists()]
@@ -92,12 +73,6 @@ class ReportFile:
         except Exception as error:  # what came of the run is whole without its picture
             cause = f"{type(error).__name__}: {error}"
             print(f"no report ({cause}); crescent report {self.root} tries again", file=sys.stderr, flush=True)
-
-
-def round_of(stage: str) -> int:
-    """`round-3/train` → 3, `base/eval` → 0."""
-    first = stage.split("/")[0]
-    return int(first.removeprefix("round-")) if first.startswith("round-") else 0
 
 
 class WandbTracker:

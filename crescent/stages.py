@@ -4,8 +4,6 @@ What a stage computes is written elsewhere, without paths; here stands what it r
 function of.
 """
 
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -14,10 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from crescent.config import Child, Config, Keep, Split, Start, Trainer, TrainJob, Tuning
+from crescent.config import Child, Config, Keep, Split, Start, TrainJob, Tuning
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import BadConfig, run_async
+from crescent.errors import run_async
 from crescent.groundwork import (
     accepted_questions,
     ask_eval,
@@ -48,13 +46,13 @@ from crescent.records import (
     read_lines,
     write_lines,
 )
-from crescent.run_folder.once import SCRATCH
+from crescent.run_folder.manifest import SCRATCH
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
 from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
-from crescent.workplace import Workplace, numbers
+from crescent.workplace import Workplace, numbers, trainer_command
 
 MONITOR = "monitor/"
 """Begins the names of the collapse monitors among a synthesis' metrics."""
@@ -280,25 +278,6 @@ def trained_part(start: Checkpoint, tuning: Tuning) -> str | None:
     if start.round == 0:
         return None
     return start.weights if tuning is Tuning.full else start.adapter
-
-
-def trainer_command(cfg: Config) -> list[str]:
-    """How the trainer is started; the job file comes after."""
-    if cfg.train.trainer is Trainer.fake:
-        return [sys.executable, "-P", "-m", "crescent.engine.fakes", "train"]
-    if cfg.train.accelerate is None:
-        return [sys.executable, "-P", "-m", "train"]
-    package = importlib.util.find_spec("train")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    named = Path(package.submodule_search_locations[0]) / "accelerate" / f"{cfg.train.accelerate}.yaml"
-    config = named if named.exists() else Path(cfg.train.accelerate)
-    if not config.exists():
-        raise BadConfig(f"train.accelerate={cfg.train.accelerate}: neither {named} nor a file of that path exists")
-    launched = ["--config_file", str(config.absolute()), "-m", "train"]
-    if cfg.launch.nodes:
-        return [*cfg.launch.nodes, sys.executable, "-P", "-m", "launch.node", *launched]
-    return [sys.executable, "-P", "-m", "accelerate.commands.launch", *launched]
 
 
 def remember(past: Sequence[Round], others: Done | None, embed: Embed) -> Memory:

@@ -1,17 +1,24 @@
 """What all stages of one run share: its settings, its folder, its engine, and how its processes are started."""
 
+import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from crescent.config import Config, write_job
+from crescent.config import Config, Trainer, write_job
 from crescent.engine.server import Server
+from crescent.errors import BadConfig
 from crescent.machine.processes import pass_on, run_child
 from crescent.models.embedders import Embed, open_embedder
-from crescent.records import Checkpoint, Done, Round
+from crescent.records import (
+    Checkpoint,
+    Done,
+    Round,
+)
 from crescent.run_folder.once import Once, StageObserver
 from crescent.run_folder.stage_settings import stage_settings
 from launch import Launch
@@ -87,3 +94,22 @@ def numbers(path: Path) -> dict[str, float]:
     """The numbers of a flat JSON file; whatever else is in it is left out."""
     found: dict[str, float] = json.loads(path.read_text())
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+
+def trainer_command(cfg: Config) -> list[str]:
+    """How the trainer is started; the job file comes after."""
+    if cfg.train.trainer is Trainer.fake:
+        return [sys.executable, "-P", "-m", "crescent.engine.fakes", "train"]
+    if cfg.train.accelerate is None:
+        return [sys.executable, "-P", "-m", "train"]
+    package = importlib.util.find_spec("train")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    named = Path(package.submodule_search_locations[0]) / "accelerate" / f"{cfg.train.accelerate}.yaml"
+    config = named if named.exists() else Path(cfg.train.accelerate)
+    if not config.exists():
+        raise BadConfig(f"train.accelerate={cfg.train.accelerate}: neither {named} nor a file of that path exists")
+    launched = ["--config_file", str(config.absolute()), "-m", "train"]
+    if cfg.launch.nodes:
+        return [*cfg.launch.nodes, sys.executable, "-P", "-m", "launch.node", *launched]
+    return [sys.executable, "-P", "-m", "accelerate.commands.launch", *launched]

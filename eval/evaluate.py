@@ -272,7 +272,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure_reliability(job: Path) -> None:
-    from crescent.judging.reliability import show_tables
+    from crescent.show.reliability import show_tables
     from eval import labelled_votes
 
     show_tables(labelled_votes.run(read_job(job, ReliabilityJob)), Console())

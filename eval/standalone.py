@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from crescent.config import Child, EngineKind, Mode
 from crescent.config.standalone import EvaluationConfig
-from crescent.doors.hydra_door import is_given, open_run, through_hydra
+from crescent.doors.hydra_door import is_given, through_hydra
+from crescent.doors.opening import open_run
 from crescent.errors import BadConfig, Missing, run_to_exit_code
 from crescent.records import Checkpoint, Proof, digest
 from crescent.run_folder.stage_settings import stage_settings
@@ -274,7 +275,7 @@ def show_results(root: Path, checkpoint: Checkpoint) -> None:
     import msgspec
     from rich.console import Console
 
-    from crescent.report import REPORT
+    from crescent.run_folder.places import REPORT
     from crescent.stages import read_scores
     from eval import evaluate, harness
 

@@ -21,7 +21,7 @@ from crescent.reading.differing import Differing, differing, distinct, labels, t
 from crescent.reading.finished import Run
 from crescent.reading.runs import RunTable, compare, mean_and_deviation
 from crescent.records import Response, Verdict, read_lines, write_lines
-from crescent.run_folder.once import MANIFEST, seal
+from crescent.run_folder.manifest import MANIFEST, seal
 from crescent.show import compare_csv
 from crescent.show.compare import as_markdown, as_text, show
 from crescent.show.compare_csv import COLUMNS, as_csv

@@ -18,7 +18,7 @@ from crescent.engine.client import Endpoint
 from crescent.engine.server import Server
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Checkpoint, Pair, Proof, Response, Verdict, Vote, read_lines
-from crescent.run_folder.once import verified_manifest
+from crescent.run_folder.manifest import verified_manifest
 from launch.local import LocalLaunch
 
 # The bare question, on which the base rambles until it is cut: the child learns from so few pairs to answer it in a

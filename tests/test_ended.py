@@ -14,7 +14,8 @@ import pytest
 from crescent.errors import DataSaysNo, Interrupted
 from crescent.reading.runs import compare
 from crescent.report import write_report
-from crescent.run_folder.ended import FILE, HOLDER, is_running, read_end, write_end
+from crescent.run_folder.ended import FILE, read_end, write_end
+from crescent.run_folder.lock import HOLDER, is_running
 
 FEW = ("bait.questions=24", "eval.benchmarks.sums_dev.items=20", "~eval.benchmarks.sums_test", "run.rounds=1")
 SECRET = "hf_" + "Zq7" * 9

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from crescent.config import Split
 from crescent.engine.fakes import DEADLY
 from crescent.records import Candidate, Pair, Response, Verdict, Vote, read_lines
-from crescent.run_folder.once import tree_digest
+from crescent.run_folder.manifest import tree_digest
 from eval.benchmarks import half
 
 CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]

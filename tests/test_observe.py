@@ -14,7 +14,8 @@ import pytest
 from wandb_server import StandIn, read_offline
 
 from crescent.config import Console, TrackingConfig, Wandb
-from crescent.observe import MetricsFile, Observer, ReportFile, round_of
+from crescent.observe import Observer, ReportFile
+from crescent.run_folder.metrics import MetricsFile, round_of
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -11,7 +11,8 @@ import pytest
 
 from crescent.errors import SettingsChanged
 from crescent.machine.failpoint import failpoint
-from crescent.run_folder.once import LARGE, MANIFEST, SCRATCH, Once, seal, tree_digest, verified_manifest
+from crescent.run_folder.manifest import LARGE, MANIFEST, SCRATCH, seal, tree_digest, verified_manifest
+from crescent.run_folder.once import Once
 
 PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
 

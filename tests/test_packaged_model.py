@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from crescent.errors import BadConfig, CrescentError, Missing
-from crescent.models.model_folder import INDEX, check_model_folder, count_parameters, whole_folder
+from crescent.machine.disk import whole_folder
+from crescent.models.model_folder import INDEX, check_model_folder, count_parameters
 from crescent.models.packaged_model import packaged_model
 
 

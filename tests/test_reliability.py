@@ -29,19 +29,10 @@ from crescent.config import (
 )
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, Missing
-from crescent.judging.reliability import (
-    FILE,
-    LabelledVote,
-    Reliability,
-    auroc,
-    curve,
-    pass_at,
-    reliability_table,
-    show_reliability,
-    suggest_cut,
-)
+from crescent.judging.reliability import FILE, LabelledVote, Reliability, auroc, curve, pass_at, suggest_cut
 from crescent.judging.verdict import wilson
 from crescent.records import Completion, Item, Request, Vote, read_lines
+from crescent.show.reliability import reliability_table, show_reliability
 from crescent.tasks.math import MathTask
 from eval.evaluate import main
 from eval.labelled_votes import ask_votes, items_of

@@ -23,7 +23,7 @@ from crescent.commands import report_command
 from crescent.errors import BadConfig, Missing
 from crescent.machine.environment import Environment, Gpu
 from crescent.reading.differing import Differing
-from crescent.reading.runs import RoundRow, read_run
+from crescent.reading.rounds import RoundRow, read_run
 from crescent.records import (
     Action,
     Alarm,
@@ -44,7 +44,7 @@ from crescent.report.funnel import funnel
 from crescent.report.parallel import Outcome, parallel_figure
 from crescent.report.run import read_report
 from crescent.report.texts import plain
-from crescent.run_folder.once import MANIFEST, seal, verified_manifest
+from crescent.run_folder.manifest import MANIFEST, seal, verified_manifest
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = (

@@ -26,7 +26,7 @@ from crescent.config import (
 )
 from crescent.errors import BadConfig
 from crescent.records import Proof
-from crescent.stages import trainer_command
+from crescent.workplace import trainer_command
 from launch.node import node_command
 from train.checkpoints import Layout, is_complete, newest_complete, refuse_other_layout, write_layout
 from train.job import attempt

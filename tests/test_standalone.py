@@ -20,7 +20,7 @@ from crescent.engine.fakes import FakeEngine
 from crescent.engine.journal import CANARY
 from crescent.reading.runs import compare
 from crescent.records import Response, read_lines, write_lines
-from crescent.run_folder.once import seal, tree_digest
+from crescent.run_folder.manifest import seal, tree_digest
 from crescent.show.compare import as_markdown
 
 HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "openai", "scipy", "numpy", "sympy"}

@@ -28,7 +28,7 @@ from crescent.records import (
     digest,
     write_lines,
 )
-from crescent.run_folder.once import seal
+from crescent.run_folder.manifest import seal
 from crescent.show.trace import as_json, show
 from crescent.synthesis.consensus import vote
 

@@ -18,7 +18,8 @@ from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
 from crescent.models.model_folder import find_model
 from crescent.records import Proof
 from train.checkpoints import SENTINEL, Layout, newest_complete, remove_incomplete, write_layout
-from train.job import accumulation, attempt
+from train.job import attempt
+from train.launched import accumulation
 
 STEPS = 6
 

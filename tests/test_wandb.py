@@ -17,7 +17,7 @@ from wandb_server import KEY, StandIn, read_offline
 from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wandb, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.machine.secrets import without_secrets
-from crescent.observe import MetricsFile, Observer
+from crescent.observe import Observer
 from crescent.reading.finished import Run
 from crescent.records import (
     Action,
@@ -33,7 +33,8 @@ from crescent.records import (
     write_lines,
 )
 from crescent.run_folder.ended import forget_end, write_end
-from crescent.run_folder.once import seal
+from crescent.run_folder.manifest import seal
+from crescent.run_folder.metrics import MetricsFile
 from crescent.tracking.ledger import Ledger, mode_of
 from crescent.tracking.pictures import RunFolder, read_curve
 from crescent.tracking.samples import MOST, sample_changed, sample_questions, sample_rejected

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wandb_server import StandIn
 
-from crescent.tracking.ledger import read_metrics
+from crescent.run_folder.metrics import read_metrics
 
 DOCS = Path(__file__).parents[1] / "docs" / "tracking.md"
 SMALL = ("+experiment=smoke", "run.rounds=1", "bait.questions=8", "eval.benchmarks.sums_dev.items=8")

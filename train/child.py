@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from crescent.errors import DataSaysNo
-from crescent.models.model_folder import INDEX, read_json, whole_folder
+from crescent.machine.disk import whole_folder
+from crescent.models.model_folder import INDEX, read_json
 
 LogProbabilities = tuple[tuple[float | None, ...], ...]
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}

@@ -18,13 +18,14 @@ from peft import PeftModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from crescent.config import TrainJob, Tuning
+from crescent.machine.disk import write_whole
 from crescent.machine.failpoint import failpoint
-from crescent.models.model_folder import read_tensor_header, sync
+from crescent.models.model_folder import read_tensor_header
 from crescent.records import Proof
 from train.card import model_card
 from train.checkpoints import read_state, trained_files
 from train.child import LogProbabilities, log_probabilities, write_adapter, write_weights
-from train.job import local_rank
+from train.launched import local_rank
 from train.start import load, load_started, stored_dtype
 from train.watch import noted
 
@@ -113,12 +114,3 @@ def summary(last: Path) -> dict[str, Any]:
 
 def mean(numbers: Sequence[float]) -> float:
     return round(sum(numbers) / len(numbers), 6)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never half there."""
-    staged = path.with_name(f"{path.name}.new")
-    staged.write_bytes(content)
-    sync(staged)
-    staged.rename(path)
-    sync(path.parent)

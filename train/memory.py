@@ -7,7 +7,7 @@ import torch
 
 from crescent.config import TrainConfig, Tuning
 from crescent.errors import Missing
-from train.job import smaller_micro_batch, world_size
+from train.launched import smaller_micro_batch, world_size
 
 
 @contextmanager

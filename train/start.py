@@ -12,7 +12,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from crescent.config import Dtype, Start, TrainJob, Tuning
 from crescent.errors import BadConfig
 from train.attention import attention_explained
-from train.job import deepspeed_launched, local_rank
+from train.launched import deepspeed_launched, local_rank
 from train.liger import apply_liger, check_liger
 
 

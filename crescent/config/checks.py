@@ -24,3 +24,8 @@ def require_fields(template: str, key: str, *names: str) -> None:
         raise BadConfig(f"{key}={template!r}: {error}; write literal braces twice: {{{{ and }}}}") from error
     wanted = " and ".join("{" + name + "}" for name in names) or "no fields"
     require(found == set(names), key, repr(template), f"must contain {wanted}", "write literal braces twice: {{ and }}")
+
+
+def fill(template: str, question: str) -> str:
+    """Put a question into a prompt template. The question is text: braces in it mean nothing."""
+    return template.format(question=question)

@@ -1,19 +1,15 @@
 """The door: Hydra composes the config, one run folder is locked, and the loop runs behind it on plain dataclasses."""
 
 import difflib
-import json
 import os
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import hydra
-from filelock import FileLock, Timeout
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,17 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crescent.config import Config, Mode, as_settings
 from crescent.config.standalone import EvaluationConfig
+from crescent.doors.opening import Loop, execute
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
-from crescent.errors import BadConfig, CrescentError, RunLocked, TryAgain, known_cause, known_failure, run_to_exit_code
-from crescent.records import Round
+from crescent.errors import BadConfig, CrescentError, known_cause, run_to_exit_code
 
-if TYPE_CHECKING:
-    from crescent.stages import Stages
-
-Loop = Callable[[int, "Stages"], list[Round]]
 C = TypeVar("C", bound=Config)
-KILL_S = 65.0
-"""Seconds a killed process may need to give its GPU memory back, and a little more."""
 
 ConfigStore.instance().store(name="schema", node=Config)
 ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
@@ -122,94 +112,6 @@ def read_config(composed: DictConfig) -> Config:
         named = replace(cfg.run, name=sweep_name(cfg.run.name, HydraConfig.get().overrides.task, Path(cfg.run.root)))
         cfg = replace(cfg, run=named, tracking=replace(cfg.tracking, group=group))
     return cfg
-
-
-def execute(cfg: Config, loop: Loop) -> None:
-    """Run the loop in its folder and show what came of it."""
-    from crescent.doors.plan import check_machine
-    from crescent.show.console import show_outcome
-
-    check_machine(cfg)
-    with open_run(cfg) as stages:
-        rounds = loop(cfg.run.rounds, stages)
-    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
-
-
-@contextmanager
-def open_run(cfg: Config) -> Iterator["Stages"]:
-    """A run's stages in its folder: locked, observed, its engine ended whatever happens.
-
-    Raises:
-        RunLocked: another process works in this folder.
-        TryAgain: processes of an earlier attempt are still alive.
-    """
-    from crescent.engine.server import Server
-    from crescent.machine.environment import write_down
-    from crescent.observe import Observer
-    from crescent.run_folder.ended import forget_end, write_end
-    from crescent.run_folder.once import Once
-    from crescent.stages import Stages
-    from launch.local import LocalLaunch, wait_for_earlier_children
-
-    root = Path(cfg.run.root) / cfg.run.name
-    root.mkdir(parents=True, exist_ok=True)
-    with only_supervisor(root):
-        observer = Observer(root, cfg.tracking, cfg.run.name)
-        alive = root / ".children"
-        launch = LocalLaunch(cfg.launch.grace_s, alive)
-        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
-
-        def write_config() -> None:
-            """Not before there is work: a refused run leaves the config of the finished one in place."""
-            OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
-            write_down(root)
-            forget_end(root)
-
-        once = Once(root, observer, cfg.run.redo, write_config)
-        code = 0
-        try:
-            if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
-                raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
-            yield Stages(cfg, once, server, launch, observer)
-            once.finish()
-            forget_end(root)
-        except BaseException as error:
-            known = known_failure(error)
-            code = known.exit_code if known is not None else 1
-            if once.begun:  # a refused run leaves what is said of the one before
-                write_end(root, error, once.making)
-            raise
-        finally:
-            server.stop()
-            observer.close(code)
-
-
-@contextmanager
-def only_supervisor(root: Path) -> Iterator[None]:
-    """Hold the run folder; a second supervisor is told who holds it.
-
-    Raises:
-        RunLocked: another process works in this folder.
-    """
-    holder = root / "supervisor.json"
-    lock = FileLock(root / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            its: dict[str, Any] = json.loads(holder.read_text())
-        except (OSError, ValueError):
-            its = {}
-        raise RunLocked(
-            f"{root} is worked on by process {its.get('pid', '?')} on {its.get('host', '?')}; wait for it, end it, or "
-            "give this run another name (run.name=…)"
-        ) from None
-    try:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
 def explain(error: Exception) -> str:

@@ -30,7 +30,7 @@ from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
 from crescent.run_folder.once import Foresight, Once
 from crescent.run_folder.stage_settings import planned_stages, stage_settings
-from crescent.stages import trainer_command
+from crescent.workplace import trainer_command
 
 ENGINE_OVERHEAD_GIB = 2.3
 """Of vLLM's CPU build beside weights and cache, on the quickstart's model: its three processes take 3.8 GiB."""

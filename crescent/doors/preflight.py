@@ -11,7 +11,7 @@ from crescent.config import Config, EvalJob, write_job
 from crescent.engine.server import check_engine_installed
 from crescent.errors import CrescentError, Missing
 from crescent.machine.processes import ERRORS
-from crescent.run_folder.once import verified_manifest
+from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import stage_settings
 from crescent.tasks import open_task
 

@@ -82,7 +82,7 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
 
 def group_of(root: Path) -> str | None:
     """The `tracking.group` of a run."""
-    from crescent.tracking.pictures import read_config
+    from crescent.run_folder.places import read_config
 
     tracking = read_config(root).get("tracking")
     return tracking.get("group") if isinstance(tracking, dict) else None

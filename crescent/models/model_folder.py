@@ -3,10 +3,6 @@ there. Reads headers only, so the supervisor can ask without torch."""
 
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,28 +128,3 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise Missing(f"{file}: not a JSON object; fetch the model again")
     return loaded
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write into; it takes the name `path` when the block ends well, every file on disk before.
-
-    A sibling left by a killed process is made again from nothing, so one process at a time may write `path`.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    yield draft
-    for entry in [*draft.rglob("*"), draft]:
-        sync(entry)
-    draft.rename(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.cache import cache_folder
-from crescent.models.model_folder import whole_folder
+from crescent.machine.disk import whole_folder
 
 PACKAGED = "packaged:"
 """What `model.path` starts with when it names one of these."""

@@ -14,7 +14,7 @@ import msgspec
 
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, Verdict, Vote
-from crescent.run_folder.once import MANIFEST, damage, verified_manifest
+from crescent.run_folder.manifest import MANIFEST, damage, verified_manifest
 
 R = TypeVar("R")
 Manifest = Mapping[str, Any]

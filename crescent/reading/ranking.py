@@ -15,15 +15,12 @@ from crescent.judging.comparison import by_benchmark, holm
 from crescent.judging.comparison import compare as compare_responses
 from crescent.reading.differing import SECONDARY
 from crescent.reading.finished import Run
+from crescent.reading.rounds import ALONE, RESAMPLES
 from crescent.records import Comparison, Response, digest
 
 if TYPE_CHECKING:
-    from crescent.reading.runs import Measured, RoundRow, RunRows
+    from crescent.reading.rounds import Measured, RoundRow, RunRows
 
-RESAMPLES = 9999
-"""Of the bootstrap, as `verdict.resamples` has it; with the run's own seed, the intervals are the verdict's."""
-ALONE = "evaluated alone"
-"""Status of a run folder that `python -m eval` made."""
 TOLD_APART = 0.05
 """The largest p-value, Holm's over all that are compared, at which one is called better than another."""
 

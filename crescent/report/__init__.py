@@ -15,9 +15,6 @@ from pathlib import Path
 
 from crescent.errors import BadConfig
 
-REPORT = "report.html"
-"""Name of the file in a run's folder."""
-
 
 def write_report(roots: Sequence[Path], output: Path, rate: float | None = None) -> None:
     """Write one self-contained HTML file: of one run everything, of several how they compare.

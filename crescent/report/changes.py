@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from crescent.reading.runs import RoundRow
+from crescent.reading.rounds import RoundRow
 from crescent.records import Response
 from crescent.report.reading import Reader, spread
 

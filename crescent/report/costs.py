@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from crescent.judging.reliability import VOTES
 from crescent.machine.environment import read_environments
 from crescent.reading.ranking import deciding
-from crescent.reading.runs import RoundRow
+from crescent.reading.rounds import RoundRow
 from crescent.records import Response, Vote
 from crescent.report.reading import Reader
-from crescent.run_folder.once import MANIFEST
+from crescent.run_folder.manifest import MANIFEST
 
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages that generate."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from crescent.judging.reliability import Reliability
-from crescent.reading.runs import Measured, RoundRow
+from crescent.reading.rounds import Measured, RoundRow
 from crescent.records import Score
 from crescent.report.charts import (
     Layer,
@@ -24,7 +24,7 @@ from crescent.report.charts import (
 from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
 from crescent.report.run import RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
-from crescent.show.compare import Sheet
+from crescent.show.texts import Sheet
 
 PASS = "pass@k: at least one of k answers is right, an upper bound and no vote"
 

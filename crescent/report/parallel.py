@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crescent.reading.differing import ABSENT, Differing, distinct, in_order, incidental, number_of, short
-from crescent.reading.runs import RoundRow
+from crescent.reading.rounds import RoundRow
 from crescent.records import Comparison
 from crescent.report.charts import NUMBERED, STEPS, Axis, Mark, Track, parallel_plot, ticks, track_legend
 from crescent.report.figures import Figure
 from crescent.report.texts import UNKNOWN, listed, plural, points, points_with_interval
-from crescent.show.compare import Sheet
+from crescent.show.texts import Sheet
 
 AXES = 8
 SETTINGS = 5

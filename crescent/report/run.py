@@ -9,8 +9,8 @@ from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, compare, wilson
 from crescent.judging.reliability import LABELS, VOTES, LabelledVote
 from crescent.machine.environment import Environment, read_environments
-from crescent.reading.ranking import ALONE, RESAMPLES, deciding
-from crescent.reading.runs import Measured, RoundRow, RunRows
+from crescent.reading.ranking import deciding
+from crescent.reading.rounds import ALONE, RESAMPLES, Measured, RoundRow, RunRows
 from crescent.records import Comparison, Response, Score, Vote
 from crescent.report.changes import Changes, read_changes
 from crescent.report.costs import Ledger, best_row, read_ledger

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from crescent.reading.differing import ABSENT, INCIDENTAL, Differing, distinct, in_order, incidental, number_of
-from crescent.reading.ranking import ALONE, Ranking, final
-from crescent.reading.runs import Measured, RoundRow, RunTable
+from crescent.reading.ranking import Ranking, final
+from crescent.reading.rounds import ALONE, Measured, RoundRow
+from crescent.reading.runs import RunTable
 from crescent.records import Comparison
 from crescent.report.charts import CHARACTER, LEFT, WIDTH, Line, Mark, Point, interval, line_plot, mark_legend
 from crescent.report.costs import points_per_hour
@@ -29,7 +30,8 @@ from crescent.report.texts import (
     unbroken,
     with_interval,
 )
-from crescent.show.compare import Sheet, called, headline, ranking_sheet, seeds_sheet
+from crescent.show.compare import called, headline, ranking_sheet, seeds_sheet
+from crescent.show.texts import Sheet
 
 COLUMNS = 5
 """Differing settings that are columns of the table of runs; where there are more, all stand in a table of their own."""

@@ -9,7 +9,7 @@ from crescent.report.costs import points_per_hour
 from crescent.report.questions import levels_of
 from crescent.report.run import HarnessValue, RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, duration, number, p_value, per_hour, percent, points_with_interval
-from crescent.show.compare import Sheet
+from crescent.show.texts import Sheet
 
 BAITS = 20
 """Of a pool, those that are shown."""

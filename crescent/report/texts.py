@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from crescent.show.trace import visible
+from crescent.show.texts import visible
 
 UNKNOWN = "–"
 QUESTION_CHARACTERS = 800

@@ -1,22 +1,17 @@
 """How a run ended that did not come to its end: `ended.json` in its folder, gone as soon as the run goes on."""
 
 import json
-import os
-import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from crescent.errors import TryAgain, known_failure
 from crescent.machine.secrets import without_secrets
 
 FILE = "ended.json"
-HOLDER = "supervisor.json"
-"""File of a run folder that says which process works in it; one that was killed leaves it."""
 SHOWN = 120
 """Characters of a cause that stand in a table."""
 
@@ -73,19 +68,3 @@ def read_end(root: Path) -> Ended | None:
         return msgspec.json.decode((root / FILE).read_bytes(), type=Ended)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def is_running(root: Path) -> bool:
-    """Whether another process on this machine works on the run.
-
-    Not when it is this one: what a run writes about itself is read when it is over.
-    """
-    try:
-        its = json.loads((root / HOLDER).read_text())
-        began = psutil.Process(its["pid"]).create_time()
-        syncing = its["command"][1:2] == ["sync"]
-        # A process that began later has only got the number of the one that was killed.
-        its_own = began <= (root / HOLDER).stat().st_mtime + 1
-        return its["host"] == socket.gethostname() and its["pid"] != os.getpid() and its_own and not syncing
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return False

@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 
 from crescent.config import ConsensusConfig, DataPolicy, Labels, PairsConfig, TaskConfig, TrainPrompt, Winner
+from crescent.config.checks import fill
 from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Quarantined, Vote, digest
-from crescent.synthesis.consensus import SILENCE, fill, is_kept, is_unanimous, margin, standings
+from crescent.synthesis.consensus import SILENCE, is_kept, is_unanimous, margin, standings
 
 RULES = ("ngram", "masked", "similarity")
 T = TypeVar("T")

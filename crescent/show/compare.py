@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from rich import box
@@ -14,11 +14,11 @@ from rich.text import Text
 from crescent.reading.differing import NOTABLE, told_by
 from crescent.reading.differing import labels as what_differs
 from crescent.reading.ranking import TOLD_APART, Paired, Ranking, Standing
-from crescent.reading.runs import Measured, OverSeeds, RoundRow, RunTable, mean_and_deviation
+from crescent.reading.rounds import Measured, RoundRow
+from crescent.reading.runs import OverSeeds, RunTable, mean_and_deviation
 from crescent.records import Comparison
-from crescent.show.trace import visible
+from crescent.show.texts import UNKNOWN, Sheet, _gain, _interval, _p, spread, visible
 
-UNKNOWN = "–"
 VALUE_CHARACTERS = 160
 NAMED = 5
 """Runs that a sentence names; the table has all."""
@@ -39,16 +39,6 @@ EXPLAINED = (
     "item's k answers, and whether any is right",
     "agreement: mean of all votes; near-dup.: given up as near-duplicates; tokens: generated for questions and answers",
 )
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """One table of texts."""
-
-    title: str
-    columns: tuple[str, ...]
-    """A `|` in front stands for numbers: to the right."""
-    rows: list[tuple[str, ...]]
 
 
 def show(found: RunTable, console: Console) -> None:
@@ -343,14 +333,6 @@ def _accuracy(its: Measured) -> tuple[str, ...]:
     )
 
 
-def _gain(found: Comparison) -> str:
-    return f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def seeds_sheet(found: RunTable, labels: Mapping[str, str]) -> Sheet:
     """What runs that differ in nothing but their seed have in common, in the order of the ranking."""
     names = of_settings(found, [its.runs for its in found.seeds], NOTABLE, labels)
@@ -366,14 +348,6 @@ def seeds_sheet(found: RunTable, labels: Mapping[str, str]) -> Sheet:
 def _over_seeds(its: OverSeeds, name: str) -> tuple[str, ...]:
     accuracy, difference = spread(its.accuracies, ""), spread(its.differences, "+")
     return name, its.benchmark, str(its.round or "base"), str(len(its.runs)), accuracy, difference
-
-
-def spread(values: Sequence[float], sign: str) -> str:
-    """Mean ± standard deviation of shares, in percent."""
-    if not values:
-        return UNKNOWN
-    mean, deviation = mean_and_deviation(values)
-    return f"{100 * mean:{sign}.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
 
 
 def _lines(found: RunTable) -> Iterator[str]:
@@ -442,10 +416,6 @@ def _escaped(text: str) -> str:
 def _shortened(text: str) -> str:
     more = len(text) - VALUE_CHARACTERS
     return text if more <= 0 else f"{text[:VALUE_CHARACTERS]}… ({more} more characters)"
-
-
-def _interval(share: float, low: float, high: float) -> str:
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _number(value: float | None, form: str) -> str:

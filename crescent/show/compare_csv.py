@@ -20,8 +20,9 @@ import io
 import re
 from collections.abc import Iterator
 
-from crescent.reading.runs import Measured, RoundRow, RunRows, RunTable
-from crescent.show.trace import visible
+from crescent.reading.rounds import Measured, RoundRow, RunRows
+from crescent.reading.runs import RunTable
+from crescent.show.texts import visible
 
 CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 Cell = str | int | float | None

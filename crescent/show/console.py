@@ -17,7 +17,7 @@ from rich.text import Text
 
 from crescent.config import Config, Console, Wandb
 from crescent.records import Evaluation, Round, Verdict
-from crescent.report import REPORT
+from crescent.run_folder.places import REPORT
 
 PLAIN_INTERVAL_S = 10.0
 UNCHANGED_INTERVAL_S = 60.0

@@ -1,7 +1,6 @@
 """A trace as a person reads it. Most of it was written by a model: it is text, whatever it looks like."""
 
 import json
-import unicodedata
 
 import msgspec
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from crescent.reading.trace import Step, Trace, Training
 from crescent.records import Question, Verdict
+from crescent.show.texts import visible
 from crescent.synthesis.consensus import SILENCE, standings
 
 QUESTION_CHARACTERS = 600
@@ -59,15 +59,6 @@ def show(trace: Trace, console: Console, full: bool = False) -> None:
 def as_json(trace: Trace) -> str:
     """One line that reads back to an equal trace; plain ASCII, so it does nothing to a terminal."""
     return json.dumps(msgspec.to_builtins(trace)).replace("\x7f", "\\u007f")
-
-
-def visible(text: str) -> str:
-    """Without anything that a terminal obeys or does not show: `\\x1b` instead of the escape character."""
-    return "".join(its if _harmless(its) else its.encode("unicode_escape").decode() for its in text)
-
-
-def _harmless(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def _show_question(trace: Trace, page: "_Page") -> None:

@@ -9,16 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from crescent.config import ConsensusConfig, TaskConfig
+from crescent.config.checks import fill
 from crescent.records import Answer, Completion, Question, Request, Vote, request_seed
 from crescent.synthesis.chatter import CHAT_TOKEN
 from crescent.tasks import Task
 
 SILENCE = -1
-
-
-def fill(template: str, question: str) -> str:
-    """Put a question into a prompt template. The question is text: braces in it mean nothing."""
-    return template.format(question=question)
 
 
 def answer_request(question: Question, sample: int, task: TaskConfig, cfg: ConsensusConfig, run_seed: int) -> Request:

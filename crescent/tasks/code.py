@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from textwrap import dedent
 
 from crescent.config import ConsensusConfig, TaskConfig
+from crescent.config.checks import fill
 from crescent.records import Completion, Question, Request, request_seed
-from crescent.synthesis.consensus import fill
 from crescent.tasks.sandbox import Outcome, Sandbox
 
 LONGEST_INPUT = 2_000

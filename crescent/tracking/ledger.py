@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from crescent.config import TrackingConfig, Wandb
 from crescent.records import digest
+from crescent.run_folder.metrics import _read_lines, read_metrics
 
 OFFLINE = "offline"
 
@@ -123,28 +124,6 @@ class Ledger:
     def _write(self, told: Mapping[str, Any]) -> None:
         self.folder.mkdir(exist_ok=True)
         _replace(self._told, json.dumps(told, indent=1))
-
-
-def read_metrics(root: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; torn ones, and what is no stage's line, are left out."""
-    return [line for line in _read_lines(root / "metrics.jsonl") if line]
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The stages' lines; in place of each that is none, an empty one."""
-    if not path.is_file():
-        return
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line: object = json.loads(text)
-        except ValueError:
-            line = None
-        yield line if isinstance(line, dict) and _is_of_a_stage(line) else {}
-
-
-def _is_of_a_stage(line: Mapping[str, Any]) -> bool:
-    stage = line.get("stage")
-    return isinstance(stage, str) and stage.count("/") == 1 and isinstance(line.get("round"), int)
 
 
 def _replace(path: Path, text: str) -> None:

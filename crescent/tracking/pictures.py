@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, Run
 from crescent.records import Score, digest
-from crescent.run_folder.once import MANIFEST
+from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import Ledger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
 
@@ -267,12 +267,3 @@ def read_curve(path: Path) -> Iterator[Row]:
             last = step
             numbers = {name: its for name, its in line.items() if isinstance(its, int | float)}
             yield {"train/step": step, **{f"train/{name}": its for name, its in numbers.items()}}
-
-
-def read_config(root: Path) -> dict[str, Any]:
-    """The settings of a run; none when they cannot be read."""
-    try:
-        found = yaml.safe_load((root / "config.yaml").read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}

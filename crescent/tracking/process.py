@@ -14,10 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from crescent.config import TrackingJob, write_job
+from crescent.run_folder.lock import ALIVE
 from launch.local import flock
 
-ALIVE = ".children"
-"""File of a run folder that stays locked while any process of the run lives."""
 INCOMPLETE = 70
 """Its exit code when W&B lacks something; what it was is said."""
 NO_LOGIN = 77

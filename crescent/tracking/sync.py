@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
-from crescent.doors.hydra_door import only_supervisor
 from crescent.errors import BadConfig, Missing, TryAgain
-from crescent.observe import MetricsFile, round_of
 from crescent.reading.finished import Run
-from crescent.reading.ranking import ALONE
-from crescent.reading.runs import read_status
-from crescent.run_folder.once import MANIFEST
+from crescent.reading.rounds import ALONE, read_status
+from crescent.run_folder.lock import ALIVE, only_supervisor
+from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.metrics import MetricsFile, round_of
+from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import Ledger, destination, destinations
-from crescent.tracking.pictures import RunFolder, read_config
-from crescent.tracking.process import ALIVE, NO_LOGIN, TrackingProcess
+from crescent.tracking.pictures import RunFolder
+from crescent.tracking.process import NO_LOGIN, TrackingProcess
 from launch.local import wait_for_earlier_children
 
 STAGE = re.compile(r"(base|teacher|round-\d+)/[a-z]+")

@@ -6,7 +6,8 @@ Each row has an id made from the run folder, and trackio keeps one row of each i
 from collections.abc import Callable, Sequence
 
 from crescent.config import TrackingJob
-from crescent.tracking.ledger import Ledger, read_metrics, trackio_place
+from crescent.run_folder.metrics import read_metrics
+from crescent.tracking.ledger import Ledger, trackio_place
 from crescent.tracking.pictures import Picture, Row, RunFolder
 from crescent.tracking.samples import Table
 from crescent.tracking.wandb import cause

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from crescent.config import TrackingJob, Wandb
-from crescent.run_folder.once import damage
-from crescent.tracking.ledger import OFFLINE, Ledger, destination, mode_of, read_metrics
+from crescent.run_folder.manifest import damage
+from crescent.run_folder.metrics import read_metrics
+from crescent.tracking.ledger import OFFLINE, Ledger, destination, mode_of
 from crescent.tracking.pictures import Alert, Artifact, Picture, Row, RunFolder
 from crescent.tracking.samples import Table
 from crescent.tracking.view import make_view

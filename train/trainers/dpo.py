@@ -19,8 +19,8 @@ from crescent.records import Pair
 from train.dataset import Message, tokenize
 from train.start import load_start
 from train.trainers.order import ByLengthInBatch
+from train.trainers.prepared import Prepared, common_arguments
 from train.trainers.reference import ReferenceNotSaved, drop_needless_copy
-from train.training import Prepared, common_arguments
 
 WEIGHT = "weight"
 """Column of a preference's weight, and the name of its tensor in a batch."""

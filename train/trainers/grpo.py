@@ -32,8 +32,8 @@ from crescent.synthesis.consensus import SILENCE, read_final, standings
 from crescent.tasks import Task, open_task
 from train.dataset import tokenize
 from train.start import load_start
+from train.trainers.prepared import Prepared, common_arguments
 from train.trainers.reference import ReferenceNotSaved, drop_needless_copy
-from train.training import Prepared, common_arguments
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from train.attention import refuse_leaks
 from train.dataset import to_rows
 from train.start import gathered, load_start
 from train.trainers.order import ByLengthInBatch
-from train.training import Prepared, common_arguments, warmup_steps
+from train.trainers.prepared import Prepared, common_arguments, warmup_steps
 
 IGNORED = -100
 """The label of a token that is read and not learnt, as TRL and torch have it."""

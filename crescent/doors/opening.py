@@ -1,0 +1,82 @@
+"""Open a run's folder: locked, observed, its engine ended whatever happens."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from crescent.config import Config
+from crescent.errors import TryAgain, known_failure
+from crescent.records import Round
+from crescent.run_folder.lock import ALIVE, only_supervisor
+
+if TYPE_CHECKING:
+    from crescent.stages import Stages
+
+Loop = Callable[[int, "Stages"], list[Round]]
+
+
+KILL_S = 65.0
+"""Seconds a killed process may need to give its GPU memory back, and a little more."""
+
+
+def execute(cfg: Config, loop: Loop) -> None:
+    """Run the loop in its folder and show what came of it."""
+    from crescent.doors.plan import check_machine
+    from crescent.show.console import show_outcome
+
+    check_machine(cfg)
+    with open_run(cfg) as stages:
+        rounds = loop(cfg.run.rounds, stages)
+    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
+
+
+@contextmanager
+def open_run(cfg: Config) -> Iterator["Stages"]:
+    """A run's stages in its folder: locked, observed, its engine ended whatever happens.
+
+    Raises:
+        RunLocked: another process works in this folder.
+        TryAgain: processes of an earlier attempt are still alive.
+    """
+    from crescent.engine.server import Server
+    from crescent.machine.environment import write_down
+    from crescent.observe import Observer
+    from crescent.run_folder.ended import forget_end, write_end
+    from crescent.run_folder.once import Once
+    from crescent.stages import Stages
+    from launch.local import LocalLaunch, wait_for_earlier_children
+
+    root = Path(cfg.run.root) / cfg.run.name
+    root.mkdir(parents=True, exist_ok=True)
+    with only_supervisor(root):
+        observer = Observer(root, cfg.tracking, cfg.run.name)
+        alive = root / ALIVE
+        launch = LocalLaunch(cfg.launch.grace_s, alive)
+        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
+
+        def write_config() -> None:
+            """Not before there is work: a refused run leaves the config of the finished one in place."""
+            OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
+            write_down(root)
+            forget_end(root)
+
+        once = Once(root, observer, cfg.run.redo, write_config)
+        code = 0
+        try:
+            if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
+                raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
+            yield Stages(cfg, once, server, launch, observer)
+            once.finish()
+            forget_end(root)
+        except BaseException as error:
+            known = known_failure(error)
+            code = known.exit_code if known is not None else 1
+            if once.begun:  # a refused run leaves what is said of the one before
+                write_end(root, error, once.making)
+            raise
+        finally:
+            server.stop()
+            observer.close(code)
