@@ -10,7 +10,7 @@ from wandb_server import StandIn
 
 from crescent.run_folder.metrics import read_metrics
 
-DOCS = Path(__file__).parents[1] / "docs" / "tracking.md"
+DOCS = Path(__file__).parents[2] / "docs" / "tracking.md"
 SMALL = ("+experiment=smoke", "run.rounds=1", "bait.questions=8", "eval.benchmarks.sums_dev.items=8")
 NUMBER = "1234e567"
 """W&B's ids are eight digits and small letters, and may look like a number."""

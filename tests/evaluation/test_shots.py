@@ -187,7 +187,7 @@ def test_without_shots_a_request_is_what_it_always_was() -> None:
 
 def test_the_five_shot_benchmarks_are_the_zero_shot_ones_after_five_shots() -> None:
     def configured(name: str) -> EvalConfig:
-        read_from = OmegaConf.load(Path(__file__).parent.parent / "conf" / "eval" / f"{name}.yaml")
+        read_from = OmegaConf.load(Path(__file__).parents[2] / "conf" / "eval" / f"{name}.yaml")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvalConfig), read_from))
         assert isinstance(config, EvalConfig)
         return config

@@ -13,7 +13,7 @@ from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
 from crescent.errors import BadConfig
 
 importlib.import_module("crescent.doors.hydra_door")  # tells Hydra of the schema
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 

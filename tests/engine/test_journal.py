@@ -13,7 +13,7 @@ from crescent.engine.client import EngineDied
 from crescent.engine.journal import CANARY, Journal, Journaled
 from crescent.records import Completion, Request
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def request(index: int, prompt: str = "What is 1 + 1?") -> Request:

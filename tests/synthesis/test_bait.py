@@ -16,7 +16,7 @@ from crescent.config import BaitConfig
 from crescent.records import Bait, Completion
 from crescent.synthesis.bait import bait_request, read_question
 
-PRESETS = Path(__file__).parent.parent / "conf" / "bait"
+PRESETS = Path(__file__).parents[2] / "conf" / "bait"
 
 
 def read(text: str) -> str | None:

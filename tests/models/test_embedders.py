@@ -20,7 +20,7 @@ from crescent.errors import Missing
 from crescent.models.embedders import DIMENSIONS, lexical_vectors, open_embedder, open_self, projection
 from crescent.models.packaged_model import packaged_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=8))
