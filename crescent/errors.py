@@ -1,4 +1,4 @@
-"""Errors that name the value, the rule and the way out, each with the exit code a scheduler can act on."""
+"""Errors that name the value, the rule and the fix, each with an exit code that a scheduler can act on."""
 
 import errno
 import signal
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class CrescentError(Exception):
-    """A failure with a known cause. Its message is shown to the user as it is, without a traceback."""
+    """A failure with a known cause. The message is shown to the user as it is, without a traceback."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class BadConfig(CrescentError):
 
 
 class SettingsChanged(CrescentError):
-    """A finished stage was made with other settings than the ones given now."""
+    """A finished stage was made with settings that differ from the present ones."""
 
     exit_code = 3
 
@@ -34,13 +34,13 @@ class RunLocked(CrescentError):
 
 
 class DataSaysNo(CrescentError):
-    """Everything worked, and the data still does not allow to go on (empty round, collapse, non-finite loss)."""
+    """Everything worked, but the data is unusable (empty round, collapse, non-finite loss)."""
 
     exit_code = 65
 
 
 class Missing(CrescentError):
-    """Something that has to be installed, downloaded or mounted is not there."""
+    """Something that must be installed, downloaded or mounted is missing."""
 
     exit_code = 69
 
@@ -52,13 +52,13 @@ class TryAgain(CrescentError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked us to end. Not an `Exception`, so that nothing on the way up mistakes it for a failure."""
+    """A signal asked this process to end. Not an `Exception`, so that no caller mistakes it for a failure."""
 
 
 def run_to_exit_code(main: Callable[[], None]) -> int:
     """Run a program and turn how it ended into an exit code, with a one-line cause on the error stream.
 
-    Known failures and a full disk are explained; anything else is a bug of ours and keeps its traceback.
+    Known failures and a full disk are explained; anything else is a bug of Crescent and keeps its traceback.
     """
 
     def interrupt(number: int, _frame: object) -> None:
@@ -78,24 +78,26 @@ def run_to_exit_code(main: Callable[[], None]) -> int:
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` for programs that signals end by `Interrupted`: the task that happened to run then keeps it, and
-    nobody is to be told that it was never asked for it."""
+    """`asyncio.run` for programs that a signal ends with `Interrupted`.
+
+    The task that runs when the signal arrives keeps the exception; asyncio must not warn that nobody retrieved it.
+    """
 
     import asyncio
 
-    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def report_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not isinstance(context.get("exception"), Interrupted):
             loop.default_exception_handler(context)
 
     with asyncio.Runner() as runner:
-        runner.get_loop().set_exception_handler(complain)
+        runner.get_loop().set_exception_handler(report_error)
         return runner.run(main)
 
 
 def known_failure(error: BaseException) -> CrescentError | None:
-    """What ended a program, where it is no bug: a failure of ours, a signal, or a disk that takes no more."""
+    """The known cause behind `error`: a `CrescentError`, a signal, or a disk that is full or read-only; else `None`."""
     if isinstance(error, KeyboardInterrupt):
-        return TryAgain(f"interrupted by {error or 'SIGINT'}; run the same command again to go on")
+        return TryAgain(f"interrupted by {error or 'SIGINT'}; to resume, run the same command again")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         cause = f"{error.filename or 'the run folder'}: {error.strerror}; what is finished is safe: make room (or make "
         return TryAgain(cause + "it writable), then run the same command again")
@@ -103,9 +105,10 @@ def known_failure(error: BaseException) -> CrescentError | None:
 
 
 def known_cause(error: BaseException) -> CrescentError | None:
-    """The failure of ours that `error` is, or the first one in a group of several tasks' failures."""
+    """The `CrescentError` that `error` is, or the first one in a group of errors from several tasks; else `None`."""
     if isinstance(error, CrescentError):
         return error
     if isinstance(error, BaseExceptionGroup):
-        return next((known for its in error.exceptions if (known := known_cause(its)) is not None), None)
+        causes = (known_cause(inner) for inner in error.exceptions)
+        return next((cause for cause in causes if cause is not None), None)
     return None

@@ -1,5 +1,5 @@
-"""What a run does once, for all its rounds: find the base, list the benchmarks, see how far agreement can be trusted,
-and let the base write what a child shall not forget.
+"""What a run does once, before its rounds: find the models, list the benchmarks, measure how far agreement can be
+trusted, and let the base write the general instructions that are replayed in training.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from crescent.workplace import Workplace
 
 
 def find_models(place: Workplace) -> None:
-    """The model that learns and, where it is another's student, its teacher: on this machine, or from the hub."""
+    """Find the model that learns and, with `train.student`, its teacher: on this machine, or on the hub."""
     cfg = place.cfg
     if cfg.train.student is None:
         place.models["base"] = find_one(place, cfg.model, "base")
@@ -38,7 +38,7 @@ def find_models(place: Workplace) -> None:
 
 
 def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:
-    """A model that was not trained here; `role` ends its name."""
+    """A model that was not trained here; its name ends in `role`."""
     path, name = model.path, f"{place.cfg.run.name}-{role}"
     if place.cfg.serving.engine is EngineKind.fake:
         return Checkpoint(name, 0, digest(path), weights=path)
@@ -48,14 +48,14 @@ def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:
 
 
 def list_benchmarks(place: Workplace) -> Done:
-    """All items of all benchmarks, chosen or not, with their vectors: what no question may be too near to."""
+    """All items of all benchmarks, chosen or not, with their vectors: no question may be too similar to one."""
     stage = "base/benchmarks"
 
     def work(folder: Path) -> Mapping[str, float]:
         job = eval_job(place, folder, Endpoint((), "none", "none"))
         place.run_child(stage, [sys.executable, "-P", "-m", "eval", "--items"], job, folder, {})
         items = read_lines(folder / "items.jsonl", Item)
-        # Whether or not cosines are asked for: an embedder that is missing is missed here, before anything is served.
+        # Even if no cosines are needed: a missing embedder fails here, before anything is served.
         with place.embedder() as embed:
             np.save(folder / "vectors.npy", embed([item.question for item in items]))
         return {"items": len(items)}
@@ -65,9 +65,9 @@ def list_benchmarks(place: Workplace) -> Done:
 
 
 def list_others(place: Workplace) -> Done | None:
-    """The questions of `diversify.runs`, as they are when this run first needs them; `None` where none are named.
+    """The questions of `diversify.runs`, as they are when this run first needs them; `None` if no run is named.
 
-    They are copied: what another run does later must not change what this one resumes from.
+    They are copied: what another run does later must not change what this run resumes from.
     """
     if not place.cfg.diversify.runs:
         return None
@@ -80,47 +80,49 @@ def list_others(place: Workplace) -> Done | None:
 
 
 def other_runs(cfg: Config) -> list[Path]:
-    """The finished synthesis folders of `diversify.runs`, this run's own left out.
+    """The finished synthesis folders of `diversify.runs`, without those of this run.
 
     Raises:
-        BadConfig: a folder that is named is no run, or has nothing finished.
+        BadConfig: a named folder is not a run, or has no finished synthesis.
     """
     found: list[Path] = []
     own = (Path(cfg.run.root) / cfg.run.name).resolve()
     for root in map(Path, cfg.diversify.runs):
         if root.resolve() == own:
             continue
-        folders = [its.resolve() for its in sorted(root.glob("round-*/synthesis")) if verified_manifest(its)]
+        folders = [path.resolve() for path in sorted(root.glob("round-*/synthesis")) if verified_manifest(path)]
         if not folders:
-            way_out = "name a run's folder, runs/NAME"
-            raise BadConfig(f"diversify.runs={root}: no finished round-*/synthesis in it; {way_out}")
+            raise BadConfig(f"diversify.runs={root}: no finished round-*/synthesis in it; name a run folder, runs/NAME")
         found += folders
     return found
 
 
 def accepted_questions(folder: Path) -> list[Question]:
-    """Of a synthesis folder, in request order: the order of its vectors and votes."""
-    return [its.question for its in read_lines(folder / "candidates.jsonl", Candidate) if its.outcome == "accepted"]
+    """Accepted questions of a synthesis folder, in request order, which is the order of its vectors and votes."""
+    candidates = read_lines(folder / "candidates.jsonl", Candidate)
+    return [candidate.question for candidate in candidates if candidate.outcome == "accepted"]
 
 
 def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
-    """How often the base's majority is right, by agreement, on labelled dev items; `None` when not asked for."""
+    """How often the base's majority is right on dev items, by agreement; `None` without `eval.reliability`."""
     stage = "base/reliability"
     if not place.cfg.eval.reliability:
         return None
 
     def work(folder: Path) -> Mapping[str, float]:
         place.server.ask(base, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--reliability"))
-        found = read_reliability(folder / "reliability.json")
-        shown = ("single", "majority", "auroc")
-        measured = {f"{name}/{what}": getattr(its, what) for name, its in found.items() for what in shown}
-        return {name: value for name, value in measured.items() if value is not None}
+        metrics: dict[str, float | None] = {}
+        for benchmark, measured in read_reliability(folder / "reliability.json").items():
+            metrics[f"{benchmark}/single"] = measured.single
+            metrics[f"{benchmark}/majority"] = measured.majority
+            metrics[f"{benchmark}/auroc"] = measured.auroc
+        return {name: value for name, value in metrics.items() if value is not None}
 
     return place.do(stage, "reliability", work, {"checkpoint": base.digest})
 
 
 def run_harness(place: Workplace, checkpoint: Checkpoint) -> Done | None:
-    """The checkpoint's scores on tasks of lm-evaluation-harness, only reported; `None` when none are asked for."""
+    """The checkpoint's scores on tasks of lm-evaluation-harness: reported, never decisive; `None` if no task is set."""
     if not place.cfg.eval.harness.tasks:
         return None
     stage = f"{place.place_of(checkpoint)}/harness"
@@ -129,13 +131,13 @@ def run_harness(place: Workplace, checkpoint: Checkpoint) -> Done | None:
     def work(folder: Path) -> Mapping[str, float]:
         place.server.ask(checkpoint, lambda endpoint: ask_eval(place, stage, endpoint, folder, "--harness", tokenizer))
         scores = json.loads((folder / "harness.json").read_text())
-        return {f"{its['task']}/{its['metric']}": its["value"] for its in scores}
+        return {f"{score['task']}/{score['metric']}": score["value"] for score in scores}
 
     return place.do(stage, "harness", work, {"checkpoint": checkpoint.digest})
 
 
 def write_replay(place: Workplace) -> Done | None:
-    """General instructions that the base writes and answers itself; `None` when none are mixed in."""
+    """General instructions that the base writes and answers itself; `None` if none are mixed in."""
     cfg, stage = place.cfg, "base/replay"
     if not cfg.pairs.replay.share:
         return None
@@ -144,14 +146,15 @@ def write_replay(place: Workplace) -> Done | None:
     def ask(endpoint: Endpoint, folder: Path) -> tuple[list[Pair], int]:
         async def stream() -> list[Pair]:
             serving = cfg.serving
-            many, timeout_s = serving.concurrency, serving.request_timeout_s
-            async with Client(endpoint.urls, endpoint.model, endpoint.key, many, timeout_s) as client:
+            concurrency, timeout_s = serving.concurrency, serving.request_timeout_s
+            async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
                 engine = Journaled(client, journal)
                 threshold = cfg.diversify.threshold
                 return await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
 
         with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
-            return run_async(stream()), sum(its.completion.tokens for its in journal.entries.values())
+            pairs = run_async(stream())
+            return pairs, sum(entry.completion.tokens for entry in journal.entries.values())
 
     def work(folder: Path) -> Mapping[str, float]:
         found, tokens = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))
@@ -162,20 +165,24 @@ def write_replay(place: Workplace) -> Done | None:
 
 
 def replay_instructions(cfg: Config) -> int:
-    """General instructions asked for: as many as the last round could need, were every question kept.
+    """Number of general instructions to ask for: what the last round would need if every question were kept.
 
-    A quarter more than that, because not all are usable; what a model still cannot give is done without.
+    A quarter more than that, because not all are usable. If the model gives fewer, training does with fewer.
     """
     pairs, share, decay = cfg.pairs, cfg.pairs.replay.share, cfg.pairs.decay
-    # Older rounds' shares add up to a geometric series, which does not depend on how many rounds there will be.
+    # Shares of older rounds add up to a geometric series, whatever the number of rounds.
     rounds = cfg.run.rounds if decay == 1 else 1 / (1 - decay)
     return math.ceil(1.25 * share / (1 - share) * cfg.bait.questions * pairs.responses * rounds)
 
 
 def ask_eval(place: Workplace, stage: str, endpoint: Endpoint, folder: Path, *flags: str) -> None:
-    """Run the evaluation's process against a served checkpoint; its engine's death is the engine's.
+    """Run the evaluation process against a served checkpoint.
 
-    `flags` are those of `python -m eval`; the job file comes after them.
+    Args:
+        flags: Flags of `python -m eval`; the job file comes after them.
+
+    Raises:
+        EngineDied: the process could not reach the engine.
     """
     reliability = "--reliability" in flags
     job = reliability_job(place, folder, endpoint) if reliability else eval_job(place, folder, endpoint)
@@ -187,7 +194,7 @@ def ask_eval(place: Workplace, stage: str, endpoint: Endpoint, folder: Path, *fl
 
 
 def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
-    """What the evaluation's process needs to know."""
+    """The job file of the evaluation process."""
     cfg = place.cfg
     return EvalJob(
         eval=cfg.eval,
@@ -203,14 +210,14 @@ def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
 
 
 def reliability_job(place: Workplace, folder: Path, endpoint: Endpoint) -> ReliabilityJob:
-    """The same, with how answers are sampled and voted on."""
+    """The job file for measuring votes: an `eval_job` with settings for sampling and voting."""
     shared = vars(eval_job(place, folder, endpoint))
-    del shared["grading_timeout_s"]  # it is the vote's
+    del shared["grading_timeout_s"]  # stands in `consensus`
     return ReliabilityJob(**shared, consensus=place.cfg.consensus)
 
 
 def convert_packaged(place: Workplace, name: str) -> Path:
-    """The converted model; the conversion needs torch and so runs in a child."""
+    """Folder of the converted model. The conversion needs torch, so it runs in a child process."""
     folder = packaged_folder(name)
     if not folder.is_dir():
         place.observer.started("base/model", resumed=False)
@@ -220,10 +227,10 @@ def convert_packaged(place: Workplace, name: str) -> Path:
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest of a model folder: small files whole, of each large one its size, beginning and end."""
+    """Digest of a model folder: the whole of small files; size, beginning and end of large ones."""
     edge = 1 << 20
     parts = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         size = path.stat().st_size
         hashed = hashlib.sha256()
         with path.open("rb") as file:

@@ -3,8 +3,8 @@
     python -m crescent.loop +experiment=qwen7b
 
 A model invents questions, answers each several times, and learns from what most of its answers agree on. A child that
-is better than its parent becomes the next parent; one that is not is rolled back. Every stage runs once: running the
-same command again continues where it stopped.
+is better than its parent becomes the next parent; any other child is not. Every stage runs once: running the same
+command again resumes the run where it stopped.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from crescent.stages import Stages
 
 
 def run(rounds: int, stages: Stages) -> list[Round]:
-    """Teach the model for so many rounds, or until a verdict says stop."""
+    """Teach the model for `rounds` rounds, or until a verdict says stop; returns the finished rounds."""
     best = stages.evaluate(stages.base())
     stages.calibrate(stages.teacher(best).checkpoint)
     past: list[Round] = []
@@ -30,7 +30,7 @@ def run(rounds: int, stages: Stages) -> list[Round]:
 
 
 def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: Stages) -> Round:
-    """The parent asks itself questions and votes on its answers; its child learns from the winners and is judged."""
+    """The parent invents questions and votes on its own answers; a child learns from the winners and is judged."""
     teacher = stages.teacher(parent)
     votes = stages.synthesise(number, teacher.checkpoint, past)
     pairs = stages.select(number, votes, past)

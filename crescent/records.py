@@ -1,9 +1,9 @@
-"""The nouns: frozen, typed, one JSON line each.
+"""The records that flow through a round: frozen, typed, one JSON line each.
 
 bait ─▶ Question ─diversify─▶ Question ─solve─▶ Answer… ─vote─▶ Vote ─select─▶ Pair ─train─▶ Checkpoint
      ─evaluate─▶ Response… ─▶ Score ─judge─▶ Verdict
 
-Ids are hashes of what made the record, so a trained pair can be followed back to its bait prompt and seed.
+Ids are hashes of what made the record, so a training pair can be traced back to its bait prompt and seed.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Request:
-    """One chat completion asked of the engine."""
+    """One chat completion to ask the engine for."""
 
     key: str
-    """Names the work item inside its stage, e.g. `answer/17/3`: question 17, sample 3. Unique within a journal."""
+    """Name of the work item inside a stage, e.g. `answer/17/3`: question 17, sample 3. Unique within a journal."""
     prompt: str
     """The user's message; the engine applies the model's own chat template."""
     temperature: float
@@ -30,16 +30,16 @@ class Request:
     seed: int
     """From `request_seed`, in [0, 2**31)."""
     stop: tuple[str, ...] = ()
-    """Strings that end the text and are not part of it; four at most, as OpenAI's API allows."""
+    """Strings that end the text and are not part of it; at most four, the limit of OpenAI's API."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the engine gave back for one `Request`."""
+    """The engine's reply to one `Request`."""
 
     text: str
     finish_reason: str
-    """`stop`: the model ended by itself. `length`: cut at `max_tokens`. `error`: refused for good."""
+    """`stop`: the model ended its text. `length`: cut at `max_tokens`. `error`: refused permanently."""
     tokens: int
     """Generated tokens."""
     prompt_tokens: int = 0
@@ -50,44 +50,46 @@ class Bait:
     """One prompt that makes the model invent a question."""
 
     name: str
-    """`llama3`; of a pool `llama3/<topic>/<difficulty>`."""
+    """`llama3`, or `llama3/<topic>/<difficulty>` in a pool."""
     prompt: str
 
 
 @dataclass(frozen=True)
 class BaitCount:
-    """What came of one bait's questions in one round."""
+    """Counts of one bait's questions in one round, from request to vote."""
 
     bait: Bait
     asked: int = 0
     usable: int = 0
-    """Completions with a question in them."""
+    """Completions that contain a question."""
     accepted: int = 0
     """Accepted by self-deduplication, rewritten or not."""
     agreed: int = 0
-    """With a winner that makes the agreement cut."""
+    """Accepted questions whose vote has a winner and makes the agreement cut."""
     unanimous: int = 0
-    """Of those, the ones whose first ⌊K/2⌋+1 answers all agree."""
+    """Agreed questions whose first ⌊K/2⌋+1 answers are all the same."""
     agreement: float = 0.0
-    """Mean over the accepted, in [0, 1]."""
+    """Mean agreement of the accepted questions, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Question:
+    """A problem that the model invented."""
+
     id: str
     text: str
     round: int
     index: int
-    """Position of the request among the round's requests: decisions are committed in this order."""
+    """Position among the requests of the round; decisions are committed in this order."""
     bait: str
-    """Name of the bait prompt it answers."""
+    """Name of the bait prompt."""
     seed: int
     rewrites: int = 0
-    """How often it was rewritten before it was far enough from all earlier questions."""
+    """Number of rewrites before the question was far enough from all earlier ones."""
     parent: str | None = None
-    """Id of the question it was rewritten from."""
+    """Id of the question that this one is a rewrite of."""
     neighbour: str | None = None
-    """Id of the nearest earlier question, `None` for the very first."""
+    """Id of the nearest earlier question; `None` for the first question."""
     similarity: float | None = None
     """Cosine to `neighbour`, in [-1, 1]."""
 
@@ -97,17 +99,19 @@ Outcome = Literal["accepted", "rewritten", "near-duplicate", "unusable"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A question as invented or rewritten, and what became of it."""
+    """A question as invented or rewritten, with its outcome in self-deduplication."""
 
     question: Question
     outcome: Outcome
-    """`rewritten`: too near, so the model was asked to change it; the result is a candidate of its own."""
+    """`rewritten`: too similar to an earlier one, so the model rewrites it; the result is another candidate."""
     why: str = ""
-    """Of an unusable one, whose text is the raw completion (its beginning): what is wrong with it."""
+    """Reason why an unusable candidate was dropped; its text is the beginning of the raw completion."""
 
 
 @dataclass(frozen=True)
 class Answer:
+    """One sampled answer to a question."""
+
     question: str
     """Id of the question."""
     sample: int
@@ -115,59 +119,61 @@ class Answer:
     seed: int
     text: str
     final: str | None
-    """The final answer as written, `None` when there is none or the text was cut at `max_tokens`: silence."""
+    """Final answer as written; `None` is silence: no answer was found, or the text was cut at `max_tokens`."""
     finish_reason: str
     tokens: int
 
 
 @dataclass(frozen=True)
 class Vote:
+    """The majority vote on one question."""
+
     question: Question
     answers: tuple[Answer, ...]
     classes: tuple[int, ...]
-    """Equivalence class of each answer's final answer, numbered by first appearance; -1 is silence."""
+    """Equivalence class of each final answer, numbered by first appearance; -1 is silence."""
     winner: str | None
-    """The final answer most samples agree on, as first written; `None` on a tie or when all are silent."""
+    """Final answer that most samples agree on, as first written; `None` on a tie or if all samples are silent."""
     votes: int
-    """Samples in the largest class."""
+    """Number of samples in the largest class."""
     of: int
-    """Samples asked: K, or fewer when more could not have changed the outcome."""
+    """Number of samples asked: K, or fewer if more could not have changed the outcome."""
     inputs: tuple[str, ...] = ()
-    """Of a program's vote: the inputs all answers were run on, written by the model."""
+    """Inputs, written by the model, on which all programs were run; empty if answers are not programs."""
 
     @property
     def agreement(self) -> float:
         """Share of samples behind the winner, in [0, 1]. Silent samples count in `of`: silence is dissent.
 
-        After adaptive asking it is the share of those asked: at least the agreement cut exactly when all K would be.
+        With adaptive voting it is the share of the samples asked. It makes the agreement cut exactly if all K would.
         """
         return self.votes / self.of if self.winner is not None else 0.0
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One training example: the model's own question with the response that carried the majority."""
+    """One training example: the model's own question with a response that carries the majority answer."""
 
     id: str
     question: str
     """Id of the question."""
     round: int
-    """The round that made it; older rounds are replayed when data accumulates."""
+    """Round that made the pair; pairs of older rounds are trained on again if data accumulates."""
     prompt: str
     completion: str
     final: str
     agreement: float
     source: Literal["vote", "replay"] = "vote"
-    """`replay`: a general instruction, written and answered by the base."""
+    """`vote`, or `replay` for a general instruction that the base wrote and answered."""
     rejected: str | None = None
-    """A response that was outvoted, for training on preferences; `None` where nobody disagreed."""
+    """A response that was outvoted, for preference training; `None` if all samples agreed."""
     margin: float | None = None
-    """Votes of the majority less those of the rejected answer, as a share of the answers, in (0, 1]."""
+    """Votes of the majority minus votes of the rejected answer, as a share of all samples, in (0, 1]."""
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A voted question that is too near to a benchmark's, and is not trained on."""
+    """A voted question that is too similar to a benchmark item and is not trained on."""
 
     question: Question
     benchmark: str
@@ -176,49 +182,49 @@ class Quarantined:
     item_question: str
     rule: Literal["ngram", "masked", "similarity"]
     evidence: str
-    """The shared words, or the cosine."""
+    """Shared words, or the cosine."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Fingerprint by which a served model is recognised: log-probabilities of fixed texts, written by the trainer."""
+    """Fingerprint of a served model: log-probabilities of fixed texts, written by the trainer."""
 
     token_ids: tuple[tuple[int, ...], ...]
-    """The texts, as token ids."""
+    """Token ids of the texts."""
     child: tuple[tuple[float | None, ...], ...]
-    """Log-probability of each token given those before it, under the trained child; `None` for the first."""
+    """Log-probability (nats) of each token given those before it, under the trained child; `None` for the first."""
     parent: tuple[tuple[float | None, ...], ...]
-    """The same under the weights that training started from."""
+    """Log-probabilities under the weights that training started from."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be served: the base (or a teacher), or what one round made of the base."""
+    """A model that can be served: the base, a teacher, or the child of a round."""
 
     name: str
-    """Name in the server and in W&B, never used twice: `<run>-r03-<digest8>`, `<run>-base` or `<run>-teacher`."""
+    """Unique name in the server and in W&B: `<run>-r03-<digest8>`, `<run>-base` or `<run>-teacher`."""
     round: int
     """0 for the base and for a teacher."""
     digest: str
-    """Digest of the weights' manifest: two checkpoints are the same when their digests are."""
+    """Digest of the weights' manifest: equal digests mean equal checkpoints."""
     adapter: str | None = None
     """Folder of the LoRA adapter."""
     weights: str | None = None
-    """Folder of complete weights: the base's, base and adapter merged, or all weights as trained."""
+    """Folder of complete weights: of the base, of base and adapter merged, or of a fully trained child."""
     proof: Proof | None = None
-    """How to recognise it when it is served; `None` for the base."""
+    """Fingerprint to recognise the served child by; `None` for the base."""
     base: "Checkpoint | None" = None
-    """The model its adapter goes with, and of whose architecture it is; `None` for such a model itself."""
+    """Model that the adapter belongs to; `None` for a model that was not trained here."""
 
     @property
     def origin(self) -> "Checkpoint":
-        """The model that was not trained here: its base, or itself."""
+        """The untrained model behind this checkpoint: its base, or the checkpoint itself."""
         return self.base or self
 
 
 @dataclass(frozen=True)
 class Item:
-    """One benchmark problem with its reference answer."""
+    """One benchmark problem with its reference answer (`target`)."""
 
     id: str
     benchmark: str
@@ -228,26 +234,26 @@ class Item:
 
 @dataclass(frozen=True)
 class Response:
-    """A checkpoint's answer to one `Item`, kept so that every score can be recomputed and read."""
+    """A checkpoint's answer to one `Item`, stored so that scores can be recomputed."""
 
     item: str
     benchmark: str
     prompt: str
     text: str
     final: str | None
-    """Extracted final answer; `None` when nothing could be extracted: unparsed, counted as wrong."""
+    """Extracted final answer; `None` is unparsed and counts as wrong."""
     target: str
     correct: bool
-    """Whether `final` means `target`. This one decides; `strict` and `flexible` stand beside it."""
+    """Whether `final` means the same as `target`. This score decides; `strict` and `flexible` stand beside it."""
     finish_reason: str
     tokens: int
     sample: int = 0
     """0 … `eval.samples` - 1."""
     strict: bool | None = None
-    """Whether the answer stands, in the format asked for, as the reference does; `None` where it has no such form. See
-    eval/scorers.py."""
+    """Whether the answer has the format asked for and is spelled like the reference (eval/scorers.py); `None` if the
+    benchmark has no such format."""
     flexible: bool | None = None
-    """Whether the last number of the text is the reference; `None` where the reference is no number."""
+    """Whether the last number of the text is the reference; `None` if the reference is not a number."""
 
 
 @dataclass(frozen=True)
@@ -256,22 +262,22 @@ class Score:
 
     benchmark: str
     correct: int
-    """Correct responses: with several samples of each item, over all of them."""
+    """Number of correct responses over all items and samples."""
     unparsed: int
     total: int
-    """Responses: items times `samples`."""
+    """Number of responses: items times `samples`."""
     low: float
-    """Lower end of the 95 % Wilson interval of the accuracy, in [0, 1]; samples of one item are not taken for items."""
+    """Lower end of the 95% Wilson interval of the accuracy, in [0, 1], clustered by item."""
     high: float
     decides: bool = True
-    """Whether the verdict may look at it. Test sets are only reported."""
+    """Whether the verdict may use this score. Test sets are only reported."""
     samples: int = 1
-    """How often each item was asked."""
+    """Number of samples per item."""
     strict: int | None = None
-    """Responses right by `Response.strict`; `None` where any of them has no such form."""
+    """Number of responses right by `Response.strict`; `None` if any response has no such score."""
     flexible: int | None = None
     majority: float | None = None
-    """maj@k over the k `samples`, in [0, 1]; `None` with one sample, and for programs."""
+    """maj@k with k = `samples`, in [0, 1]; `None` with one sample, and for programs."""
     pass_at: dict[str, float] = field(default_factory=dict)
     """pass@k by k = 1, 2, 4, … and `samples`; empty with one sample."""
 
@@ -285,17 +291,17 @@ class Comparison:
     """Two checkpoints on the same items."""
 
     benchmark: str
-    """Empty when the items of several benchmarks are pooled."""
+    """Name of the benchmark; empty if the items of several are pooled."""
     against: Literal["parent", "base", "best"]
     difference: float
-    """Accuracy of the child minus the other's, in [-1, 1]; an item asked several times counts once, with its mean."""
+    """Accuracy of the child minus that of the other, in [-1, 1]; an item counts once, by the mean of its samples."""
     low: float
-    """Ends of the 95 % paired bootstrap interval of `difference`, over items."""
+    """Lower end of the 95% paired bootstrap interval of `difference`, over items; `high` is the upper end."""
     high: float
     p_value: float
-    """Exact, two-sided: McNemar's test, and where items were asked several times the sign-flip test over items."""
+    """Two-sided exact p-value: McNemar's test or, with several samples per item, the sign-flip test over items."""
     p_holm: float
-    """`p_value`, adjusted for looking at several benchmarks (Holm 1979)."""
+    """`p_value` adjusted for several benchmarks (Holm 1979)."""
     gained: int
     lost: int
     items: int
@@ -309,44 +315,44 @@ class Alarm:
     value: float
     limit: float
     sentence: str
-    """For a person, with the numbers."""
+    """Explanation for a person, with the numbers."""
 
 
 Action = Literal["accept", "retry", "roll back", "stop"]
-"""What becomes of a child. The parent of the next round is always the last accepted checkpoint, the best by the gate.
+"""Decision about a child. The parent of the next round is always the last accepted checkpoint.
 
-`accept`: it is the next parent. `retry`: it was not shown to be better, and nothing speaks against it; its pairs stay,
-and the next round adds to them. `roll back`: something speaks against it; later rounds leave its pairs out. `stop`:
-none of these, and the run ends."""
+`accept`: the child is the next parent. `retry`: the child was not shown to be better, but there is no evidence against
+it; its pairs stay, and the next round adds to them. `roll back`: there is evidence against the child, and its pairs are
+discarded. `stop`: the run ends without accepting the child."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the loop does with a child, and why."""
+    """The decision about a child, with its reason and the numbers behind it."""
 
     action: Action
     reason: str
-    """One sentence for a person."""
+    """Explanation for a person, one sentence."""
     child: str
     parent: str
     difference: float
     """Accuracy of the child minus the parent's on the same items, in [-1, 1]."""
     low: float
-    """Ends of the 95 % paired bootstrap interval of `difference`."""
+    """Lower end of the 95% paired bootstrap interval of `difference`; `high` is the upper end."""
     high: float
     p_value: float
-    """Exact McNemar, two-sided."""
+    """Two-sided p-value of McNemar's exact test."""
     gained: int
-    """Items only the child solves."""
+    """Number of items that only the child solves."""
     lost: int
-    """Items only the parent solves."""
+    """Number of items that only the parent solves."""
     items: int
     benchmarks: tuple[str, ...] = field(default_factory=tuple)
-    """The benchmarks that decided."""
+    """Names of the benchmarks that decided."""
     comparisons: tuple[Comparison, ...] = ()
-    """One for each benchmark, also those that are only reported, with each of parent, base and best."""
+    """One comparison for each benchmark (also those only reported) with each of parent, base and best."""
     detectable: float = 0.0
-    """The gain that so many items, as many of them differing as did, show four times in five; 0 when none would be."""
+    """Smallest gain detectable with 80% power, given the number of items and the share that differed; 0 if unknown."""
     alarms: tuple[Alarm, ...] = ()
 
 
@@ -356,15 +362,15 @@ class Done:
 
     folder: Path
     digest: str
-    """Digest of its files' names and contents: what a later stage is a function of."""
+    """Digest of the names and contents of the stage's files; later stages are functions of it."""
     metrics: dict[str, float]
     seconds: float
-    """Time the stage took when it ran (its last attempt)."""
+    """Duration of the stage's last attempt."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A checkpoint with what it scored."""
+    """A checkpoint with its scores."""
 
     checkpoint: Checkpoint
     scores: tuple[Score, ...]
@@ -373,11 +379,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round came to."""
+    """Everything that one finished round produced."""
 
     number: int
     teacher: Evaluation
-    """Who asked and answered: the parent itself, unless another model teaches (`train.student`)."""
+    """Model that asked and answered: the parent or, with `train.student`, the teacher."""
     votes: Done
     pairs: Done
     parent: Evaluation
@@ -386,12 +392,12 @@ class Round:
 
 
 def digest(*parts: object) -> str:
-    """16 hex digits that stand for `parts`; equal parts give equal digests on every machine."""
+    """Digest of `parts`, 16 hex digits; equal parts give equal digests on every machine."""
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:16]
 
 
 def request_seed(run_seed: int, *where: object) -> int:
-    """Seed in [0, 2**31) for one request, from what it is for and never from its place in a batch."""
+    """Seed in [0, 2**31) for one request: a hash of what the request is for, never of its place in a batch."""
     return int(digest(run_seed, *where)[:8], 16) & 0x7FFFFFFF
 
 
@@ -401,14 +407,18 @@ def to_line(record: object) -> bytes:
 
 
 def write_lines(path: Path, records: Iterable[object]) -> int:
-    """Write one record a line and return how many."""
+    """Write one record per line; returns the number of lines."""
     lines = [to_line(record) for record in records]
     path.write_bytes(b"".join(lines))
     return len(lines)
 
 
 def read_lines(path: Path, kind: type[R]) -> list[R]:
-    """Read what `write_lines` wrote; a line that is no valid `kind` raises `msgspec.ValidationError`."""
+    """Read what `write_lines` wrote.
+
+    Raises:
+        msgspec.ValidationError: a line is not a valid `kind`.
+    """
     decode = msgspec.json.Decoder(kind).decode
     with path.open("rb") as file:
         return [decode(line) for line in file if line.strip()]

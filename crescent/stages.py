@@ -1,7 +1,7 @@
-"""The stages of a round, bound to one run folder: each runs once, and hands on records and folders.
+"""The stages of a round, bound to one run folder: each runs once and hands on records and folders.
 
-What a stage computes is written elsewhere, without paths; here stands what it reads, what it writes and what it is a
-function of.
+What a stage computes is written elsewhere, without paths. This module says what each stage reads, what it writes, and
+which settings and inputs it is a function of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,41 +55,43 @@ from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers, trainer_command
 
 MONITOR = "monitor/"
-"""Begins the names of the collapse monitors among a synthesis' metrics."""
+"""Prefix of the collapse monitors among the metrics of a synthesis."""
 
 
 class Stages(Workplace):
-    """Everything a round is made of."""
+    """The six calls of a round, and what comes before the first one."""
 
     def base(self) -> Checkpoint:
-        """The model the run starts from; a benchmark that cannot be had is missed here, before anything is served."""
+        """The model the run starts from. A benchmark that cannot be loaded fails here, before anything is served."""
         find_models(self)
         list_benchmarks(self)
         return self.base_model
 
     def teacher(self, parent: Evaluation) -> Evaluation:
-        """Who asks and answers: the parent itself, or the model it is a student of (`train.student`), which stays the
-        same."""
+        """The model that asks and answers: the parent itself or, with `train.student`, a fixed teacher."""
         return self.evaluate(self.models["teacher"]) if "teacher" in self.models else parent
 
     def calibrate(self, base: Checkpoint) -> None:
-        """How far agreement can be trusted as a label, when `eval.reliability` asks for it."""
+        """Measure how far agreement can be trusted as a label, if `eval.reliability` is set."""
         calibrate(self, base)
 
     def synthesise(self, number: int, parent: Checkpoint, past: Sequence[Round]) -> Done:
-        """The parent's own questions, self-deduplicated, each with its vote."""
+        """The parent's own questions, self-deduplicated, each with a majority vote."""
         cfg = self.cfg
         stage = f"round-{number}/synthesis"
         others = list_others(self)
         inputs = {
             "parent": parent.digest,
-            **{f"round-{its.number}": its.votes.digest for its in past},
+            **{f"round-{round_.number}": round_.votes.digest for round_ in past},
             **({"others": others.digest} if others else {}),
         }
         reads = SynthesisConfig(cfg.task, cfg.bait, cfg.diversify, cfg.consensus, cfg.run.seed, number)
 
         def work(folder: Path) -> Mapping[str, float]:
-            found = self.server.ask(parent, lambda its: self._synthesise(its, folder, reads, past, others, stage))
+            def ask(endpoint: Endpoint) -> Synthesis:
+                return self._synthesise(endpoint, folder, reads, past, others, stage)
+
+            found = self.server.ask(parent, ask)
             write_lines(folder / "votes.jsonl", found.votes)
             write_lines(folder / "candidates.jsonl", found.candidates)
             write_lines(folder / "baits.jsonl", found.baits)
@@ -103,22 +105,23 @@ class Stages(Workplace):
         """The pairs to train on: this round's, those of earlier rounds by the data policy, and general ones."""
         cfg = self.cfg
         benchmarks, replay = list_benchmarks(self), write_replay(self)
-        # What made a worse child is not trained on again; what was only not shown to help is.
-        earlier = in_policy([its for its in past if its.verdict.action != "roll back"], cfg.pairs)
+        # Pairs of a rolled-back round are not trained on again; those of a retried round are.
+        usable = [round_ for round_ in past if round_.verdict.action != "roll back"]
+        earlier = in_policy(usable, cfg.pairs)
         inputs = {
             "votes": votes.digest,
             "benchmarks": benchmarks.digest,
             **({"replay": replay.digest} if replay else {}),
-            **{f"round-{its.number}": its.pairs.digest for its in earlier},
+            **{f"round-{round_.number}": round_.pairs.digest for round_ in earlier},
         }
 
         def work(folder: Path) -> Mapping[str, float]:
             voted = read_lines(votes.folder / "votes.jsonl", Vote)
             index = open_benchmarks(benchmarks.folder, cfg)
-            near = index.find_all([its.question for its in voted], np.load(votes.folder / "vectors.npy"))
-            # Here already: should too few be left, it lies in the unfinished stage's folder.
+            near = index.find_all([vote.question for vote in voted], np.load(votes.folder / "vectors.npy"))
+            # Written before pairs are chosen: if too few are left, the unfinished folder shows what was quarantined.
             write_lines(folder / "quarantine.jsonl", near.values())
-            old = [read_lines(its.pairs.folder / "new.jsonl", Pair) for its in earlier]
+            old = [read_lines(round_.pairs.folder / "new.jsonl", Pair) for round_ in earlier]
             general = read_lines(replay.folder / "pairs.jsonl", Pair) if replay else []
             found = select(voted, near, cfg.task, cfg.consensus, cfg.pairs, old, general)
             write_lines(folder / "new.jsonl", found.new)
@@ -129,7 +132,7 @@ class Stages(Workplace):
         return self.do(f"round-{number}/pairs", "pairs", work, inputs)
 
     def train(self, number: int, pairs: Done, parent: Checkpoint) -> Checkpoint:
-        """The child: trained in a process of its own, from the base or from the parent."""
+        """The child, trained in a separate process, from the base or from the parent (`train.start`)."""
         cfg = self.cfg
         stage = f"round-{number}/train"
         start = self.base_model if cfg.train.start is Start.base else parent
@@ -149,9 +152,11 @@ class Stages(Workplace):
                 merge=cfg.serving.child is not Child.adapter,
                 task=cfg.task,
                 grading_timeout_s=cfg.consensus.grading_timeout_s,
-                # Digests alone: equal runs of two names make equal children.
+                # Digests only, no names: equal runs under two names make equal children.
                 lineage={"round": str(number)}
-                | {f"digest of the {name}": its for name, its in {"base": self.base_model.digest, **inputs}.items()},
+                | {
+                    f"digest of the {name}": value for name, value in {"base": self.base_model.digest, **inputs}.items()
+                },
             )
             self.server.pause()
             self.run_child(stage, trainer_command(cfg), job, folder, {})
@@ -171,7 +176,7 @@ class Stages(Workplace):
         )
 
     def evaluate(self, checkpoint: Checkpoint) -> Evaluation:
-        """The checkpoint's answers to all benchmarks, and its scores."""
+        """The checkpoint's answers to all benchmarks, with scores."""
         stage = f"{self.place_of(checkpoint)}/eval"
 
         def work(folder: Path) -> Mapping[str, float]:
@@ -194,10 +199,9 @@ class Stages(Workplace):
         """Accept, retry, roll back or stop, by the dev benchmarks; the round's votes show whether it collapses."""
         cfg = self.cfg
         base = past[0].parent if past else parent
-        best = max([base, *(its.child for its in past)], key=dev_accuracy)
-        synthesised = [*(its.votes for its in past), votes]
-        dev = {name: its for name, its in cfg.eval.benchmarks.items() if its.split is Split.dev}
-        rejected_before = len(list(takewhile(lambda its: its.verdict.action != "accept", reversed(past))))
+        best = max([base, *(round_.child for round_ in past)], key=dev_accuracy)
+        syntheses = [*(round_.votes for round_ in past), votes]
+        dev = {name: benchmark for name, benchmark in cfg.eval.benchmarks.items() if benchmark.split is Split.dev}
 
         def work(folder: Path) -> Mapping[str, float]:
             found = verdict.judge(
@@ -208,10 +212,10 @@ class Stages(Workplace):
                 cfg.verdict,
                 dev.keys(),
                 cfg.run.seed,
-                guards=[name for name, its in dev.items() if its.guard],
+                guards=[name for name, benchmark in dev.items() if benchmark.guard],
                 base_responses=read_responses(base),
                 best_responses=read_responses(best),
-                rounds=[monitored(its) for its in synthesised],
+                rounds=[monitored(synthesis) for synthesis in syntheses],
             )
             write_lines(folder / "verdict.json", [found])
             decision = {"accepted": float(found.action == "accept"), "alarms": float(len(found.alarms))}
@@ -222,14 +226,14 @@ class Stages(Workplace):
             "parent": parent.done.digest,
             "base": base.done.digest,
             "best": best.done.digest,
-            **{f"synthesis-{number}": its.digest for number, its in enumerate(synthesised, 1)},
+            **{f"synthesis-{number}": synthesis.digest for number, synthesis in enumerate(syntheses, 1)},
         }
         done = self.do(f"round-{child.checkpoint.round}/verdict", "verdict", work, inputs)
         found = read_lines(done.folder / "verdict.json", Verdict)[0]
-        return verdict.with_patience(found, rejected_before, cfg.verdict.patience)
+        return verdict.with_patience(found, rejected_in_a_row(past), cfg.verdict.patience)
 
     def conclude(self, finished: Round) -> Round:
-        """The round is over: tell the observer, and drop the weights that nobody will need again (`run.keep`)."""
+        """The round is over: report it, and drop weights that no later stage needs (`run.keep`)."""
         self.observer.round_done(finished)
         accepted = finished.verdict.action == "accept"
         beaten = (finished.parent if accepted else finished.child).checkpoint
@@ -247,17 +251,18 @@ class Stages(Workplace):
         stage: str,
     ) -> Synthesis:
         cfg = self.cfg.serving
-        counts = [count for its in past for count in read_lines(its.votes.folder / "baits.jsonl", BaitCount)]
+        counts = [count for round_ in past for count in read_lines(round_.votes.folder / "baits.jsonl", BaitCount)]
 
-        def watch(its: Progress) -> None:
-            self.observer.progress(stage, *its.completions(reads.consensus.samples), its.note())
+        def watch(progress: Progress) -> None:
+            self.observer.progress(stage, *progress.completions(reads.consensus.samples), progress.note())
 
         async def stream() -> Synthesis:
-            timeout_s, many = cfg.request_timeout_s, cfg.concurrency
-            async with Client(endpoint.urls, endpoint.model, endpoint.key, many, timeout_s) as client:
+            timeout_s, concurrency = cfg.request_timeout_s, cfg.concurrency
+            async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
                 engine = Journaled(client, journal)
                 memory = remember(past, others, embed)
-                return await synthesise(engine, embed, task, reads, memory, watch, counts, ahead=max(many, BLOCK))
+                ahead = max(concurrency, BLOCK)
+                return await synthesise(engine, embed, task, reads, memory, watch, counts, ahead=ahead)
 
         with (
             Journal(folder / SCRATCH / "journal.jsonl") as journal,
@@ -274,7 +279,7 @@ class Stages(Workplace):
 
 
 def trained_part(start: Checkpoint, tuning: Tuning) -> str | None:
-    """The folder that training goes on from; `None` for a model that was not trained yet."""
+    """Folder that training starts from; `None` for a model that was not trained yet."""
     if start.round == 0:
         return None
     return start.weights if tuning is Tuning.full else start.adapter
@@ -286,26 +291,31 @@ def remember(past: Sequence[Round], others: Done | None, embed: Embed) -> Memory
     if others is not None:
         # Another run may have used another embedder.
         questions = read_lines(others.folder / "questions.jsonl", Question)
-        for question, vector in zip(questions, embed([its.text for its in questions]), strict=True):
+        for question, vector in zip(questions, embed([question.text for question in questions]), strict=True):
             memory.add(question, vector)
-    for its in past:
-        vectors = np.load(its.votes.folder / "vectors.npy")
-        for question, vector in zip(accepted_questions(its.votes.folder), vectors, strict=True):
+    for round_ in past:
+        vectors = np.load(round_.votes.folder / "vectors.npy")
+        for question, vector in zip(accepted_questions(round_.votes.folder), vectors, strict=True):
             memory.add(question, vector)
     return memory
 
 
 def open_benchmarks(folder: Path, cfg: Config) -> Benchmarks:
-    """The index that finds questions which are too near to a benchmark's."""
+    """The index that finds questions too similar to a benchmark item."""
     vectors = folder / "vectors.npy"
     items = read_lines(folder / "items.jsonl", Item)
     return Benchmarks(items, cfg.pairs.decontamination, np.load(vectors) if vectors.exists() else None)
 
 
 def monitored(synthesis: Done) -> dict[str, float]:
-    """The collapse monitors among a synthesis' metrics."""
+    """The collapse monitors among the metrics of a synthesis, without their prefix."""
     found = synthesis.metrics.items()
     return {name.removeprefix(MONITOR): value for name, value in found if name.startswith(MONITOR)}
+
+
+def rejected_in_a_row(past: Sequence[Round]) -> int:
+    """Number of rounds since the last accepted child."""
+    return len(list(takewhile(lambda round_: round_.verdict.action != "accept", reversed(past))))
 
 
 def read_responses(evaluated: Evaluation) -> list[Response]:
@@ -313,7 +323,7 @@ def read_responses(evaluated: Evaluation) -> list[Response]:
 
 
 def dev_accuracy(evaluated: Evaluation) -> float:
-    """Mean accuracy on the benchmarks that may decide; 0 where none does."""
+    """Mean accuracy on the benchmarks that may decide, in [0, 1]; 0 if none may."""
     deciding = [score.accuracy for score in evaluated.scores if score.decides]
     return sum(deciding) / len(deciding) if deciding else 0.0
 

@@ -1,4 +1,4 @@
-"""What all stages of one run share: its settings, its folder, its engine, and how its processes are started."""
+"""What all stages of one run share: settings, folder, engine, and the way child processes are started."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ from launch import Launch
 
 
 class Observer(StageObserver, Protocol):
-    """Who is told how a stage goes on."""
+    """Receives the progress of stages and rounds."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
@@ -43,37 +43,37 @@ class Workplace:
         self.observer = observer
         self.root = once.root.resolve()
         self.models: dict[str, Checkpoint] = {}
-        """What training and asking start from, as `crescent.groundwork.find_models` found it: `base`, and `teacher`
-        where another model teaches it."""
+        """Models that were not trained here, by role: `base` and, with `train.student`, `teacher`. Filled by
+        `crescent.groundwork.find_models`."""
 
     @property
     def base_model(self) -> Checkpoint:
-        """The model that learns, as it was before the first round."""
+        """The model that learns, before its first round."""
         return self.models["base"]
 
     @property
     def asking_model(self) -> Checkpoint:
-        """The model that asks and answers in the first round: a student's teacher, or the base."""
+        """The model that asks and answers in the first round: the teacher of a student, or the base."""
         return self.models.get("teacher", self.base_model)
 
     def place_of(self, checkpoint: Checkpoint) -> str:
-        """Where the stages about a checkpoint lie: `base`, `teacher` or `round-3`."""
+        """Folder of the stages about a checkpoint: `base`, `teacher` or e.g. `round-3`."""
         if checkpoint.round:
             return f"round-{checkpoint.round}"
         return next(name for name, model in self.models.items() if model == checkpoint)
 
     def do(self, stage: str, kind: str, work: Callable[[Path], Mapping[str, float]], inputs: Mapping[str, str]) -> Done:
-        """The stage's folder; `work` fills it unless it is finished."""
+        """Run a stage once: `work` fills the stage's folder unless it is finished already."""
         return self.once(stage, work, stage_settings(self.cfg, kind), inputs)
 
     def embedder(self) -> AbstractContextManager[Embed]:
-        """Texts to vectors, for as long as the context lasts."""
+        """The function that turns texts into vectors, open as long as the context lasts."""
         return open_embedder(self.cfg.diversify, self.asking_model.weights)
 
     def run_child(
         self, stage: str, command: Sequence[str], job: object, folder: Path, environment: Mapping[str, str]
     ) -> None:
-        """Run a stage's process on its job file, with its log and its progress."""
+        """Write the job file and run a stage's process on it; its log and progress lie in the run folder."""
         name = stage.replace("/", "-")
         job_file, log = self.root / "jobs" / f"{name}.yaml", self.root / "logs" / f"{name}.log"
         write_job(job_file, job)
@@ -91,13 +91,17 @@ class Workplace:
 
 
 def numbers(path: Path) -> dict[str, float]:
-    """The numbers of a flat JSON file; whatever else is in it is left out."""
+    """Numbers of a flat JSON file; other values are left out."""
     found: dict[str, float] = json.loads(path.read_text())
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def trainer_command(cfg: Config) -> list[str]:
-    """How the trainer is started; the job file comes after."""
+    """Command that starts the trainer; the job file is its last argument.
+
+    Raises:
+        BadConfig: `train.accelerate` names no configuration.
+    """
     if cfg.train.trainer is Trainer.fake:
         return [sys.executable, "-P", "-m", "crescent.engine.fakes", "train"]
     if cfg.train.accelerate is None:

@@ -115,16 +115,16 @@ def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path)
     [
         (("trace", "0123456789abcdef"), 69, "looked in runs/smoke"),
         (("trace", "xyz"), 2, "16 hex digits"),
-        (("trace", "0123", "--run", "runs/smok"), 69, "runs/smok: there is no such folder; runs: runs/smoke"),
-        (("trace", "0123", "--run", "svamp"), 69, "svamp: is no run folder"),
+        (("trace", "0123", "--run", "runs/smok"), 69, "runs/smok: no such folder; runs: runs/smoke"),
+        (("trace", "0123", "--run", "svamp"), 69, "svamp: not a run folder"),
         (("trace", "0123", "--run", "runs"), 69, "runs: runs/smoke"),
         (("trace",), 2, "usage: crescent trace"),
-        (("reliability", "runs/smok"), 69, "runs/smok: there is no such folder"),
-        (("compare",), 2, "name the runs to compare, or say --all"),
-        (("compare", "smoke", "--all"), 2, "one of the two"),
-        (("compare", "smoke", "smok"), 69, "runs/smok: there is no such folder; runs: runs/smoke"),
-        (("compare", "svamp"), 69, "svamp: is no run folder"),
-        (("compare", "runs/*-none"), 69, "runs/*-none: there is no such folder"),
+        (("reliability", "runs/smok"), 69, "runs/smok: no such folder"),
+        (("compare",), 2, "name the runs to compare, or give --all"),
+        (("compare", "smoke", "--all"), 2, "not both"),
+        (("compare", "smoke", "smok"), 69, "runs/smok: no such folder; runs: runs/smoke"),
+        (("compare", "svamp"), 69, "svamp: not a run folder"),
+        (("compare", "runs/*-none"), 69, "runs/*-none: no such folder"),
         (("compare", "smoke", "--out", "nowhere/table.md"), 2, "--out nowhere/table.md: No such file"),
         (("compare", "smoke", "--format", "html"), 2, "invalid choice"),
         (("tarce", "0123"), 2, "did you mean trace?"),
@@ -134,7 +134,7 @@ def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path)
         (("+experiment=smoke", "run.redo=round-1/trian"), 2, "did you mean round-1/train?"),
     ],
 )
-def test_mistakes_end_with_their_exit_code_and_the_way_out(
+def test_mistakes_end_with_their_exit_code_and_a_fix(
     smoke: Path, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     ended = crescent(*arguments, cwd=smoke)
@@ -166,7 +166,7 @@ def test_a_comparison_is_written_in_the_form_that_its_file_s_name_asks_for(smoke
 def test_without_any_run_a_trace_says_where_it_looked(tmp_path: Path) -> None:
     ended = crescent("trace", "0123456789abcdef", cwd=tmp_path)
     assert ended.returncode == 69
-    assert f"{tmp_path}/runs holds no run" in ended.stderr
+    assert f"{tmp_path}/runs has no run in it" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
