@@ -49,7 +49,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_question_and_pair_of_a_real_run_is_followed_to_where_its_files_say(smoke: Path) -> None:
     run = smoke / "runs" / "smoke"
     trained = {
-        number: {its.id: its for its in read_lines(run / f"round-{number}/pairs/pairs.jsonl", Pair)}
+        number: {pair.id: pair for pair in read_lines(run / f"round-{number}/pairs/pairs.jsonl", Pair)}
         for number in (1, 2)
     }
     fates = set()
@@ -58,7 +58,7 @@ def test_every_question_and_pair_of_a_real_run_is_followed_to_where_its_files_sa
             found = trace(run, vote.question.id)
             assert found.vote == vote
             assert (found.fate == "trained on") == any(
-                its.question == vote.question.id for pairs in trained.values() for its in pairs.values()
+                pair.question == vote.question.id for pairs in trained.values() for pair in pairs.values()
             )
             assert found.steps[-1].question == vote.question
             assert (found.steps[-1].neighbour is None) == (vote.question.neighbour is None)
@@ -67,13 +67,13 @@ def test_every_question_and_pair_of_a_real_run_is_followed_to_where_its_files_sa
         for candidate in read_lines(run / f"round-{number}/synthesis/candidates.jsonl", Candidate):
             found = trace(run, candidate.question.id)
             fates.add(found.fate)
-            assert candidate in [Candidate(its.question, its.outcome, its.why) for its in found.steps]
+            assert candidate in [Candidate(step.question, step.outcome, step.why) for step in found.steps]
     assert {"trained on", "near-duplicate"} <= fates
     for number, pairs in trained.items():
         for pair in pairs.values():
             found = trace(run, pair.id)
-            assert number in [its.round for its in found.trained]
-            assert all(its.checkpoint and its.verdict for its in found.trained)
+            assert number in [training.round for training in found.trained]
+            assert all(training.checkpoint and training.verdict for training in found.trained)
             (sample,) = found.chosen
             assert found.vote is not None
             assert sample is not None

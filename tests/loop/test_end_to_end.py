@@ -82,17 +82,17 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     assert trained[2] is not None
     assert synthesis is not None
     names = [f"quickstart-r{n:02d}-{manifest['digest'][:8]}" for n, manifest in trained.items() if manifest]
-    assert [its["checkpoint"] for its in served] == names
-    for its in served:
-        assert its["told_apart"]
-        assert its["from_own"] < 0.001
-        assert its["from_other"] > 20 * its["from_own"]
+    assert [line["checkpoint"] for line in served] == names
+    for line in served:
+        assert line["told_apart"]
+        assert line["from_own"] < 0.001
+        assert line["from_other"] > 20 * line["from_own"]
     assert synthesis["made_from"]["inputs"]["parent"] == trained[1]["digest"]
 
     # What was trained on is what was voted for; nothing was asked twice over both rounds.
     votes = {n: read_lines(folder / f"round-{n}" / "synthesis" / "votes.jsonl", Vote) for n in (1, 2)}
     pairs = read_lines(folder / "round-2" / "pairs" / "pairs.jsonl", Pair)
-    winners = {its.question.id: its.winner for its in (*votes[1], *votes[2])}
+    winners = {vote.question.id: vote.winner for vote in (*votes[1], *votes[2])}
     assert {pair.round for pair in pairs} == {1, 2}
     assert all(winners[pair.question] == pair.final for pair in pairs)
     assert len(winners) == len(votes[1]) + len(votes[2])
@@ -157,5 +157,5 @@ def test_the_real_server_takes_the_child_as_an_adapter_beside_its_base(two_round
     finally:
         server.stop()
     proofs = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
-    assert [its["checkpoint"] for its in proofs] == ["t-r01", "t-base"]
-    assert all(its["from_own"] < 0.001 and its["from_other"] > 0.01 for its in proofs)
+    assert [proof["checkpoint"] for proof in proofs] == ["t-r01", "t-base"]
+    assert all(proof["from_own"] < 0.001 and proof["from_other"] > 0.01 for proof in proofs)

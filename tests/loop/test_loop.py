@@ -54,8 +54,8 @@ class Run:
     def start(self, *overrides: str, failpoint: str = "") -> "subprocess.Popen[str]":
         environment = {**self.environment, "CRESCENT_FAILPOINT": failpoint}
         # Hydra wants its own flags first.
-        flags = [its for its in overrides if its.startswith("-")]
-        settings = [its for its in overrides if its not in flags]
+        flags = [override for override in overrides if override.startswith("-")]
+        settings = [override for override in overrides if override not in flags]
         command = [*CRESCENT[:4], *flags, *CRESCENT[4:], *self.arguments, *settings]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -210,7 +210,7 @@ def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(
     ended = run()
     assert ended.returncode == 0, ended.stderr
     verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0] for n in (1, 2)]
-    assert {its.action for its in verdicts} <= {"roll back", "retry"}
+    assert {verdict.action for verdict in verdicts} <= {"roll back", "retry"}
     assert verdicts[1].parent == "smoke-base"
     assert "round 2: stop: " in ended.stdout
     assert "rejected 2 in a row, patience is 1" in ended.stdout
@@ -259,7 +259,11 @@ def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
     ]
     assert len(texts) == len(set(texts))
     candidates = read_lines(undisturbed.folder / "round-2/synthesis/candidates.jsonl", Candidate)
-    too_near = [its.question.similarity for its in candidates if its.outcome in ("rewritten", "near-duplicate")]
+    too_near = [
+        candidate.question.similarity
+        for candidate in candidates
+        if candidate.outcome in ("rewritten", "near-duplicate")
+    ]
     threshold = float(OmegaConf.load(undisturbed.folder / "config.yaml").diversify.threshold)
     assert too_near
     assert all(similarity is not None and similarity >= threshold - 1e-5 for similarity in too_near)
@@ -268,7 +272,7 @@ def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
 def test_an_item_that_kills_the_engine_is_set_aside_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     rows = json.loads((data / "svamp" / "SVAMP.json").read_text())[:30]
     bodies = (f"{DEADLY} {number}." for number in range(99))
-    rows[7]["Body"] = next(its for its in bodies if half(f"{its} {rows[7]['Question']}") is Split.dev)
+    rows[7]["Body"] = next(body for body in bodies if half(f"{body} {rows[7]['Question']}") is Split.dev)
     deadly = tmp_path / "data"
     (deadly / "svamp").mkdir(parents=True)
     (deadly / "svamp" / "SVAMP.json").write_text(json.dumps(rows))
@@ -276,8 +280,8 @@ def test_an_item_that_kills_the_engine_is_set_aside_and_the_run_goes_on(data: Pa
     ended = run()
     assert ended.returncode == 0, ended.stderr
     responses = read_lines(run.folder / "base/eval/responses.jsonl", Response)
-    errors = [its for its in responses if its.finish_reason == "error"]
-    assert [DEADLY in its.prompt for its in errors] == [True]
+    errors = [response for response in responses if response.finish_reason == "error"]
+    assert [DEADLY in response.prompt for response in errors] == [True]
     assert "set aside" in ended.stdout
     deaths = (run.folder / "logs" / "engine_deaths.jsonl").read_text()
     assert deaths.count("\n") == 4, "twice under the base, twice under its child: it may fare better there"
