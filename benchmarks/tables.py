@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from crescent.judging.verdict import wilson
+from crescent.judging.comparison import wilson
 
 Row = dict[str, Any]
 

@@ -28,6 +28,7 @@ from crescent.groundwork import (
 )
 from crescent.judging import verdict
 from crescent.judging.collapse import monitors
+from crescent.judging.measurements import Answers
 from crescent.models.embedders import Embed
 from crescent.records import (
     BaitCount,
@@ -207,15 +208,12 @@ class Stages(Workplace):
             found = verdict.judge(
                 child.checkpoint,
                 parent.checkpoint,
-                read_responses(child),
-                read_responses(parent),
+                Answers(*(read_responses(evaluation) for evaluation in (child, parent, base, best))),
                 cfg.verdict,
-                dev.keys(),
-                cfg.run.seed,
+                deciding=dev.keys(),
                 guards=[name for name, benchmark in dev.items() if benchmark.guard],
-                base_responses=read_responses(base),
-                best_responses=read_responses(best),
                 rounds=[monitored(synthesis) for synthesis in syntheses],
+                seed=cfg.run.seed,
             )
             write_lines(folder / "verdict.json", [found])
             decision = {"accepted": float(found.action == "accept"), "alarms": float(len(found.alarms))}

@@ -17,8 +17,8 @@ import re
 from collections.abc import Sequence
 from statistics import NormalDist, variance
 
+from crescent.judging.comparison import wilson
 from crescent.judging.reliability import pass_at
-from crescent.judging.verdict import wilson
 from crescent.records import Response, Score
 from crescent.synthesis.consensus import standings
 from crescent.tasks.equivalence import LONGEST, as_number, normal

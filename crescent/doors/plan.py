@@ -24,7 +24,7 @@ from crescent.config import (
 from crescent.doors.preflight import check_evaluation
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
-from crescent.judging.verdict import minimum_detectable_gain
+from crescent.judging.comparison import minimum_detectable_gain
 from crescent.machine.environment import gpus
 from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib

@@ -1,7 +1,7 @@
-"""Is the model closing in on itself? What a round's votes look like, and from where on that is an alarm.
+"""Is the model collapsing? What a round's votes look like, and the limits beyond which that is an alarm.
 
-Nothing here looks at a label, but for one rule: agreement may not rise while dev accuracy falls, or the model agrees on
-its errors. numpy is imported where it is used, because the loop reads `crescent.judging.verdict` long before it judges.
+Nothing here looks at a label, with one exception: agreement must not rise while dev accuracy falls, or the model agrees
+on its errors. numpy is imported where it is used, because the loop reads this file long before it judges.
 """
 
 import math
@@ -12,6 +12,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from crescent.config import CollapseConfig
+from crescent.judging.wording import percent_number
 from crescent.records import Alarm, Candidate, Comparison, Response, Vote
 from crescent.synthesis.consensus import SILENCE, is_unanimous, standings
 from crescent.tasks.equivalence import as_number, normal
@@ -19,8 +20,9 @@ from crescent.tasks.equivalence import as_number, normal
 if TYPE_CHECKING:
     from crescent.models.embedders import Vectors
 
-ENOUGH = 1000
-"""Questions whose variety is measured, evenly spaced over the round: it grows with their number, and costs its cube."""
+VARIETY_SAMPLE = 1000
+"""Number of questions whose variety is measured, evenly spaced over the round: variety grows with their number, and the
+time it takes with the cube of it."""
 
 
 def monitors(
@@ -30,34 +32,40 @@ def monitors(
     samples: int,
     dev: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """What one round's votes say about the model that made them, its diversity and its honesty.
+    """What the votes of one round show about the diversity and the honesty of the model that made them.
 
     Agreement, silence and length are those of the first ⌊K/2⌋+1 answers, which every question is asked: they must not
     depend on adaptive voting. `agreement_3_of_5` is the share of questions with three of those five behind the leader.
 
     Args:
-        vectors: Of the voted questions, shape (questions, dimensions), unit length.
-        candidates: All that were invented, with what self-deduplication made of them; none leave `near_duplicates` out.
+        vectors: Embeddings of the voted questions, shape (questions, dimensions), unit length.
+        candidates: All invented questions, with their outcome in self-deduplication; `near_duplicates` is left out
+            where there are none.
         samples: K.
-        dev: Of the model that made the votes, on the dev items: `greedy` accuracy and, where it was measured,
-            `majority` accuracy (maj@K). Their gap is what voting still has to teach.
+        dev: Scores on the dev items of the model that made the votes: `greedy` accuracy and, where it was measured,
+            `majority` accuracy (maj@K). Their gap is what voting can still teach.
     """
     first = samples // 2 + 1
-    asked = [its for its in votes if its.answers]
-    leads = [standings(its.classes[:first])[1] for its in asked]
-    answers = [answer for its in asked for answer in its.answers[:first]]
+    answered = [vote for vote in votes if vote.answers]
+    leads = [standings(vote.classes[:first])[1] for vote in answered]
+    answers = [answer for vote in answered for answer in vote.answers[:first]]
     found = {
         "questions": float(len(votes)),
         "agreement": _mean([lead / first for lead in leads]),
-        **{f"agreement_{lead}_of_{first}": _mean([its == lead for its in leads]) for lead in range(first + 1)},
-        "unanimous": _mean([is_unanimous(its, samples) for its in asked]),
-        "commonest": commonest([its.winner for its in votes if its.winner is not None]),
-        "silent": _mean([its == SILENCE for vote in asked for its in vote.classes[:first]]),
+        **{f"agreement_{lead}_of_{first}": _mean([leading == lead for leading in leads]) for lead in range(first + 1)},
+        "unanimous": _mean([is_unanimous(vote, samples) for vote in answered]),
+        "commonest": most_common_share([vote.winner for vote in votes if vote.winner is not None]),
+        "silent": _mean([answer_class == SILENCE for vote in answered for answer_class in vote.classes[:first]]),
         "answer_tokens": _median([answer.tokens for answer in answers if answer.final is not None]),
-        "question_characters": _mean([len(its.question.text) for its in votes]),
+        "question_characters": _mean([len(vote.question.text) for vote in votes]),
         "variety": round(effective_number(vectors), 3),
     }
-    invented = [its.outcome for its in candidates if its.question.rewrites == 0 and its.outcome != "unusable"]
+    # As first invented: the rewrite of a near-duplicate is no second invention, and unusable text is no question.
+    invented = [
+        candidate.outcome
+        for candidate in candidates
+        if candidate.question.rewrites == 0 and candidate.outcome != "unusable"
+    ]
     if invented:
         found["near_duplicates"] = _mean([outcome != "accepted" for outcome in invented])
     if dev is not None and {"greedy", "majority"} <= dev.keys():
@@ -65,57 +73,58 @@ def monitors(
     return found
 
 
-def readings(responses: Sequence[Response]) -> dict[str, float]:
+def response_monitors(responses: Sequence[Response]) -> dict[str, float]:
     """The form of answers to benchmark items, labels unseen, under the names that `monitors` uses."""
     return {
-        "questions": float(len({(its.benchmark, its.item) for its in responses})),
-        "commonest": commonest([its.final for its in responses if its.final is not None]),
-        "silent": _mean([its.final is None for its in responses]),
-        "answer_tokens": _median([its.tokens for its in responses if its.final is not None]),
+        "questions": float(len({(response.benchmark, response.item) for response in responses})),
+        "commonest": most_common_share([response.final for response in responses if response.final is not None]),
+        "silent": _mean([response.final is None for response in responses]),
+        "answer_tokens": _median([response.tokens for response in responses if response.final is not None]),
     }
 
 
-def commonest(finals: Sequence[str]) -> float:
-    """Share of the most frequent final answer, in [0, 1]; equal numbers are one answer, other text goes by spelling."""
-    spelled = {final: as_number(final) for final in set(finals)}
-    spellings = Counter(normal(its) if (number := spelled[its]) is None else str(number) for its in finals)
-    return round(spellings.most_common(1)[0][1] / len(finals), 6) if finals else 0.0
+def most_common_share(finals: Sequence[str]) -> float:
+    """Share of the most common final answer, in [0, 1]; equal numbers are one answer, other text goes by spelling."""
+    numbers = {final: as_number(final) for final in set(finals)}
+    counts = Counter(normal(final) if (number := numbers[final]) is None else str(number) for final in finals)
+    return round(counts.most_common(1)[0][1] / len(finals), 6) if finals else 0.0
 
 
 def effective_number(vectors: "Vectors") -> float:
-    """How many entirely different questions would be as varied as these, in [1, min(shape, `ENOUGH`)]; 0 of none.
+    """Effective number of distinct questions, in [1, min(shape, `VARIETY_SAMPLE`)]; 0 where there are none.
 
-    The Vendi score with cosine as similarity (arXiv 2210.02410): exp of the entropy of the eigenvalues of X Xᵀ / n,
-    which are those of XᵀX / n, whichever is smaller.
+    The Vendi score with cosine as similarity (arXiv 2210.02410): the exponential of the entropy of the eigenvalues of
+    X Xᵀ / n, which are those of XᵀX / n; the smaller matrix is used.
     """
     import numpy as np
 
     if len(vectors) == 0:
         return 0.0
-    places = np.linspace(0, len(vectors) - 1, min(len(vectors), ENOUGH)).round().astype(int)
-    some = vectors[places].astype(np.float64)
-    moments = some.T @ some if some.shape[1] < len(some) else some @ some.T
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), VARIETY_SAMPLE)).round().astype(int)
+    sample = vectors[rows].astype(np.float64)
+    moments = sample.T @ sample if sample.shape[1] < len(sample) else sample @ sample.T
     shares = np.linalg.eigvalsh(moments / np.trace(moments))
     shares = shares[shares > 1e-12]
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Watched:
     """What the rules below look at."""
 
     now: Mapping[str, float]
     first: Mapping[str, float]
+    """The earliest monitors that covered enough questions; empty where there are none."""
     dev: Comparison | None
     cfg: CollapseConfig
     of: str
     since: str
 
-    def has(self, *names: str) -> bool:
-        return all(name in self.now and name in self.first for name in names)
+    def has(self, name: str) -> bool:
+        return name in self.now and name in self.first
 
     def beyond_chance(self, limit: float) -> float:
-        """The limit of a share, and two binomial standard errors more: a share of few questions proves little."""
+        """The limit of a share plus two binomial standard errors: a share of few questions proves little."""
         return min(1.0, limit) + 2 * math.sqrt(min(1.0, limit) * (1 - min(1.0, limit)) / self.now["questions"])
 
 
@@ -127,89 +136,97 @@ def alarms(
     of: str = "its own questions",
     since: str = "in the first round",
 ) -> list[Alarm]:
-    """The signs of collapse in one round; a rule whose numbers are missing is silent.
+    """The signs of collapse in one round; a rule whose numbers are missing raises no alarm.
 
-    Compared is with the first round that had enough questions, not the last one: small steps add up.
+    The round is compared with the first one that had enough questions, not with the last one: small steps add up.
 
     Args:
-        now: This round's `monitors`, or the `readings` of the child's answers.
-        before: Of the earlier rounds, oldest first.
+        now: This round's `monitors`, or the `response_monitors` of the child's answers.
+        before: Those of the earlier rounds, oldest first.
         dev: The child against the best checkpoint so far on the dev items; `None` where labels must not be looked at.
         of: Whose answers `now` is about, for the sentences.
-        since: What the first of `before` is called there.
+        since: What the sentences call the first of `before`.
     """
     if now["questions"] < cfg.minimum:
         return []
-    first = next((its for its in before if its["questions"] >= cfg.minimum), {})
-    seen = _Seen(now, first, dev, cfg, of, since)
-    return [alarm for rule in RULES for alarm in rule(seen)]
+    first = next((earlier for earlier in before if earlier["questions"] >= cfg.minimum), {})
+    watched = _Watched(now, first, dev, cfg, of, since)
+    return [alarm for rule in RULES for alarm in rule(watched)]
 
 
-def _agreement_without_accuracy(its: _Seen) -> Iterator[Alarm]:
-    if its.dev is None or not its.has("agreement"):
+def _agreement_without_accuracy(watched: _Watched) -> Iterator[Alarm]:
+    dev, cfg = watched.dev, watched.cfg
+    if dev is None or not watched.has("agreement"):
         return
-    rise = its.now["agreement"] - its.first["agreement"]
-    # As in the guard: an interval of its own, so that few dev items are not taken for a fall.
-    noise = 1.645 * math.sqrt(its.dev.gained + its.dev.lost) / max(1, its.dev.items)
-    fall = -its.dev.difference
-    if rise >= its.cfg.agreement_rise and fall > max(its.cfg.accuracy_fall, noise):
+    agreement, agreement_before = watched.now["agreement"], watched.first["agreement"]
+    rise, fall = agreement - agreement_before, -dev.difference
+    # As for the guards, one side at 5%: on few dev items, chance alone looks like a fall.
+    noise = 1.645 * math.sqrt(dev.gained + dev.lost) / max(1, dev.items)
+    if rise >= cfg.agreement_rise and fall > max(cfg.accuracy_fall, noise):
         sentence = (
-            f"it agrees with itself more ({its.first['agreement']:.2f} {its.since}, now {its.now['agreement']:.2f}) "
-            f"and solves {100 * fall:.1f} points fewer of the dev items: it agrees on errors"
+            f"it agrees with itself more ({agreement_before:.2f} {watched.since}, now {agreement:.2f}) "
+            f"and solves {percent_number(fall)} points fewer of the dev items: it agrees on errors"
         )
-        yield Alarm("agreement without accuracy", rise, its.cfg.agreement_rise, sentence)
+        yield Alarm("agreement without accuracy", rise, cfg.agreement_rise, sentence)
 
 
-def _near_duplicates(its: _Seen) -> Iterator[Alarm]:
-    share, limit = its.now.get("near_duplicates", 0.0), its.beyond_chance(its.cfg.near_duplicates)
+def _near_duplicates(watched: _Watched) -> Iterator[Alarm]:
+    share, limit = watched.now.get("near_duplicates", 0.0), watched.beyond_chance(watched.cfg.near_duplicates)
     if share > limit:
         sentence = f"{share:.0%} of the questions it invents resemble earlier ones (limit {limit:.0%})"
         yield Alarm("near-duplicates", share, limit, sentence)
 
 
-def _one_answer(its: _Seen) -> Iterator[Alarm]:
-    share = its.now.get("commonest", 0.0)
-    limit = its.beyond_chance(max(its.cfg.commonest, 1.5 * its.first.get("commonest", 0.0)))
+def _one_answer(watched: _Watched) -> Iterator[Alarm]:
+    share, before = watched.now.get("commonest", 0.0), watched.first.get("commonest", 0.0)
+    limit = watched.beyond_chance(max(watched.cfg.commonest, 1.5 * before))
     if share > limit:
-        sentence = f"{share:.0%} of {its.of} have the same final answer (limit {limit:.0%})"
+        sentence = f"{share:.0%} of {watched.of} have the same final answer (limit {limit:.0%})"
         yield Alarm("one answer", share, limit, sentence)
 
 
-def _less_variety(its: _Seen) -> Iterator[Alarm]:
-    if not its.has("variety"):
+def _less_variety(watched: _Watched) -> Iterator[Alarm]:
+    if not watched.has("variety"):
         return
-    value, had = its.now["variety"], its.first["variety"]
+    variety, variety_before = watched.now["variety"], watched.first["variety"]
     # Fewer questions are less varied without being more alike.
-    measured, had_measured = (min(ENOUGH, its["questions"]) for its in (its.now, its.first))
-    limit = its.cfg.variety * had * min(1.0, measured / had_measured)
-    if value < limit:
-        sentence = f"{its.of} are as varied as {value:.1f} different ones, {had:.1f} {its.since} (limit {limit:.1f})"
-        yield Alarm("less variety", value, limit, sentence)
-
-
-def _shorter_answers(its: _Seen) -> Iterator[Alarm]:
-    if not its.has("answer_tokens"):
-        return
-    value, limit = its.now["answer_tokens"], its.cfg.length * its.first["answer_tokens"]
-    if value < limit:
+    questions, questions_before = (min(VARIETY_SAMPLE, seen["questions"]) for seen in (watched.now, watched.first))
+    limit = watched.cfg.variety * variety_before * min(1.0, questions / questions_before)
+    if variety < limit:
         sentence = (
-            f"answers to {its.of} are {value:g} tokens long, {its.first['answer_tokens']:g} {its.since} "
-            f"(limit {limit:g})"
+            f"{watched.of} are as varied as {variety:.1f} different ones, {variety_before:.1f} {watched.since} "
+            f"(limit {limit:.1f})"
         )
-        yield Alarm("shorter answers", value, limit, sentence)
+        yield Alarm("less variety", variety, limit, sentence)
 
 
-def _silence(its: _Seen) -> Iterator[Alarm]:
-    share, had = its.now.get("silent", 0.0), its.first.get("silent", 0.0)
-    limit = its.beyond_chance(max(its.cfg.silent, 2 * had))
-    if share > limit and its.first:
+def _shorter_answers(watched: _Watched) -> Iterator[Alarm]:
+    if not watched.has("answer_tokens"):
+        return
+    tokens, tokens_before = watched.now["answer_tokens"], watched.first["answer_tokens"]
+    limit = watched.cfg.length * tokens_before
+    if tokens < limit:
         sentence = (
-            f"{share:.0%} of the answers to {its.of} have no final answer, {had:.0%} {its.since} (limit {limit:.0%})"
+            f"answers to {watched.of} are {tokens:g} tokens long, {tokens_before:g} {watched.since} (limit {limit:g})"
+        )
+        yield Alarm("shorter answers", tokens, limit, sentence)
+
+
+def _silence(watched: _Watched) -> Iterator[Alarm]:
+    # Without an earlier round there is no telling silence by nature from silence by collapse.
+    if not watched.first:
+        return
+    share, before = watched.now.get("silent", 0.0), watched.first.get("silent", 0.0)
+    limit = watched.beyond_chance(max(watched.cfg.silent, 2 * before))
+    if share > limit:
+        sentence = (
+            f"{share:.0%} of the answers to {watched.of} have no final answer, {before:.0%} {watched.since} "
+            f"(limit {limit:.0%})"
         )
         yield Alarm("silence", share, limit, sentence)
 
 
-RULES: tuple[Callable[[_Seen], Iterator[Alarm]], ...] = (
+RULES: tuple[Callable[[_Watched], Iterator[Alarm]], ...] = (
     _agreement_without_accuracy,
     _near_duplicates,
     _one_answer,

@@ -1,4 +1,4 @@
-"""Two checkpoints on the same items: paired statistics.
+"""Paired statistics of two checkpoints on the same items.
 
 scipy takes a second to import, so it is imported where it is used: the loop reads this file long before it judges.
 """
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 Against = Literal["parent", "base", "best"]
 POWER = 0.8
-"""The chance with which a gain that counts as detectable is found: four times in five, the convention."""
+"""Power at which a gain counts as detectable: 80%, the convention."""
 
 
-def compare(
+def paired_test(
     child: Sequence[Response],
     other: Sequence[Response],
     resamples: int,
@@ -29,17 +29,17 @@ def compare(
     benchmark: str = "",
     against: Against = "parent",
 ) -> Comparison:
-    """Pair the responses item by item.
+    """Difference in accuracy, item by item, with its interval and its p-value.
 
-    An item that was asked several times counts once, with its mean: its samples resemble each other, and counting them
-    apart would make the interval too narrow and the p-value too small.
+    An item that was asked several times counts once, with its mean: samples of one item resemble each other, and
+    counting them separately would make the interval too narrow and the p-value too small.
 
     The interval is the percentile bootstrap over items (Efron & Tibshirani 1993, ch. 13). Resampling items is drawing
-    the count of each difference from a multinomial: exact, and quick on any number of items. When no item differs the
-    interval has no width: it says nothing about items that were not asked. The p-value is `sign_flip`'s.
+    the count of each difference from a multinomial: exact, and quick on any number of items. When no item differs, the
+    interval has no width and says nothing about items that were not asked. The p-value is that of `sign_flip`.
 
     Raises:
-        DataSaysNo: no items, or not the same ones on both sides, or not equally often.
+        DataSaysNo: there are no items, or the two sides answered different items or a different number of times.
     """
     import numpy as np
 
@@ -63,37 +63,37 @@ def compare(
     )
 
 
-def compare_benchmarks(
+def paired_test_by_benchmark(
     child: Sequence[Response],
     other: Sequence[Response],
     against: Against,
     resamples: int,
     seed: int,
 ) -> list[Comparison]:
-    """One comparison for each benchmark, by name; the p-values are Holm's over all of them."""
+    """One comparison for each benchmark, sorted by name; `p_holm` is adjusted for all of them."""
     children, others = by_benchmark(child), by_benchmark(other)
-    found = [
-        compare(children.get(name, []), others.get(name, []), resamples, seed, name, against)
+    comparisons = [
+        paired_test(children.get(name, []), others.get(name, []), resamples, seed, name, against)
         for name in sorted(children.keys() | others.keys())
     ]
-    adjusted = holm([its.p_value for its in found])
-    return [replace(its, p_holm=p_holm) for its, p_holm in zip(found, adjusted, strict=True)]
+    adjusted = holm([comparison.p_value for comparison in comparisons])
+    return [replace(comparison, p_holm=p_holm) for comparison, p_holm in zip(comparisons, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values, adjusted so that the chance of any false one below alpha is alpha at most (Holm 1979)."""
     adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda its: p_values[its])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
 def sign_flip(differences: "NDArray[np.int64]") -> float:
-    """Exact two-sided p-value of items' differences in whole numbers, whose sign is a fair coin's if nothing changed.
+    """Exact two-sided p-value of the items' differences (whole numbers): if nothing changed, each sign is a fair coin.
 
-    On differences of 1 and -1 this is the exact McNemar test (1947), the binomial one of the discordant items. All sign
-    patterns count (Fisher 1935): the sum of those that came out positive is one of binomials, one for each size.
+    On differences of 1 and -1 this is the exact McNemar test (1947), the binomial test of the discordant items. All
+    sign patterns count (Fisher 1935): the sum of the positive differences is a sum of binomials, one for each size.
     """
     import numpy as np
     from scipy.stats import binom
@@ -113,7 +113,7 @@ def sign_flip(differences: "NDArray[np.int64]") -> float:
 
 
 def minimum_detectable_gain(items: int, alpha: float, power: float = POWER, discordance: float = 0.2) -> float:
-    """Smallest accuracy gain, in (0, 1], that the paired test finds with probability `power`; `inf` if none can be.
+    """Smallest accuracy gain, in (0, 1], that the paired test detects with probability `power`; `inf` if none can be.
 
     The normal approximation of McNemar's power (Connor 1987, Biometrics 43:207-211; after Miettinen 1968), solved for
     the gain d with n items and discordance u, the share of items only one of the two solves:
@@ -144,13 +144,13 @@ def minimum_detectable_gain(items: int, alpha: float, power: float = POWER, disc
 
 
 def detectable_after(result: Comparison, alpha: float) -> float:
-    """The gain that the comparison would have shown four times in five: with as many items differing as did."""
+    """Gain that this comparison detects with 80% power, given how many items differed; `inf` if none can be."""
     share = (result.gained + result.lost) / max(1, result.items)
     return minimum_detectable_gain(result.items, alpha, discordance=share)
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of an accuracy (Wilson 1927), in [0, 1]. Of nothing, nothing is known: (0, 1)."""
+    """95% interval of an accuracy (Wilson 1927), in [0, 1]; without items nothing is known: (0, 1)."""
     from scipy.stats import binomtest
 
     if total == 0:
@@ -170,28 +170,32 @@ def is_silent(response: Response) -> bool:
 def differences_by_item(
     child: Sequence[Response], other: Sequence[Response], value: Callable[[Response], bool]
 ) -> tuple["NDArray[np.int64]", int]:
-    """Each item's mean value under the child minus the other's, as whole numbers, and what to divide them by."""
+    """Mean value of each item under the child minus under the other, as whole numbers, and the divisor of them all."""
     import numpy as np
 
-    mine, theirs = _by_item(child, value), _by_item(other, value)
-    unpaired = mine.keys() ^ theirs.keys()
+    child_values, other_values = _by_item(child, value), _by_item(other, value)
+    unpaired = child_values.keys() ^ other_values.keys()
     if unpaired:
         raise DataSaysNo(
             f"{len(unpaired)} items were answered by only one of the two checkpoints (e.g. {'/'.join(min(unpaired))}): "
             "a paired test needs the same items; evaluate both with the same eval settings"
         )
-    if not mine:
+    if not child_values:
         raise DataSaysNo("no items to compare on: a verdict needs a dev benchmark with at least one item")
-    uneven = [item for item in mine if len(mine[item]) != len(theirs[item])]
+    uneven = [item for item in child_values if len(child_values[item]) != len(other_values[item])]
     if uneven:
         first = uneven[0]
+        times = f"{len(child_values[first])} and {len(other_values[first])} times"
         raise DataSaysNo(
             f"{len(uneven)} items were answered more often by one of the two checkpoints (e.g. {'/'.join(first)}: "
-            f"{len(mine[first])} and {len(theirs[first])} times): a paired test needs as many answers from both; "
+            f"{times}): a paired test needs the same number of answers from each; "
             "evaluate both with the same eval settings"
         )
-    scale = math.lcm(*(len(its) for its in mine.values()))
-    differences = [(sum(mine[item]) - sum(theirs[item])) * (scale // len(mine[item])) for item in mine]
+    # Whole numbers keep the test exact: means over 4 samples are counted in quarters.
+    scale = math.lcm(*(len(values) for values in child_values.values()))
+    differences = [
+        (sum(values) - sum(other_values[item])) * (scale // len(values)) for item, values in child_values.items()
+    ]
     return np.array(differences, dtype=np.int64), scale
 
 

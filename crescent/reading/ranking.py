@@ -11,8 +11,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from crescent.errors import DataSaysNo
-from crescent.judging.comparison import by_benchmark, holm
-from crescent.judging.comparison import compare as compare_responses
+from crescent.judging.comparison import by_benchmark, holm, paired_test
 from crescent.reading.differing import SECONDARY
 from crescent.reading.finished import Run
 from crescent.reading.rounds import ALONE, RESAMPLES
@@ -139,7 +138,7 @@ class _Entrant:
             (child,), (known,) = children, gains
             pooled = len(known) > 1
             gain = (
-                compare_responses(child.responses(), child.responses("base"), RESAMPLES, 0, against="base")
+                paired_test(child.responses(), child.responses("base"), RESAMPLES, 0, against="base")
                 if pooled
                 else known[0]
             )
@@ -236,7 +235,7 @@ def _against_best(standing: Standing, entrant: _Entrant, best: _Entrant) -> Stan
     ]
     try:
         # What the best is called in the record is of no matter.
-        compared = compare_responses(answers[0], answers[1], RESAMPLES, 0, against="best")
+        compared = paired_test(answers[0], answers[1], RESAMPLES, 0, against="best")
     except DataSaysNo as error:
         return replace(standing, why=str(error))
     return replace(standing, to_best=compared, seeds=0 if alone else len(shared))
@@ -270,7 +269,7 @@ def _against(
             continue
         try:
             # What one of them is called in the record is of no matter: there is no base here.
-            compared = compare_responses(answers[benchmark], reference[benchmark], RESAMPLES, 0, benchmark, "base")
+            compared = paired_test(answers[benchmark], reference[benchmark], RESAMPLES, 0, benchmark, "base")
             yield Paired(other.name, first.name, compared)
         except DataSaysNo as error:
             notes.append(f"{other.name}, {benchmark}: not compared with {first.name}: {error}")

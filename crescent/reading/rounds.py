@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 
 from crescent.errors import DataSaysNo
-from crescent.judging.comparison import by_benchmark
-from crescent.judging.comparison import compare as compare_responses
+from crescent.judging.comparison import by_benchmark, paired_test
 from crescent.judging.reliability import FILE as RELIABILITY
 from crescent.judging.reliability import Reliability, read_reliability
 from crescent.judging.verdict import with_patience
@@ -238,7 +237,7 @@ def _measured(run: Run, stage: str, base: Mapping[str, Sequence[Response]]) -> t
         if stage != "base/eval" and given and base:
             try:
                 known = base.get(score.benchmark, [])
-                against_base = compare_responses(given, known, RESAMPLES, seed, score.benchmark, "base")
+                against_base = paired_test(given, known, RESAMPLES, seed, score.benchmark, "base")
             except DataSaysNo as error:
                 run.note(f"{stage}, {score.benchmark}: not compared with the base: {error}")
         found.append(Measured(score, len(ids), f"set-{digest(sorted(ids))}" if ids else "", against_base))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crescent.errors import DataSaysNo
-from crescent.judging.comparison import by_benchmark, compare, wilson
+from crescent.judging.comparison import by_benchmark, paired_test, wilson
 from crescent.judging.reliability import LABELS, VOTES, LabelledVote
 from crescent.machine.environment import Environment, read_environments
 from crescent.reading.ranking import deciding
@@ -182,7 +182,7 @@ def _pooled(reader: Reader, rows: RunRows) -> Comparison | None:
         for place in (f"round-{best.round}", "base")
     )
     try:
-        return compare(now, before, RESAMPLES, 0, against="base")
+        return paired_test(now, before, RESAMPLES, 0, against="base")
     except DataSaysNo as error:
         reader.run.note(f"round-{best.round} is not compared with the base: {error}")
         return None
@@ -201,7 +201,8 @@ def _beside_votes(reader: Reader, rows: RunRows) -> dict[str, Comparison]:
     child = [its for its in responses if (its.benchmark, its.item) in right]
     majority = by_benchmark([replace(its, correct=right[its.benchmark, its.item]) for its in child])
     return {
-        name: compare(given, majority[name], RESAMPLES, 0, name, "base") for name, given in by_benchmark(child).items()
+        name: paired_test(given, majority[name], RESAMPLES, 0, name, "base")
+        for name, given in by_benchmark(child).items()
     }
 
 

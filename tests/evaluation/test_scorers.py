@@ -6,8 +6,8 @@ import re
 import pytest
 
 from crescent.config import AnswerStyle, TaskConfig
+from crescent.judging.comparison import wilson
 from crescent.judging.reliability import pass_at
-from crescent.judging.verdict import wilson
 from crescent.records import Completion, Response
 from crescent.tasks import open_task
 from eval.evaluate import grade

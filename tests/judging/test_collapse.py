@@ -1,4 +1,4 @@
-"""The signs of collapse: what is measured, what each alarm sounds on, and what none sounds on."""
+"""The signs of collapse: what is measured, what raises each alarm, and what raises none."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,14 @@ import pytest
 
 from crescent.config import CollapseConfig
 from crescent.errors import BadConfig
-from crescent.judging.collapse import ENOUGH, alarms, commonest, effective_number, monitors, readings
+from crescent.judging.collapse import (
+    VARIETY_SAMPLE,
+    alarms,
+    effective_number,
+    monitors,
+    most_common_share,
+    response_monitors,
+)
 from crescent.models.embedders import Vectors
 from crescent.records import Answer, Candidate, Comparison, Outcome, Question, Response, Vote
 from crescent.synthesis.consensus import vote
@@ -24,34 +31,34 @@ def question(index: int, text: str = "What is 3 + 4?", rewrites: int = 0) -> Que
 def voted(index: int, finals: Sequence[str | None], tokens: int = 10, text: str = "What is 3 + 4?") -> Vote:
     """A vote on answers of one length; equal finals are one class."""
     asked = question(index, text)
-    kinds = list(dict.fromkeys(its for its in finals if its is not None))
+    kinds = list(dict.fromkeys(final for final in finals if final is not None))
     answers = [Answer(asked.id, k, 0, "…", final, "stop", tokens) for k, final in enumerate(finals)]
-    return vote(asked, answers, [-1 if its is None else kinds.index(its) for its in finals])
+    return vote(asked, answers, [-1 if final is None else kinds.index(final) for final in finals])
 
 
 def candidates(**counts: int) -> list[Candidate]:
-    """So many candidates of each outcome, written as in `near_duplicate=3`."""
+    """Candidates of each outcome, in the numbers given, as in `near_duplicate=3`."""
     found = []
     for outcome, count in counts.items():
         named: Outcome = outcome.replace("_", "-")  # type: ignore[assignment]
-        found += [Candidate(question(len(found) + place), named) for place in range(count)]
+        found += [Candidate(question(len(found) + index), named) for index in range(count)]
     return found
 
 
 def directions(many: int, kinds: int, dimensions: int = 64) -> Vectors:
-    """Unit vectors, of which only so many are different, at right angles."""
-    return np.eye(dimensions, dtype=np.float32)[[place % kinds for place in range(many)]]
+    """Unit vectors of `kinds` different directions, at right angles."""
+    return np.eye(dimensions, dtype=np.float32)[[index % kinds for index in range(many)]]
 
 
 def fallen(points: float, items: int = 1000, discordance: float = 0.2) -> Comparison:
-    """The child against the best on the dev items, so many points worse."""
+    """The child against the best on the dev items, worse by `points`."""
     differing = round(items * discordance)
     lost = round((differing + items * points / 100) / 2)
     return Comparison("", "best", -points / 100, -1, 1, 0.5, 0.5, differing - lost, lost, items)
 
 
 def healthy(**changed: float) -> dict[str, float]:
-    """What `monitors` may say of a round of 1,000 questions."""
+    """Monitors of a healthy round of 1,000 questions."""
     return {
         "questions": 1000,
         "agreement": 0.47,
@@ -64,8 +71,8 @@ def healthy(**changed: float) -> dict[str, float]:
     }
 
 
-def sounded(now: dict[str, float], *before: dict[str, float], dev: Comparison | None = None, **cfg: Any) -> list[str]:
-    return [its.name for its in alarms(now, before, dev, CollapseConfig(**cfg))]
+def raised(now: dict[str, float], *before: dict[str, float], dev: Comparison | None = None, **cfg: Any) -> list[str]:
+    return [alarm.name for alarm in alarms(now, before, dev, CollapseConfig(**cfg))]
 
 
 def test_agreement_is_counted_over_the_answers_every_question_is_asked() -> None:
@@ -95,7 +102,7 @@ def test_length_is_that_of_answers_that_were_read() -> None:
 
 def test_near_duplicates_are_counted_among_inventions_and_rewrites_are_none() -> None:
     invented = candidates(accepted=6, rewritten=3, near_duplicate=1, unusable=5)
-    rewrites = [Candidate(question(90 + place, rewrites=1), "near-duplicate") for place in range(3)]
+    rewrites = [Candidate(question(90 + index, rewrites=1), "near-duplicate") for index in range(3)]
     found = monitors([voted(0, "777")], directions(1, 1), [*invented, *rewrites], samples=4)
     assert found["near_duplicates"] == pytest.approx(0.4)
     assert "near_duplicates" not in monitors([voted(0, "777")], directions(1, 1), [], samples=4)
@@ -111,7 +118,7 @@ def test_the_gap_between_greedy_and_majority_is_there_when_both_were_measured() 
 def test_a_round_without_votes_has_monitors_and_no_alarm() -> None:
     found = monitors([], np.zeros((0, 0), dtype=np.float32), [], samples=8)
     assert found["questions"] == found["agreement"] == found["variety"] == found["commonest"] == 0
-    assert sounded(found, healthy()) == []
+    assert raised(found, healthy()) == []
 
 
 def test_a_question_that_got_no_answers_is_no_disagreement() -> None:
@@ -123,11 +130,11 @@ def test_a_question_that_got_no_answers_is_no_disagreement() -> None:
     ("finals", "share"),
     [(["1/2", "0.5", "$0.50", "3"], 0.75), (["Paris", "paris", "Rome"], 2 / 3), (["A"], 1.0), ([], 0.0)],
 )
-def test_the_commonest_answer_is_one_however_it_is_written(finals: list[str], share: float) -> None:
-    assert commonest(finals) == pytest.approx(share, abs=1e-6)
+def test_the_most_common_answer_is_one_answer_however_it_is_written(finals: list[str], share: float) -> None:
+    assert most_common_share(finals) == pytest.approx(share, abs=1e-6)
 
 
-def test_orthogonal_questions_are_as_many_as_they_are_and_equal_ones_are_one() -> None:
+def test_orthogonal_questions_all_count_and_equal_ones_count_once() -> None:
     assert effective_number(directions(12, 12)) == pytest.approx(12)
     assert effective_number(directions(12, 1)) == pytest.approx(1)
     assert effective_number(directions(60, 5)) == pytest.approx(5)
@@ -141,12 +148,12 @@ def test_the_effective_number_is_the_exponential_of_the_entropy_of_the_similarit
     assert effective_number(vectors) == pytest.approx(by_hand, abs=1e-6)
 
 
-def test_more_questions_than_dimensions_or_fewer_the_effective_number_is_the_same() -> None:
+def test_the_effective_number_is_the_same_with_more_questions_than_dimensions_or_fewer() -> None:
     rng = np.random.default_rng(0)
-    some = rng.normal(size=(40, 30)).astype(np.float32)
-    some /= np.linalg.norm(some, axis=1, keepdims=True)
-    padded = np.hstack([some, np.zeros((40, 50), dtype=np.float32)])
-    assert effective_number(some) == pytest.approx(effective_number(padded))
+    vectors = rng.normal(size=(40, 30)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    padded = np.hstack([vectors, np.zeros((40, 50), dtype=np.float32)])
+    assert effective_number(vectors) == pytest.approx(effective_number(padded))
 
 
 def test_beyond_enough_questions_more_of_the_same_kind_are_not_more_varied() -> None:
@@ -156,70 +163,71 @@ def test_beyond_enough_questions_more_of_the_same_kind_are_not_more_varied() -> 
         vectors = rng.normal(size=(many, 16)).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    few, many = effective_number(invented(ENOUGH)), effective_number(invented(7 * ENOUGH))
+    few, many = effective_number(invented(VARIETY_SAMPLE)), effective_number(invented(7 * VARIETY_SAMPLE))
     assert many == pytest.approx(few, rel=0.02)
-    assert effective_number(directions(ENOUGH + 200, ENOUGH + 200, ENOUGH + 200)) == pytest.approx(ENOUGH)
+    more = VARIETY_SAMPLE + 200
+    assert effective_number(directions(more, more, more)) == pytest.approx(VARIETY_SAMPLE)
 
 
 def test_a_healthy_round_raises_no_alarm() -> None:
     later = healthy(agreement=0.55, near_duplicates=0.3, commonest=0.06, silent=0.04, answer_tokens=100, variety=70)
-    assert sounded(healthy()) == []
-    assert sounded(later, healthy(), dev=fallen(-3)) == []
+    assert raised(healthy()) == []
+    assert raised(later, healthy(), dev=fallen(-3)) == []
 
 
 def test_agreement_that_rises_while_accuracy_falls_is_an_alarm() -> None:
     now = healthy(agreement=0.92)
     found = alarms(now, [healthy()], fallen(6), CFG)
-    assert [its.name for its in found] == ["agreement without accuracy"]
+    assert [alarm.name for alarm in found] == ["agreement without accuracy"]
     assert found[0].value == pytest.approx(0.45)
     assert "(0.47 in the first round, now 0.92) and solves 6.0 points fewer" in found[0].sentence
-    assert sounded(now, healthy(), dev=fallen(-6)) == []
-    assert sounded(healthy(agreement=0.50), healthy(), dev=fallen(6)) == []
-    assert sounded(now, healthy()) == []
+    assert raised(now, healthy(), dev=fallen(-6)) == []
+    assert raised(healthy(agreement=0.50), healthy(), dev=fallen(6)) == []
+    assert raised(now, healthy()) == []
 
 
-def test_a_fall_within_chance_is_none() -> None:
+def test_a_fall_within_chance_raises_no_alarm() -> None:
     now = healthy(agreement=0.92)
-    assert sounded(now, healthy(), dev=fallen(6, items=100)) == []
-    assert sounded(now, healthy(), dev=fallen(0.9, items=100_000)) == []
+    assert raised(now, healthy(), dev=fallen(6, items=100)) == []
+    assert raised(now, healthy(), dev=fallen(0.9, items=100_000)) == []
 
 
 def test_inventing_what_was_invented_before_is_an_alarm() -> None:
     found = alarms(healthy(near_duplicates=0.6), [], None, CFG)
-    assert [its.name for its in found] == ["near-duplicates"]
+    assert [alarm.name for alarm in found] == ["near-duplicates"]
     assert found[0].sentence == "60% of the questions it invents resemble earlier ones (limit 53%)"
 
 
 def test_one_answer_to_everything_is_an_alarm_unless_it_always_was_frequent() -> None:
-    assert sounded(healthy(commonest=0.6), healthy()) == ["one answer"]
-    assert sounded(healthy(commonest=0.6)) == ["one answer"]
-    assert sounded(healthy(commonest=0.6), healthy(commonest=0.5)) == []
+    assert raised(healthy(commonest=0.6), healthy()) == ["one answer"]
+    assert raised(healthy(commonest=0.6)) == ["one answer"]
+    assert raised(healthy(commonest=0.6), healthy(commonest=0.5)) == []
 
 
 def test_half_as_varied_questions_are_an_alarm_but_fewer_questions_are_not() -> None:
-    assert sounded(healthy(variety=39), healthy(variety=80)) == ["less variety"]
-    assert sounded(healthy(variety=39, questions=400), healthy(variety=80)) == []
-    assert sounded(healthy(variety=41), healthy(variety=80)) == []
+    assert raised(healthy(variety=39), healthy(variety=80)) == ["less variety"]
+    assert raised(healthy(variety=39, questions=400), healthy(variety=80)) == []
+    assert raised(healthy(variety=41), healthy(variety=80)) == []
 
 
 def test_answers_half_as_long_are_an_alarm_even_in_small_steps() -> None:
     rounds = [healthy(answer_tokens=tokens) for tokens in (120, 90, 70)]
-    assert sounded(rounds[2], *rounds[:2]) == []
-    assert sounded(healthy(answer_tokens=50), *rounds) == ["shorter answers"]
+    assert raised(rounds[2], *rounds[:2]) == []
+    assert raised(healthy(answer_tokens=50), *rounds) == ["shorter answers"]
 
 
 def test_twice_as_much_silence_is_an_alarm_once_it_is_much() -> None:
-    assert sounded(healthy(silent=0.12), healthy(silent=0.03)) == ["silence"]
-    assert sounded(healthy(silent=0.05), healthy(silent=0.005)) == []
-    assert sounded(healthy(silent=0.30), healthy(silent=0.20)) == []
+    assert raised(healthy(silent=0.12), healthy(silent=0.03)) == ["silence"]
+    assert raised(healthy(silent=0.05), healthy(silent=0.005)) == []
+    assert raised(healthy(silent=0.30), healthy(silent=0.20)) == []
 
 
 def test_few_questions_prove_nothing() -> None:
     collapsed = healthy(questions=19, commonest=1.0, near_duplicates=1.0, answer_tokens=1)
-    assert sounded(collapsed, healthy()) == []
-    assert sounded(healthy(questions=40, near_duplicates=0.6)) == []
-    assert sounded(healthy(answer_tokens=50), healthy(questions=19), healthy(answer_tokens=120)) == ["shorter answers"]
-    assert sounded(healthy(answer_tokens=50), healthy(questions=19)) == []
+    assert raised(collapsed, healthy()) == []
+    assert raised(healthy(questions=40, near_duplicates=0.6)) == []
+    assert raised(healthy(answer_tokens=50), healthy(questions=19), healthy(answer_tokens=120)) == ["shorter answers"]
+    assert raised(healthy(answer_tokens=50), healthy(questions=19)) == []
 
 
 def test_a_share_outside_its_range_is_refused() -> None:
@@ -227,7 +235,7 @@ def test_a_share_outside_its_range_is_refused() -> None:
         CollapseConfig(length=2)
 
 
-def test_what_was_seen_to_collapse_sounds_the_alarms() -> None:
+def test_the_collapse_of_a_prototype_raises_the_alarms() -> None:
     """Training on the shortest winners: answers five times shorter, agreement 0.47 to 0.92, in two rounds."""
 
     def round_of(agreeing: float, tokens: int, kinds: int) -> dict[str, float]:
@@ -235,14 +243,14 @@ def test_what_was_seen_to_collapse_sounds_the_alarms() -> None:
         votes = []
         for index in range(300):
             same = rng.random(5) < agreeing
-            finals = [str(index % kinds) if it_is else f"{index}.{k}" for k, it_is in enumerate(same)]
+            finals = [str(index % kinds) if agrees else f"{index}.{k}" for k, agrees in enumerate(same)]
             votes.append(voted(index, finals, tokens))
         return monitors(votes, directions(300, kinds), candidates(accepted=300), samples=8)
 
     base, collapsed = round_of(0.47, 50, 60), round_of(0.92, 10, 20)
     assert base["agreement"] == pytest.approx(0.47, abs=0.05)
-    assert sounded(base) == []
-    names = sounded(collapsed, base, dev=fallen(5))
+    assert raised(base) == []
+    names = raised(collapsed, base, dev=fallen(5))
     assert names == ["agreement without accuracy", "less variety", "shorter answers"]
 
 
@@ -253,12 +261,12 @@ def responses(finals: Sequence[str | None], tokens: int = 8) -> list[Response]:
 
 
 def test_benchmark_answers_are_read_without_their_labels() -> None:
-    found = readings(responses(["7", "7.0", "8", None], tokens=8))
+    found = response_monitors(responses(["7", "7.0", "8", None], tokens=8))
     assert found == {"questions": 4, "commonest": pytest.approx(2 / 3, abs=1e-6), "silent": 0.25, "answer_tokens": 8}
 
 
 def test_alarms_say_whose_answers_they_are_about() -> None:
-    before = readings(responses([str(its) for its in range(100)]))
-    now = readings(responses(["0"] * 100))
+    before = response_monitors(responses([str(index) for index in range(100)]))
+    now = response_monitors(responses(["0"] * 100))
     found = alarms(now, [before], None, CFG, of="the dev items", since="under the base")
-    assert [its.sentence for its in found] == ["100% of the dev items have the same final answer (limit 60%)"]
+    assert [alarm.sentence for alarm in found] == ["100% of the dev items have the same final answer (limit 60%)"]

@@ -29,8 +29,8 @@ from crescent.config import (
 )
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, Missing
+from crescent.judging.comparison import wilson
 from crescent.judging.reliability import FILE, LabelledVote, Reliability, auroc, curve, pass_at, suggest_cut
-from crescent.judging.verdict import wilson
 from crescent.records import Completion, Item, Request, Vote, read_lines
 from crescent.show.reliability import reliability_table, show_reliability
 from crescent.tasks.math import MathTask
@@ -54,9 +54,13 @@ BY_HAND = [
 
 def test_the_bins_of_a_set_worked_out_by_hand() -> None:
     found = curve(BY_HAND)
-    assert [(its.agreement, its.count, its.correct) for its in found.bins] == [(0.5, 2, 1), (0.75, 3, 2), (1.0, 3, 2)]
-    assert [its.kept for its in found.bins] == [0.8, 0.6, 0.3]
-    assert [its.accuracy for its in found.bins] == [5 / 8, 4 / 6, 2 / 3]
+    assert [(bin_.agreement, bin_.count, bin_.correct) for bin_ in found.bins] == [
+        (0.5, 2, 1),
+        (0.75, 3, 2),
+        (1.0, 3, 2),
+    ]
+    assert [bin_.kept for bin_ in found.bins] == [0.8, 0.6, 0.3]
+    assert [bin_.accuracy for bin_ in found.bins] == [5 / 8, 4 / 6, 2 / 3]
     assert (found.bins[1].low, found.bins[1].high) == wilson(2, 3)
     assert (found.bins[1].accuracy_low, found.bins[1].accuracy_high) == wilson(4, 6)
     assert (found.items, found.samples, found.undecided) == (10, 4, 2)
@@ -82,7 +86,9 @@ def test_the_last_k_is_k_itself_even_where_it_is_no_power_of_two() -> None:
 
 
 @pytest.mark.parametrize(("samples", "correct", "k"), [(8, 0, 4), (8, 8, 1), (8, 3, 2), (7, 2, 6), (16, 1, 16)])
-def test_pass_at_k_is_what_drawing_without_putting_back_gives(samples: int, correct: int, k: int) -> None:
+def test_pass_at_k_is_the_chance_of_drawing_a_right_sample_without_replacement(
+    samples: int, correct: int, k: int
+) -> None:
     assert pass_at(k, samples, correct) == pytest.approx(1 - hypergeom(samples, correct, k).pmf(0))
     if samples <= 8:
         draws = [any(sample < correct for sample in draw) for draw in itertools.combinations(range(samples), k)]
@@ -155,7 +161,7 @@ def svamp(folder: Path) -> Path:
 
 
 class Unsure:
-    """Item n is answered rightly by its first n samples, by the rest with 99 (0.5 in item 6)."""
+    """The first n samples of item n are right, the others answer 99; in item 6 the right answer is 0.5."""
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
@@ -192,7 +198,7 @@ def test_every_item_is_asked_k_times_without_stopping_early_and_its_winner_is_gr
     assert reports == list(range(1, 29))
     assert [vote.question.id for vote, _ in found] == [item.id for item in ITEMS]
     assert {vote.question.bait for vote, _ in found} == {"dev"}
-    assert [its for _, its in found] == [
+    assert [labelled for _, labelled in found] == [
         LabelledVote(4, 4, False, 0),
         LabelledVote(3, 4, False, 1),
         LabelledVote(0, 4, False, 2),
@@ -201,7 +207,6 @@ def test_every_item_is_asked_k_times_without_stopping_early_and_its_winner_is_gr
         LabelledVote(0, 4, False, 0),
         LabelledVote(3, 4, True, 3),
     ]
-    assert [its.any_correct for _, its in found] == [False, True, True, True, True, False, True]
 
 
 def test_an_interrupted_measurement_asks_no_sample_twice(tmp_path: Path) -> None:
@@ -223,7 +228,7 @@ def test_the_first_items_of_each_dev_benchmarks_choice_are_asked(tmp_path: Path)
     assert len(items_of(job(tmp_path, data=data, reliability=1000))) > 16
 
 
-def test_the_door_measures_once_and_the_run_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_once_and_the_run_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -258,7 +263,7 @@ def test_the_door_measures_once_and_the_run_shows_it(tmp_path: Path, capsys: pyt
     assert len(asked) == 2 * 5 * 4
     votes = read_lines(output / "votes.jsonl", Vote)
     assert [vote.agreement for vote in votes] == [1.0] * 10
-    assert [its.correct for its in read_lines(output / "labels.jsonl", LabelledVote)] == [True] * 10
+    assert [labelled.correct for labelled in read_lines(output / "labels.jsonl", LabelledVote)] == [True] * 10
     files = ["labels.jsonl", "progress.jsonl", "reliability.json", "votes.jsonl"]
     assert sorted(path.name for path in output.iterdir()) == files
     shown = StringIO()

@@ -1,9 +1,10 @@
-"""The statistics behind accept, roll back and stop: by hand, and against scipy and statsmodels."""
+"""The statistics behind accept, retry, roll back and stop: by hand, and against scipy and statsmodels."""
 
 import math
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +15,16 @@ from scipy.stats import binom, binomtest, bootstrap, permutation_test
 from crescent.config import BenchmarkConfig, CollapseConfig, Gate, OnCollapse, Split, VerdictConfig
 from crescent.errors import BadConfig, DataSaysNo
 from crescent.judging.comparison import (
-    compare,
-    compare_benchmarks,
     detectable_after,
     holm,
     minimum_detectable_gain,
+    paired_test,
+    paired_test_by_benchmark,
     wilson,
 )
-from crescent.judging.verdict import guard, judge, with_patience
+from crescent.judging.guards import Loss, guard_losses
+from crescent.judging.measurements import Answers
+from crescent.judging.verdict import Finding, decide, judge, with_patience
 from crescent.records import Checkpoint, Response, Verdict, to_line
 
 BASE = Checkpoint(name="run-base", round=0, digest="b")
@@ -30,7 +33,7 @@ CHILD = Checkpoint(name="run-r01-c", round=1, digest="c")
 
 
 def answered(correct: Iterable[bool], benchmark: str = "dev", final: str | None = "1") -> list[Response]:
-    """One response per flag, to items 0, 1, 2, …"""
+    """One response for each flag, to items 0, 1, 2, …"""
     return [
         Response(str(index), benchmark, "q", "a", final, "1", bool(flag), "stop", 1)
         for index, flag in enumerate(correct)
@@ -54,13 +57,24 @@ def sampled(correct: Iterable[Iterable[bool]]) -> list[Response]:
     ]
 
 
-def decide(child: list[Response], parent: list[Response], **settings: Any) -> Verdict:
-    cfg = VerdictConfig(resamples=999, **settings)
-    return judge(CHILD, BASE, child, parent, cfg, {"dev"}, seed=0)
+def judged(
+    answers: Answers,
+    deciding: Collection[str] = ("dev",),
+    guards: Collection[str] = (),
+    rounds: Sequence[Mapping[str, float]] = (),
+    parent: Checkpoint = BASE,
+    **settings: Any,
+) -> Verdict:
+    cfg = VerdictConfig(**{"resamples": 999, **settings})
+    return judge(CHILD, parent, answers, cfg, deciding, guards, rounds, seed=0)
+
+
+def verdict_on(child: list[Response], parent: list[Response], **settings: Any) -> Verdict:
+    return judged(Answers(child, parent), **settings)
 
 
 def test_the_p_value_is_the_binomial_tail_of_the_discordant_items() -> None:
-    result = compare(*pair(12, 4, 300), resamples=999, seed=0)
+    result = paired_test(*pair(12, 4, 300), resamples=999, seed=0)
     by_hand = 2 * sum(math.comb(16, k) for k in range(12, 17)) / 2**16
     assert result.p_value == pytest.approx(by_hand)
     assert result.difference == pytest.approx(8 / 300)
@@ -70,7 +84,7 @@ def test_the_p_value_is_the_binomial_tail_of_the_discordant_items() -> None:
 def test_the_interval_is_the_percentile_bootstrap_over_items() -> None:
     gained, lost, items = 60, 25, 400
     differences = np.repeat([1, -1, 0], [gained, lost, items - gained - lost])
-    result = compare(*pair(gained, lost, items), resamples=20_000, seed=1)
+    result = paired_test(*pair(gained, lost, items), resamples=20_000, seed=1)
     reference = bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", rng=2, batch=1000)
     assert result.low == pytest.approx(reference.confidence_interval.low, abs=0.004)
     assert result.high == pytest.approx(reference.confidence_interval.high, abs=0.004)
@@ -78,57 +92,57 @@ def test_the_interval_is_the_percentile_bootstrap_over_items() -> None:
 
 def test_the_order_of_responses_does_not_matter_and_the_seed_settles_the_rest() -> None:
     child, parent = pair(9, 4, 100)
-    result = compare(child, parent, resamples=999, seed=3)
-    assert compare(child[::-1], parent, resamples=999, seed=3) == result
-    assert compare(child, parent, resamples=999, seed=4).p_value == result.p_value
+    result = paired_test(child, parent, resamples=999, seed=3)
+    assert paired_test(child[::-1], parent, resamples=999, seed=3) == result
+    assert paired_test(child, parent, resamples=999, seed=4).p_value == result.p_value
 
 
 def test_identical_answers_have_no_difference_and_no_evidence() -> None:
-    result = compare(*pair(0, 0, 50), resamples=999, seed=0)
+    result = paired_test(*pair(0, 0, 50), resamples=999, seed=0)
     assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 def test_a_child_that_solves_everything_its_parent_missed_has_an_interval_without_width() -> None:
-    result = compare(*pair(30, 0, 30), resamples=999, seed=0)
+    result = paired_test(*pair(30, 0, 30), resamples=999, seed=0)
     assert (result.difference, result.low, result.high) == (1, 1, 1)
 
 
 def test_different_item_sets_are_refused_with_their_number() -> None:
     child, parent = pair(3, 1, 20)
     with pytest.raises(DataSaysNo, match="5 items were answered by only one"):
-        compare(child[5:], parent, resamples=999, seed=0)
+        paired_test(child[5:], parent, resamples=999, seed=0)
 
 
 def test_an_item_answered_more_often_by_one_of_the_two_is_refused() -> None:
     child, parent = pair(3, 1, 20)
     with pytest.raises(DataSaysNo, match=r"1 items were answered more often .* dev/0: 2 and 1 times"):
-        compare([*child, child[0]], parent, resamples=999, seed=0)
+        paired_test([*child, child[0]], parent, resamples=999, seed=0)
 
 
 def test_samples_of_one_item_count_as_one_item() -> None:
     child, parent = sampled([[True, True, False, False]] * 50), sampled([[False, False, False, True]] * 50)
-    result = compare(child, parent, resamples=999, seed=0)
+    result = paired_test(child, parent, resamples=999, seed=0)
     assert (result.items, result.gained, result.lost) == (50, 50, 0)
     assert result.difference == pytest.approx(0.25)
     assert result.p_value == pytest.approx(2 / 2**50)
 
 
 def test_each_item_counts_the_same_however_often_it_was_asked() -> None:
-    result = compare(sampled([[True], [True, False]]), sampled([[False], [False, False]]), resamples=99, seed=0)
+    result = paired_test(sampled([[True], [True, False]]), sampled([[False], [False, False]]), resamples=99, seed=0)
     assert result.difference == pytest.approx(0.75)
     assert (result.low, result.high) == pytest.approx((0.5, 1))
 
 
 def test_asking_every_item_again_with_the_same_outcome_adds_no_evidence() -> None:
-    once = compare(*pair(12, 4, 100), resamples=999, seed=0)
+    once = paired_test(*pair(12, 4, 100), resamples=999, seed=0)
     child, parent = pair(12, 4, 100)
-    assert compare(child * 5, parent * 5, resamples=999, seed=0) == once
+    assert paired_test(child * 5, parent * 5, resamples=999, seed=0) == once
 
 
 def test_over_several_samples_the_p_value_is_the_permutation_test_of_item_means() -> None:
     rng = np.random.default_rng(0)
     child, parent = rng.random((9, 4)) < 0.7, rng.random((9, 4)) < 0.4
-    result = compare(sampled(child), sampled(parent), resamples=99, seed=0)
+    result = paired_test(sampled(child), sampled(parent), resamples=99, seed=0)
     reference = permutation_test(
         (child.mean(axis=1), parent.mean(axis=1)),
         lambda mine, theirs, axis: (mine - theirs).mean(axis=axis),
@@ -144,7 +158,7 @@ def test_over_several_samples_the_interval_is_the_bootstrap_over_item_means() ->
     rng = np.random.default_rng(1)
     solves = rng.random((200, 1))
     child, parent = rng.random((200, 4)) < solves, rng.random((200, 4)) < solves - 0.1
-    result = compare(sampled(child), sampled(parent), resamples=20_000, seed=1)
+    result = paired_test(sampled(child), sampled(parent), resamples=20_000, seed=1)
     differences = child.mean(axis=1) - parent.mean(axis=1)
     reference = bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", rng=2, batch=1000)
     assert result.low == pytest.approx(reference.confidence_interval.low, abs=0.004)
@@ -153,12 +167,12 @@ def test_over_several_samples_the_interval_is_the_bootstrap_over_item_means() ->
 
 def test_a_verdict_over_several_samples_counts_items_and_says_how_often_each_was_asked() -> None:
     child, parent = sampled([[True, True, False, False]] * 30), sampled([[False, False, False, False]] * 30)
-    verdict = decide(child, parent)
+    verdict = verdict_on(child, parent)
     assert verdict.items == 30
-    numbers = "30 of 30 items (asked 4 times each) gained, 0 lost: +50.0 [+50.0, +50.0] points, p < 0.001"
+    numbers = "30 of 30 items (asked 4 times each) gained, 0 lost: +50.0 points [50.0, 50.0], p < 0.001"
     assert verdict.reason.startswith(f"{numbers}: ")
-    silent = [replace(its, final=None, correct=False) for its in child]
-    assert "from any of the child's 120 responses" in decide(silent, parent).reason
+    silent = [replace(response, final=None, correct=False) for response in child]
+    assert "from any of the child's 120 responses" in verdict_on(silent, parent).reason
     assert "120 of 120 answers to 30 dev items cannot be read" in label_free(silent, parent).reason
 
 
@@ -179,7 +193,7 @@ def test_holm_is_what_statsmodels_computes(raw: list[float], adjusted: list[floa
 @pytest.mark.parametrize(("gained", "lost", "p_value"), [(12, 4, 0.076812744140625), (4, 20, 0.001543879508972168)])
 def test_the_p_value_is_the_exact_mcnemar_test_of_statsmodels(gained: int, lost: int, p_value: float) -> None:
     # statsmodels 0.15.0: mcnemar(table, exact=True).pvalue.
-    assert compare(*pair(gained, lost, 300), resamples=99, seed=0).p_value == pytest.approx(p_value, rel=1e-12)
+    assert paired_test(*pair(gained, lost, 300), resamples=99, seed=0).p_value == pytest.approx(p_value, rel=1e-12)
 
 
 def test_each_benchmark_is_compared_and_its_p_value_adjusted_for_the_others() -> None:
@@ -187,80 +201,80 @@ def test_each_benchmark_is_compared_and_its_p_value_adjusted_for_the_others() ->
     for name, gained, lost in (("b", 20, 5), ("a", 12, 4), ("c", 3, 3)):
         mine, theirs = pair(gained, lost, 100, name)
         child, parent = child + mine, parent + theirs
-    found = compare_benchmarks(child, parent, "best", resamples=999, seed=0)
-    assert [(its.benchmark, its.against, its.gained, its.lost) for its in found] == [
+    found = paired_test_by_benchmark(child, parent, "best", resamples=999, seed=0)
+    assert [(comparison.benchmark, comparison.against, comparison.gained, comparison.lost) for comparison in found] == [
         ("a", "best", 12, 4),
         ("b", "best", 20, 5),
         ("c", "best", 3, 3),
     ]
-    assert [its.p_value for its in found] == pytest.approx([0.07681, 0.004077, 1.0], rel=1e-3)
-    assert [its.p_holm for its in found] == pytest.approx([0.15363, 0.012232, 1.0], rel=1e-3)
+    assert [comparison.p_value for comparison in found] == pytest.approx([0.07681, 0.004077, 1.0], rel=1e-3)
+    assert [comparison.p_holm for comparison in found] == pytest.approx([0.15363, 0.012232, 1.0], rel=1e-3)
 
 
 def test_a_benchmark_only_one_of_the_two_answered_is_refused() -> None:
     child, parent = pair(3, 1, 20)
     with pytest.raises(DataSaysNo, match=r"7 items .* \(e.g. other/0\)"):
-        compare_benchmarks(child + answered([True] * 7, "other"), parent, "base", resamples=99, seed=0)
+        paired_test_by_benchmark(child + answered([True] * 7, "other"), parent, "base", resamples=99, seed=0)
 
 
 def test_no_items_are_refused_unless_the_gate_is_off() -> None:
     with pytest.raises(DataSaysNo, match="no items"):
-        decide([], [])
-    verdict = decide([], [], gate=Gate.off)
+        verdict_on([], [])
+    verdict = verdict_on([], [], gate=Gate.off)
     assert (verdict.action, verdict.items, verdict.p_value) == ("accept", 0, 1.0)
     assert "nothing was measured" in verdict.reason
 
 
 def test_a_significant_gain_is_accepted() -> None:
-    verdict = decide(*pair(20, 4, 300))
+    verdict = verdict_on(*pair(20, 4, 300))
     assert verdict.action == "accept"
     assert (verdict.child, verdict.parent, verdict.benchmarks) == ("run-r01-c", "run-base", ("dev",))
     assert "significantly better" in verdict.reason
 
 
 def test_a_rejection_says_the_numbers() -> None:
-    verdict = decide(*pair(12, 4, 300))
+    verdict = verdict_on(*pair(12, 4, 300))
     assert verdict.action == "retry"
-    assert verdict.reason.startswith("12 of 300 items gained, 4 lost: +2.7 [+0.")
+    assert verdict.reason.startswith("12 of 300 items gained, 4 lost: +2.7 points [0.")
     assert verdict.reason.endswith(
-        "p = 0.077 > 0.05: not significant (a gain of 3.7 points would be, four times in five); "
-        "nothing speaks against it, so the parent tries again and these pairs stay"
+        "p = 0.077 > 0.05: not significant (can detect a 3.7-point gain with 80% power); "
+        "no evidence against it, so the parent tries again and these pairs stay"
     )
     assert verdict.detectable == pytest.approx(0.0372, abs=1e-4)
 
 
 def test_five_items_can_detect_no_gain_and_the_verdict_can_still_be_written() -> None:
-    verdict = decide(*pair(5, 0, 5))
-    assert "5 items are too few for any gain to be" in verdict.reason
+    verdict = verdict_on(*pair(5, 0, 5))
+    assert "5 items are too few to detect any gain" in verdict.reason
     assert verdict.detectable == 0
     assert b"null" not in to_line(verdict)
 
 
 def test_what_could_have_been_detected_follows_from_how_many_items_differed() -> None:
-    few, many = (compare(*pair(n, n, 400), resamples=99, seed=0) for n in (10, 40))
+    few, many = (paired_test(*pair(n, n, 400), resamples=99, seed=0) for n in (10, 40))
     assert detectable_after(few, 0.05) == minimum_detectable_gain(400, 0.05, discordance=0.05)
     assert detectable_after(few, 0.05) < detectable_after(many, 0.05)
 
 
 def test_a_significant_loss_is_no_gain() -> None:
-    verdict = decide(*pair(4, 20, 300))
+    verdict = verdict_on(*pair(4, 20, 300))
     assert verdict.p_value < 0.05
     assert verdict.action == "roll back"
-    assert verdict.reason.endswith("significantly worse; the parent stays, and later rounds leave these pairs out")
+    assert verdict.reason.endswith("significantly worse; the parent stays and these pairs are discarded")
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(4, 4), (4, 9), (9, 4)])
 def test_a_child_that_is_neither_better_nor_worse_is_retried(gained: int, lost: int) -> None:
-    assert decide(*pair(gained, lost, 300)).action == "retry"
+    assert verdict_on(*pair(gained, lost, 300)).action == "retry"
 
 
-def test_a_loss_on_one_deciding_benchmark_speaks_against_a_child_that_lost_little_in_all() -> None:
+def test_a_loss_on_one_deciding_benchmark_rolls_back_a_child_that_lost_little_in_all() -> None:
     better, was = pair(12, 5, 200, "sums")
     worse, had = pair(1, 15, 200, "products")
-    verdict = judge(CHILD, BASE, better + worse, was + had, VerdictConfig(resamples=99), {"sums", "products"}, seed=0)
+    verdict = verdict_on(better + worse, was + had, deciding={"sums", "products"}, resamples=99)
     assert verdict.p_value > 0.05
     assert verdict.action == "roll back"
-    assert "significantly worse on products (-7.0 [" in verdict.reason
+    assert "significantly worse on products (-7.0 points [" in verdict.reason
 
 
 def test_how_test_sets_came_out_changes_nothing_in_the_decision() -> None:
@@ -269,24 +283,24 @@ def test_how_test_sets_came_out_changes_nothing_in_the_decision() -> None:
     worse, had = pair(3, 13, 200, "products")
     reported = [pair(3, 3, 200, name) for name in "abcd"]
     child, parent = (
-        [*ours, *(its for test in reported for its in test[side])]
-        for side, ours in enumerate((better + worse, was + had))
+        [*deciding, *(response for test in reported for response in test[side])]
+        for side, deciding in enumerate((better + worse, was + had))
     )
-    cfg = VerdictConfig(resamples=99)
-    verdict = judge(CHILD, BASE, child, parent, cfg, {"sums", "products"}, seed=0)
+    verdict = verdict_on(child, parent, deciding={"sums", "products"}, resamples=99)
+    without = verdict_on(better + worse, was + had, deciding={"sums", "products"}, resamples=99)
     assert verdict.action == "roll back"
-    assert verdict.reason == judge(CHILD, BASE, better + worse, was + had, cfg, {"sums", "products"}, seed=0).reason
+    assert verdict.reason == without.reason
 
 
 @pytest.mark.parametrize(
     ("gained", "lost", "action"), [(5, 4, "accept"), (4, 4, "retry"), (4, 5, "retry"), (4, 20, "roll back")]
 )
 def test_the_better_gate_counts_items_and_asks_for_no_evidence(gained: int, lost: int, action: str) -> None:
-    assert decide(*pair(gained, lost, 100), gate=Gate.better).action == action
+    assert verdict_on(*pair(gained, lost, 100), gate=Gate.better).action == action
 
 
 def test_an_open_gate_accepts_a_worse_child_and_still_reports_it() -> None:
-    verdict = decide(*pair(4, 20, 300), gate=Gate.off)
+    verdict = verdict_on(*pair(4, 20, 300), gate=Gate.off)
     assert verdict.action == "accept"
     assert verdict.difference == pytest.approx(-16 / 300)
     assert "gate=off" in verdict.reason
@@ -300,7 +314,7 @@ def test_an_open_gate_accepts_a_worse_child_and_still_reports_it() -> None:
 def test_rounds_without_an_accepted_child_stop_the_run_beyond_patience(
     rejected_before: int, patience: int, action: str, lost: int, otherwise: str
 ) -> None:
-    verdict = with_patience(decide(*pair(0, lost, 50)), rejected_before, patience)
+    verdict = with_patience(verdict_on(*pair(0, lost, 50)), rejected_before, patience)
     assert verdict.action == (otherwise if action == "go on" else action)
     assert ("patience" in verdict.reason) == (action == "stop")
 
@@ -308,96 +322,105 @@ def test_rounds_without_an_accepted_child_stop_the_run_beyond_patience(
 def test_test_benchmarks_are_only_reported() -> None:
     child, parent = pair(1, 1, 100)
     brilliant, poor = answered([True] * 100, "test"), answered([False] * 100, "test")
-    verdict, without = decide(child + brilliant, parent + poor), decide(child, parent)
+    verdict, without = verdict_on(child + brilliant, parent + poor), verdict_on(child, parent)
     assert (verdict.action, verdict.reason, verdict.difference) == (without.action, without.reason, without.difference)
     assert verdict.benchmarks == ("dev",)
-    assert [(its.benchmark, its.difference) for its in verdict.comparisons] == [("dev", 0.0), ("test", 1.0)]
+    found = [(comparison.benchmark, comparison.difference) for comparison in verdict.comparisons]
+    assert found == [("dev", 0.0), ("test", 1.0)]
 
 
 def test_the_child_is_compared_with_parent_base_and_best() -> None:
     child, parent = pair(10, 5, 100)
     base, best = answered([False] * 100), answered([True] * 100)
-    cfg = VerdictConfig(resamples=999)
-    verdict = judge(CHILD, PARENT, child, parent, cfg, {"dev"}, 0, base_responses=base, best_responses=best)
-    assert [its.against for its in verdict.comparisons] == ["parent", "base", "best"]
-    assert [its.difference for its in verdict.comparisons] == pytest.approx([0.05, 0.53, -0.47])
+    verdict = judged(Answers(child, parent, base, best), parent=PARENT)
+    assert [comparison.against for comparison in verdict.comparisons] == ["parent", "base", "best"]
+    differences = [comparison.difference for comparison in verdict.comparisons]
+    assert differences == pytest.approx([0.05, 0.53, -0.47])
     assert verdict.difference == pytest.approx(0.05)
-    assert "against the base +53.0 [+4" in verdict.reason
+    assert re.search(r"\+53\.0 points \[4.*\] against the base", verdict.reason)
 
 
 def test_a_gain_that_hides_a_loss_says_where() -> None:
     better, was = pair(60, 5, 200, "sums")
     worse, had = pair(1, 15, 200, "products")
-    cfg = VerdictConfig(resamples=999)
-    verdict = judge(CHILD, BASE, better + worse, was + had, cfg, {"sums", "products"}, seed=0)
+    verdict = verdict_on(better + worse, was + had, deciding={"sums", "products"})
     assert verdict.action == "accept"
-    assert "significantly worse on products (-7.0 [" in verdict.reason
+    assert "significantly worse on products (-7.0 points [" in verdict.reason
 
 
-def guarded(lost: int, items: int, gate: Gate = Gate.significant, **more: Any) -> Verdict:
+def guarded(lost: int, items: int, gate: Gate = Gate.significant, base: Sequence[Response] = ()) -> Verdict:
     """A clear gain on dev, and a guard benchmark of which some items are lost."""
     child, parent = pair(40, 4, 300)
     now, before = pair(0, lost, items, "general")
-    cfg = VerdictConfig(gate=gate, resamples=999)
-    return judge(CHILD, BASE, child + now, parent + before, cfg, {"dev", "general"}, 0, guards={"general"}, **more)
+    answers = Answers(child + now, parent + before, base)
+    return judged(answers, deciding={"dev", "general"}, guards={"general"}, gate=gate)
 
 
 def test_a_child_that_forgets_is_rolled_back_however_much_it_gained() -> None:
     verdict = guarded(lost=40, items=1000)
     assert verdict.p_value < 0.001
     assert verdict.action == "roll back"
-    assert "the guards are broken: general lost 4.0 points, allowed 3.0" in verdict.reason
+    assert "guards broken against the parent: general lost 4.0 points (allowed 3.0)" in verdict.reason
     assert guarded(lost=40, items=1000, gate=Gate.off).action == "accept"
 
 
 def test_a_child_that_forgets_a_little_passes_its_guards() -> None:
     verdict = guarded(lost=10, items=1000)
     assert verdict.action == "accept"
-    assert "the guards hold (-1.0 points on average, 1.0 may be lost)" in verdict.reason
+    assert "guards held against the parent (-1.0 points on average, a loss of 1.0 is allowed)" in verdict.reason
 
 
 def test_a_guard_is_no_gain() -> None:
     child, parent = pair(1, 1, 100)
     brilliant, poor = answered([True] * 100, "general"), answered([False] * 100, "general")
-    cfg = VerdictConfig(resamples=999)
-    verdict = judge(CHILD, BASE, child + brilliant, parent + poor, cfg, {"dev", "general"}, 0, guards={"general"})
+    verdict = verdict_on(child + brilliant, parent + poor, deciding={"dev", "general"}, guards={"general"})
     assert (verdict.action, verdict.benchmarks, verdict.difference) == ("retry", ("dev",), 0.0)
 
 
 def test_small_losses_do_not_add_up_because_guards_are_held_against_the_base() -> None:
     assert guarded(lost=9, items=1000).action == "accept"
     base = answered([True] * 100 + [index % 2 == 0 for index in range(900)], "general")
-    verdict = guarded(lost=9, items=1000, base_responses=pair(40, 4, 300)[1] + base)
+    verdict = guarded(lost=9, items=1000, base=pair(40, 4, 300)[1] + base)
     assert verdict.action == "roll back"
-    assert "they lost 5.4 points on average, allowed 5.1 against the base;" in verdict.reason
+    assert "guards broken against the base: " in verdict.reason
+    assert "their average lost 5.4 points (allowed 5.1);" in verdict.reason
+
+
+def in_points(loss: Loss) -> tuple[float, float]:
+    return round(100 * loss.lost, 1), round(100 * loss.allowed, 1)
 
 
 def test_all_guards_together_may_lose_less_than_each_alone() -> None:
     names = ("a", "b", "c", "d")
     sides = [pair(0, 20, 1000, name) for name in names]
-    now, before = ([response for its in sides for response in its[side]] for side in (0, 1))
-    breach, _ = guard(now, before, names, VerdictConfig())
-    assert breach == "the guards are broken: they lost 2.0 points on average, allowed 1.0"
+    now, before = ([response for responses in sides for response in responses[side]] for side in (0, 1))
+    losses = guard_losses(now, before, names, VerdictConfig())
+    assert losses.are_broken
+    assert not any(loss.is_too_much for loss in losses.each.values())
+    assert in_points(losses.average) == (2.0, 1.0)
 
 
 def test_a_few_items_that_fell_the_wrong_way_do_not_break_a_small_guard() -> None:
     now, before = pair(2, 4, 40, "general")
-    breach, held = guard(now, before, ["general"], VerdictConfig())
-    assert breach == ""
-    assert held == "the guards hold (-5.0 points on average, 10.1 may be lost)"
+    losses = guard_losses(now, before, ["general"], VerdictConfig())
+    assert not losses.are_broken
+    assert in_points(losses.average) == (5.0, 10.1)
 
 
 def test_one_of_many_guards_falls_further_by_chance_than_one_alone() -> None:
     fell = pair(5, 14, 100, "a")
-    breach, _ = guard(*fell, ["a"], VerdictConfig(guard_mean=1))
-    assert breach == "the guards are broken: a lost 9.0 points, allowed 7.2"
-    now, before = ([*fell[side], *(its for name in "bcd" for its in pair(2, 0, 100, name)[side])] for side in (0, 1))
-    assert guard(now, before, "abcd", VerdictConfig())[0] == ""
+    losses = guard_losses(*fell, ["a"], VerdictConfig(guard_mean=1))
+    assert losses.are_broken
+    assert in_points(losses.each["a"]) == (9.0, 7.2)
+    now, before = (
+        [*fell[side], *(response for name in "bcd" for response in pair(2, 0, 100, name)[side])] for side in (0, 1)
+    )
+    assert not guard_losses(now, before, "abcd", VerdictConfig()).are_broken
 
 
 def test_a_guard_without_answers_is_refused() -> None:
     with pytest.raises(DataSaysNo, match="no items"):
-        judge(CHILD, BASE, *pair(9, 0, 50), VerdictConfig(resamples=99), {"dev"}, 0, guards={"general"})
+        verdict_on(*pair(9, 0, 50), guards={"general"})
 
 
 def test_a_test_set_cannot_guard() -> None:
@@ -406,8 +429,7 @@ def test_a_test_set_cannot_guard() -> None:
 
 
 def label_free(child: list[Response], parent: list[Response], **more: Any) -> Verdict:
-    cfg = VerdictConfig(gate=Gate.label_free, resamples=999)
-    return judge(CHILD, BASE, child, parent, cfg, {"dev"}, 0, **more)
+    return verdict_on(child, parent, gate=Gate.label_free, **more)
 
 
 def varied(unread: int, items: int = 200, correct: bool = True, tokens: int = 20) -> list[Response]:
@@ -447,31 +469,46 @@ def test_without_labels_no_alarm_may_look_at_accuracy() -> None:
     rounds = [{"questions": 100.0, "agreement": 0.4}, {"questions": 100.0, "agreement": 0.9}]
     child, parent = varied(2, correct=False), varied(2)
     assert label_free(child, parent, rounds=rounds).alarms == ()
-    labelled = judge(CHILD, BASE, child, parent, VerdictConfig(resamples=99), {"dev"}, 0, rounds=rounds)
+    labelled = verdict_on(child, parent, rounds=rounds)
     assert [alarm.name for alarm in labelled.alarms] == ["agreement without accuracy"]
 
 
 def test_an_alarm_warns_or_ends_the_run() -> None:
     rounds = [{"questions": 500.0, "near_duplicates": 0.9}]
     child, parent = pair(40, 4, 300)
-    warned = judge(CHILD, BASE, child, parent, VerdictConfig(resamples=99), {"dev"}, 0, rounds=rounds)
+    warned = verdict_on(child, parent, rounds=rounds)
     assert warned.action == "accept"
     assert "collapse alarm: 90% of the questions it invents resemble earlier ones" in warned.reason
-    cfg = VerdictConfig(resamples=99, collapse=CollapseConfig(on_collapse=OnCollapse.stop))
-    stopped = judge(CHILD, BASE, child, parent, cfg, {"dev"}, 0, rounds=rounds)
+    stopped = verdict_on(child, parent, rounds=rounds, collapse=CollapseConfig(on_collapse=OnCollapse.stop))
     assert stopped.action == "stop"
     assert stopped.reason.endswith("stopped, because verdict.collapse.on_collapse=stop")
     assert with_patience(stopped, rejected_before=5, patience=0) == stopped
 
 
-def test_a_child_nobody_understands_is_rolled_back_and_the_reason_says_so() -> None:
+@pytest.mark.parametrize(
+    ("spoken", "action"),
+    [
+        (["for"], "accept"),
+        (["neither", "for", "against"], "accept"),
+        (["for", "veto"], "roll back"),
+        (["neither", "against"], "roll back"),
+        (["neither"], "retry"),
+        (["for", "stop"], "stop"),
+        (["veto", "stop"], "stop"),
+    ],
+)
+def test_the_findings_decide(spoken: list[Any], action: str) -> None:
+    assert decide([Finding("a sentence", speaks) for speaks in spoken]) == action
+
+
+def test_a_child_without_a_readable_answer_is_rolled_back_and_the_reason_says_so() -> None:
     child = answered([False] * 40, final=None)
     parent = answered([True] * 10 + [False] * 30)
-    verdict = decide(child, parent)
+    verdict = verdict_on(child, parent)
     assert verdict.action == "roll back"
     assert "no final answer could be read from any of the child's 40 responses" in verdict.reason
-    assert decide(child, parent, gate=Gate.label_free).action == "roll back"
-    accepted = decide(child, parent, gate=Gate.off)
+    assert verdict_on(child, parent, gate=Gate.label_free).action == "roll back"
+    accepted = verdict_on(child, parent, gate=Gate.off)
     assert accepted.action == "accept"
     assert "no final answer could be read" in accepted.reason
 
