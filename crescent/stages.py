@@ -48,15 +48,13 @@ from crescent.records import (
     write_lines,
 )
 from crescent.run_folder.manifest import SCRATCH
+from crescent.run_folder.metric_names import MONITOR, monitors_among
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
 from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers, trainer_command
-
-MONITOR = "monitor/"
-"""Prefix of the collapse monitors among the metrics of a synthesis."""
 
 
 class Stages(Workplace):
@@ -307,8 +305,7 @@ def open_benchmarks(folder: Path, cfg: Config) -> Benchmarks:
 
 def monitored(synthesis: Done) -> dict[str, float]:
     """The collapse monitors among the metrics of a synthesis, without their prefix."""
-    found = synthesis.metrics.items()
-    return {name.removeprefix(MONITOR): value for name, value in found if name.startswith(MONITOR)}
+    return monitors_among(synthesis.metrics)
 
 
 def rejected_in_a_row(past: Sequence[Round]) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from crescent.config import CollapseConfig
 from crescent.judging.wording import percent_number
 from crescent.records import Alarm, Candidate, Comparison, Response, Vote
+from crescent.run_folder.metric_names import NEAR_DUPLICATE_RATE
 from crescent.synthesis.consensus import SILENCE, is_unanimous, standings
 from crescent.tasks.equivalence import as_number, normal
 
@@ -39,7 +40,7 @@ def monitors(
 
     Args:
         vectors: Embeddings of the voted questions, shape (questions, dimensions), unit length.
-        candidates: All invented questions, with their outcome in self-deduplication; `near_duplicates` is left out
+        candidates: All invented questions, with their outcome in self-deduplication; `near_duplicate_rate` is left out
             where there are none.
         samples: K.
         dev: Scores on the dev items of the model that made the votes: `greedy` accuracy and, where it was measured,
@@ -67,7 +68,7 @@ def monitors(
         if candidate.question.rewrites == 0 and candidate.outcome != "unusable"
     ]
     if invented:
-        found["near_duplicates"] = _mean([outcome != "accepted" for outcome in invented])
+        found[NEAR_DUPLICATE_RATE.monitor] = _mean([outcome != "accepted" for outcome in invented])
     if dev is not None and {"greedy", "majority"} <= dev.keys():
         found["majority_gap"] = round(dev["majority"] - dev["greedy"], 6)
     return found
@@ -171,7 +172,7 @@ def _agreement_without_accuracy(watched: _Watched) -> Iterator[Alarm]:
 
 
 def _near_duplicates(watched: _Watched) -> Iterator[Alarm]:
-    share, limit = watched.now.get("near_duplicates", 0.0), watched.beyond_chance(watched.cfg.near_duplicates)
+    share, limit = watched.now.get(NEAR_DUPLICATE_RATE.monitor, 0.0), watched.beyond_chance(watched.cfg.near_duplicates)
     if share > limit:
         sentence = f"{share:.0%} of the questions it invents resemble earlier ones (limit {limit:.0%})"
         yield Alarm("near-duplicates", share, limit, sentence)

@@ -20,6 +20,7 @@ from crescent.reading.finished import Manifest, Run, setting, suspicion
 from crescent.records import Action, Comparison, Response, Score, Verdict, digest
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
+from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, Metric, drop_rate
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 
@@ -49,8 +50,8 @@ class RoundRow:
     """Accepted by self-deduplication."""
     agreement: float | None
     """Mean over the questions, in [0, 1]."""
-    near_duplicates: float | None
-    """Share of the invented questions that was given up as near-duplicates, in [0, 1]."""
+    near_duplicate_drop_rate: float | None
+    """Share of all candidates dropped as near-duplicates, in [0, 1]."""
     pairs: float | None
     """New ones."""
     tokens: float | None
@@ -157,7 +158,6 @@ def _row(
     name: str, number: int, stages: Sequence[Manifest | None], verdict: Verdict | None, measured: tuple[Measured, ...]
 ) -> RoundRow:
     synthesis, selection, training = stages[:3] if number else (None, None, None)
-    asked, given_up = _metric(synthesis, "candidates"), _metric(synthesis, "near_duplicates")
     checkpoint = f"{name}-base" if number == 0 else None
     if training is not None:
         # As `crescent.stages` names it.
@@ -166,20 +166,19 @@ def _row(
         round=number,
         checkpoint=checkpoint,
         verdict=verdict.action if verdict else None,
-        questions=_metric(synthesis, "questions"),
-        agreement=_metric(synthesis, "agreement"),
-        near_duplicates=given_up / asked if given_up is not None and asked else None,
-        pairs=_metric(selection, "pairs"),
-        tokens=_metric(synthesis, "tokens"),
+        questions=_metric(synthesis, QUESTIONS),
+        agreement=_metric(synthesis, AGREEMENT),
+        near_duplicate_drop_rate=drop_rate(synthesis["metrics"]) if synthesis is not None else None,
+        pairs=_metric(selection, NEW_PAIRS),
+        tokens=_metric(synthesis, TOKENS),
         seconds=round(sum(its["seconds"] for its in stages if its is not None), 3),
         measured=measured,
         judged=verdict,
     )
 
 
-def _metric(manifest: Manifest | None, name: str) -> float | None:
-    found = manifest["metrics"].get(name) if manifest is not None else None
-    return found if isinstance(found, int | float) else None
+def _metric(manifest: Manifest | None, metric: Metric) -> float | None:
+    return metric.of(manifest["metrics"]) if manifest is not None else None
 
 
 def _follows(synthesis: Manifest, checkpoints: set[Any], votes: Mapping[str, str]) -> bool:

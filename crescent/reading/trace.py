@@ -10,6 +10,7 @@ from typing import Literal
 from crescent.errors import Missing
 from crescent.reading.finished import Manifest, Run, find, setting
 from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, digest
+from crescent.run_folder.metric_names import TOO_LONG
 from crescent.synthesis.consensus import entropy, is_unanimous, margin
 
 Fate = Literal[
@@ -253,4 +254,4 @@ def _training(run: Run, number: int, pairs: Collection[str]) -> Training:
     suffix = f"-r{number:02d}-{manifest['digest'][:8]}"
     verdict = run.verdict(number, suffix)
     name = verdict.child if verdict else run.root.resolve().name + suffix
-    return Training(number, tuple(sorted(pairs)), name, int(manifest["metrics"].get("too_long", 0)), verdict)
+    return Training(number, tuple(sorted(pairs)), name, int(TOO_LONG.of(manifest["metrics"]) or 0), verdict)

@@ -10,7 +10,10 @@ from crescent.reading.rounds import RoundRow
 from crescent.records import Response, Vote
 from crescent.report.reading import Reader
 from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
 
+COUNTED = {"synthesis": TOKENS, "replay": REPLAY_TOKENS}
+"""Stages that count the tokens they generate, each with its metric."""
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages that generate."""
 KINDS = ("benchmarks", "others", "reliability", "replay", "synthesis", "pairs", "train", "eval", "harness", "verdict")
@@ -85,8 +88,8 @@ def read_ledger(reader: Reader, rate: float | None) -> Ledger:
         )
         if manifest is not None:
             metrics = reader.metrics(f"{place}/{kind}")
-            trained = metrics.get("tokens_seen") if kind == "train" else None
-            generated = metrics.get("tokens") if kind in ("synthesis", "replay") else None
+            trained = TOKENS_SEEN.of(metrics) if kind == "train" else None
+            generated = COUNTED[kind].of(metrics) if kind in COUNTED else None
             if kind == "eval":
                 responses = reader.records(f"{place}/eval/responses.jsonl", Response)
                 generated = float(sum(its.tokens for its in responses))

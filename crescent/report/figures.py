@@ -24,6 +24,19 @@ from crescent.report.charts import (
 from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
 from crescent.report.run import RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
+from crescent.run_folder.metric_names import (
+    ANSWER_LENGTH,
+    FIRST_AGREEMENT,
+    MAJORITY_GAP,
+    MOST_COMMON_ANSWER,
+    NEAR_DUPLICATE_RATE,
+    QUESTION_LENGTH,
+    SILENT_SHARE,
+    UNANIMOUS_SHARE,
+    VARIETY,
+    Metric,
+    Unit,
+)
 from crescent.show.texts import Sheet
 
 PASS = "pass@k: at least one of k answers is right, an upper bound and no vote"
@@ -48,62 +61,48 @@ class Figure:
 class Monitor:
     """One sign of collapse over the rounds."""
 
-    name: str
-    """Among `crescent.judging.collapse.monitors`."""
-    title: str
-    note: str
-    share: bool
-    """A share in [0, 1], shown in percent."""
+    metric: Metric
     limit: Callable[[Mapping[str, float], float], float] | None = None
-    """From the first round's values and the setting named as below: where an alarm begins, about."""
+    """Value at which an alarm begins, about; from the first round's values and the setting named as below."""
     setting: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name among `crescent.judging.collapse.monitors`."""
+        return self.metric.monitor
+
+    @property
+    def title(self) -> str:
+        return self.metric.label[:1].upper() + self.metric.label[1:]
+
+    @property
+    def note(self) -> str:
+        return self.metric.meaning[:1].lower() + self.metric.meaning[1:]
+
+    @property
+    def share(self) -> bool:
+        """Whether it is shown in percent."""
+        return self.metric.unit in (Unit.share, Unit.points)
 
 
 MONITORS = (
-    Monitor("agreement", "Agreement of the first answers", "mean share behind the leader", True),
-    Monitor("unanimous", "Unanimous", "questions whose first answers all agree", True),
+    Monitor(FIRST_AGREEMENT),
+    Monitor(UNANIMOUS_SHARE),
+    Monitor(VARIETY, lambda first, share: first[VARIETY.monitor] * share, "verdict.collapse.variety"),
+    Monitor(NEAR_DUPLICATE_RATE, lambda first, share: share, "verdict.collapse.near_duplicates"),
     Monitor(
-        "variety",
-        "Variety",
-        "effective number of entirely different questions",
-        False,
-        lambda first, share: first["variety"] * share,
-        "verdict.collapse.variety",
-    ),
-    Monitor(
-        "near_duplicates",
-        "Near-duplicates",
-        "invented questions that resemble an earlier one",
-        True,
-        lambda first, share: share,
-        "verdict.collapse.near_duplicates",
-    ),
-    Monitor(
-        "commonest",
-        "Commonest answer",
-        "different questions with the same final answer",
-        True,
-        lambda first, share: max(share, min(1.0, 1.5 * first["commonest"])),
+        MOST_COMMON_ANSWER,
+        lambda first, share: max(share, min(1.0, 1.5 * first[MOST_COMMON_ANSWER.monitor])),
         "verdict.collapse.commonest",
     ),
     Monitor(
-        "silent",
-        "No final answer",
-        "answers in which none could be found",
-        True,
-        lambda first, share: min(1.0, max(share, 2 * first["silent"])),
+        SILENT_SHARE,
+        lambda first, share: min(1.0, max(share, 2 * first[SILENT_SHARE.monitor])),
         "verdict.collapse.silent",
     ),
-    Monitor(
-        "answer_tokens",
-        "Length of answers",
-        "median, in tokens",
-        False,
-        lambda first, share: first["answer_tokens"] * share,
-        "verdict.collapse.length",
-    ),
-    Monitor("question_characters", "Length of questions", "mean, in characters", False),
-    Monitor("majority_gap", "Left to learn from votes", "maj@K less greedy accuracy on dev items", True),
+    Monitor(ANSWER_LENGTH, lambda first, share: first[ANSWER_LENGTH.monitor] * share, "verdict.collapse.length"),
+    Monitor(QUESTION_LENGTH),
+    Monitor(MAJORITY_GAP),
 )
 
 

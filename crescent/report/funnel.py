@@ -4,10 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crescent.report.texts import plural
+from crescent.run_folder.metric_names import (
+    ALL_PAIRS,
+    BELOW_CUT,
+    CANDIDATES,
+    DECAYED_PAIRS,
+    DROPPED_NEAR_DUPLICATES,
+    DROPPED_TIES,
+    EARLIER_PAIRS,
+    EXAMPLES,
+    KEPT_QUESTIONS,
+    NEW_PAIRS,
+    QUARANTINED,
+    QUARANTINED_BY_RULE,
+    QUESTIONS,
+    REPLAYED_PAIRS,
+    REWRITES,
+    SILENT_VOTES,
+    TOO_LONG,
+    UNANIMOUS_DROPPED,
+    UNUSABLE,
+    UNUSABLE_BECAUSE,
+)
 
 Metrics = Mapping[str, float]
-UNUSABLE = "unusable/"
-"""Begins the names of the reasons among a synthesis' metrics."""
 RULES = {
     "ngram": "share a run of words with a benchmark item",
     "masked": "are a benchmark item but for its numbers",
@@ -48,18 +68,18 @@ def funnel(
 
 
 def _asked(synthesis: Metrics) -> Iterator[Step]:
-    if "candidates" not in synthesis:
+    asked, unusable = CANDIDATES.of(synthesis), UNUSABLE.of(synthesis) or 0
+    if asked is None:
         return
-    asked, unusable = synthesis["candidates"], synthesis.get("unusable", 0)
     yield Step("questions asked for", asked)
-    known = [Loss(name.removeprefix(UNUSABLE), count) for name, count in synthesis.items() if name.startswith(UNUSABLE)]
+    known = [Loss(reason, count) for reason, count in UNUSABLE_BECAUSE.find(synthesis).items()]
     known.sort(key=lambda its: (-its.count, its.reason))
     yield Step("usable", asked - unusable, tuple(known or _losses(("unusable", unusable))))
-    rewrites = synthesis.get("rewrites", 0)
+    rewrites = REWRITES.of(synthesis) or 0
     yield Step(
         "different from all earlier ones",
-        synthesis["questions"],
-        tuple(_losses(("near-duplicates after all rewrites", synthesis.get("near_duplicates", 0)))),
+        QUESTIONS.of(synthesis) or 0,
+        tuple(_losses((DROPPED_NEAR_DUPLICATES.label, DROPPED_NEAR_DUPLICATES.of(synthesis) or 0))),
         plural(rewrites, "rewrite") if rewrites else "",
     )
 
@@ -79,42 +99,45 @@ def _voted(agreements: Sequence[float], cut: float) -> Iterator[Step]:
 
 
 def _selected(synthesis: Metrics, pairs: Metrics) -> Iterator[Step]:
-    if "pairs" not in pairs or "questions" not in synthesis:
+    made, accepted = NEW_PAIRS.of(pairs), QUESTIONS.of(synthesis)
+    if made is None or accepted is None:
         return
-    kept, easy, held = (pairs.get(name, 0) for name in ("questions", "unanimous_dropped", "quarantined"))
-    kept = kept or pairs["pairs"]
+    easy, held = UNANIMOUS_DROPPED.of(pairs) or 0, QUARANTINED.of(pairs) or 0
+    kept = KEPT_QUESTIONS.of(pairs) or made
     labelled = kept + easy + held
     unlabelled = list(
         _losses(
-            ("no final answer in any response", pairs.get("silent", 0)),
-            ("ties", pairs.get("ties", 0)),
-            ("too little agreement", pairs.get("below_cut", 0)),
+            ("no final answer in any response", SILENT_VOTES.of(pairs) or 0),
+            (DROPPED_TIES.label, DROPPED_TIES.of(pairs) or 0),
+            (BELOW_CUT.label, BELOW_CUT.of(pairs) or 0),
         )
     )
-    lost = synthesis["questions"] - labelled
+    lost = accepted - labelled
     # Where labels need no majority, questions without one stay: the counts are then no losses.
     if sum(its.count for its in unlabelled) != lost:
         unlabelled = list(_losses(("no label", max(0, lost))))
     yield Step("with a label to train on", labelled, tuple(unlabelled))
-    rules = [(text, pairs.get(f"quarantined_{rule}", 0)) for rule, text in RULES.items()]
+    caught = QUARANTINED_BY_RULE.find(pairs)
+    rules = [(text, caught.get(rule, 0)) for rule, text in RULES.items()]
     yield Step("not too near to a benchmark", labelled - held, tuple(_losses(*rules) if held else ()))
     yield Step("not too easy", kept, tuple(_losses(("unanimous, beyond the share allowed", easy))))
-    made = pairs["pairs"]
     yield Step("new training pairs", made, (), "" if made == kept else f"of {kept:,.0f} questions")
 
 
 def _trained(pairs: Metrics, train: Metrics) -> Iterator[Step]:
-    if "total" not in pairs:
+    total = ALL_PAIRS.of(pairs)
+    if total is None:
         return
-    earlier, decayed, replayed = (pairs.get(name, 0) for name in ("earlier", "decayed", "replayed"))
+    earlier, decayed, replayed = (metric.of(pairs) or 0 for metric in (EARLIER_PAIRS, DECAYED_PAIRS, REPLAYED_PAIRS))
     added = [
         f"{count:,.0f} {what}" for what, count in (("from earlier rounds", earlier), ("general", replayed)) if count
     ]
     decays = f"; {decayed:,.0f} of earlier rounds have decayed" if decayed else ""
     note = f"with {' and '.join(added)}{decays}" if added else decays.removeprefix("; ")
-    too_long = train.get("too_long", 0)
+    too_long = TOO_LONG.of(train) or 0
     losses = tuple(_losses(("too long for the trainer", too_long)))
-    yield Step("trained on" if train else "to be trained on", train.get("rows", pairs["total"]), losses, note)
+    rows = EXAMPLES.of(train)
+    yield Step("trained on" if train else "to be trained on", total if rows is None else rows, losses, note)
 
 
 def _losses(*given: tuple[str, float]) -> Iterator[Loss]:

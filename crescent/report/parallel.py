@@ -10,6 +10,7 @@ from crescent.records import Comparison
 from crescent.report.charts import NUMBERED, STEPS, Axis, Mark, Track, parallel_plot, ticks, track_legend
 from crescent.report.figures import Figure
 from crescent.report.texts import UNKNOWN, listed, plural, points, points_with_interval
+from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, NEW_PAIRS, QUESTIONS, Metric, Unit
 from crescent.show.texts import Sheet
 
 AXES = 8
@@ -27,7 +28,7 @@ FEW = 7
 VALUES = 12
 """Values of a setting that fit side by side."""
 LABEL_CHARACTERS = 16
-TELLING = ("agreement %", "pairs")
+TELLING = (AGREEMENT.heading, NEW_PAIRS.heading)
 """Of what happened on the way: where there is no room for all."""
 NAMED = 4
 """Settings that are named where several differ in the same way."""
@@ -200,13 +201,14 @@ def _scale(
 
 def _way(drawn: Sequence[Outcome]) -> Iterator[_Column]:
     """What happened in the judged rounds, as far as it is known and not the same in all of them."""
-    measures: tuple[tuple[str, Callable[[RoundRow], float | None], float], ...] = (
-        ("questions", lambda row: row.questions, 1),
-        ("agreement %", lambda row: row.agreement, 100),
-        ("near-duplicates %", lambda row: row.near_duplicates, 100),
-        ("pairs", lambda row: row.pairs, 1),
+    measures: tuple[tuple[Metric, Callable[[RoundRow], float | None]], ...] = (
+        (QUESTIONS, lambda row: row.questions),
+        (AGREEMENT, lambda row: row.agreement),
+        (NEAR_DUPLICATE_DROP_RATE, lambda row: row.near_duplicate_drop_rate),
+        (NEW_PAIRS, lambda row: row.pairs),
     )
-    for name, read, unit in measures:
+    for metric, read in measures:
+        name, unit = metric.heading, 100 if metric.unit is Unit.share else 1
         known = {its.name: unit * value for its in drawn if its.row and (value := read(its.row)) is not None}
         if len(set(known.values())) > 1:
             place, written = _scale(_round(min(known.values()), max(known.values()), log=False))

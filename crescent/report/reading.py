@@ -8,6 +8,7 @@ import msgspec
 
 from crescent.errors import DataSaysNo
 from crescent.reading.finished import Run, suspicion
+from crescent.run_folder.metric_names import current_names, kind_of
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Reader:
     def metrics(self, stage: str) -> dict[str, float]:
         """Of a finished stage; none of one that is not."""
         manifest = self.run.stage(stage)
-        found = manifest["metrics"] if manifest is not None else {}
+        found = current_names(kind_of(stage), manifest["metrics"]) if manifest is not None else {}
         return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 

@@ -18,8 +18,7 @@ from crescent.report.funnel import Step, funnel
 from crescent.report.questions import Questions, read_questions
 from crescent.report.reading import Reader
 from crescent.report.texts import listed, p_value, percent, points_with_interval, unbroken, with_interval
-
-MONITOR = "monitor/"
+from crescent.run_folder.metric_names import monitors_among
 
 
 @dataclass(frozen=True)
@@ -289,7 +288,7 @@ def _round(reader: Reader, row: RoundRow, rows: Sequence[RoundRow], samples: boo
     voted = ([its.agreement for its in questions.asked], questions.cut) if questions else ((), 0.0)
     return RoundReport(
         row=row,
-        monitors={its.removeprefix(MONITOR): value for its, value in synthesis.items() if its.startswith(MONITOR)},
+        monitors=monitors_among(synthesis),
         funnel=tuple(funnel(synthesis, selected, training, *voted)),
         questions=questions,
         changes=read_changes(reader, row, rows) if samples else None,

@@ -9,21 +9,32 @@ from crescent.report.costs import points_per_hour
 from crescent.report.questions import levels_of
 from crescent.report.run import HarnessValue, RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, duration, number, p_value, per_hour, percent, points_with_interval
+from crescent.run_folder.metric_names import (
+    EXAMPLES,
+    LOSS_FIRST,
+    LOSS_LAST,
+    LOSS_MEAN,
+    STEPS,
+    TARGET_TOKENS,
+    TOKENS_SEEN,
+    TOO_LONG,
+    TRAINABLE_PARAMETERS,
+)
 from crescent.show.texts import Sheet
 
 BAITS = 20
 """Of a pool, those that are shown."""
-MEASURES = {
-    "rows": "examples",
-    "steps": "steps",
-    "loss_first": "first loss",
-    "loss_last": "last loss",
-    "loss_mean": "mean loss",
-    "completion_tokens": "target tokens",
-    "tokens_seen": "tokens seen",
-    "too_long": "too long",
-    "trainable_parameters": "trainable parameters",
-}
+MEASURES = (
+    EXAMPLES,
+    STEPS,
+    LOSS_FIRST,
+    LOSS_LAST,
+    LOSS_MEAN,
+    TARGET_TOKENS,
+    TOKENS_SEEN,
+    TOO_LONG,
+    TRAINABLE_PARAMETERS,
+)
 """What a trainer measures, as columns; those that no round has are left out."""
 
 
@@ -65,14 +76,14 @@ def comparison_sheet(its: RoundReport) -> Sheet | None:
 
 def training_sheet(rounds: Sequence[RoundReport]) -> Sheet | None:
     """What the trainer measured, round by round."""
-    known = [name for name in MEASURES if any(name in its.training for its in rounds)]
+    known = [measure for measure in MEASURES if any(measure.name in its.training for its in rounds)]
     trained = [its for its in rounds if its.training]
     if not known:
         return None
     rows: list[tuple[str, ...]] = [
-        (str(its.number), *(number_of(its.training.get(name)) for name in known)) for its in trained
+        (str(its.number), *(number_of(measure.of(its.training)) for measure in known)) for its in trained
     ]
-    return Sheet("Training", ("|round", *(f"|{MEASURES[name]}" for name in known)), rows)
+    return Sheet("Training", ("|round", *(f"|{measure.label}" for measure in known)), rows)
 
 
 def number_of(value: float | None) -> str:

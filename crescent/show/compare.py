@@ -17,6 +17,7 @@ from crescent.reading.ranking import TOLD_APART, Paired, Ranking, Standing
 from crescent.reading.rounds import Measured, RoundRow
 from crescent.reading.runs import OverSeeds, RunTable, mean_and_deviation
 from crescent.records import Comparison
+from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, NEW_PAIRS, QUESTIONS, TOKENS
 from crescent.show.texts import UNKNOWN, Sheet, _gain, _interval, _p, spread, visible
 
 VALUE_CHARACTERS = 160
@@ -28,6 +29,8 @@ ROOM_BESIDE_NAMES = 70
 """Columns that the widest table needs beside the names of the runs."""
 FOLDING = {"run", "name", "status", "folder", "runs", "value", "setting", "benchmark"}
 """Columns whose texts may go over several lines; numbers never do."""
+NARROW = {QUESTIONS: "ques-\ntions", AGREEMENT: "agree-\nment", NEAR_DUPLICATE_DROP_RATE: "drop\nrate"}
+"""Labels over two lines, for a narrow table."""
 FOLDED = 12
 """Characters that are left of them in a line at least."""
 NAMING = {"round", "|round", "checkpoint", "benchmark"}
@@ -37,7 +40,7 @@ EXPLAINED = (
     "(not adjusted for looking at many); test benchmarks decide nothing",
     "strict, flexible: the answer as it was asked for, and the last number anywhere; maj@k, pass@k: the majority of an "
     "item's k answers, and whether any is right",
-    "agreement: mean of all votes; near-dup.: given up as near-duplicates; tokens: generated for questions and answers",
+    "; ".join(metric.explained for metric in (AGREEMENT, NEAR_DUPLICATE_DROP_RATE, TOKENS)),
 )
 
 
@@ -95,11 +98,10 @@ def sheets(found: RunTable, labels: dict[str, str], short: bool) -> Iterator[She
             for run in found.runs
         ],
     )
-    narrow = ("|ques-\ntions", "|agree-\nment", "|near-\ndup.")
-    wide = ("|questions", "|agreement", "|near-dup.")
+    measures = [f"|{NARROW[metric] if short else metric.label}" for metric in NARROW]
     yield Sheet(
         "rounds",
-        ("run", "checkpoint", "verdict", *(narrow if short else wide), "|pairs", "|tokens", "|hours"),
+        ("run", "checkpoint", "verdict", *measures, f"|{NEW_PAIRS.label}", f"|{TOKENS.label}", "|hours"),
         [_round(labels[run.name], row, short, short or numbered) for run in found.runs for row in run.rows],
     )
     yield from _benchmarks(found, labels, short)
@@ -257,7 +259,7 @@ def _round(label: str, row: RoundRow, short: bool, cut: bool) -> tuple[str, ...]
         row.verdict or UNKNOWN,
         _number(row.questions, "{:.0f}"),
         _number(row.agreement, "{:.2f}"),
-        _number(row.near_duplicates, "{:.2f}"),
+        _number(row.near_duplicate_drop_rate, "{:.2f}"),
         _number(row.pairs, "{:.0f}"),
         UNKNOWN if row.tokens is None else _thousands(row.tokens) if short else f"{row.tokens:.0f}",
         UNKNOWN if row.seconds is None else _hours(row.seconds),
@@ -376,7 +378,7 @@ def _room(sheet: Sheet) -> int:
 
 def _records(sheet: Sheet) -> Iterator[str]:
     """The same for a narrow console: of each row what it is about, and below that its cells by name."""
-    names = [its.removeprefix("|").replace("near-\n", "near-").replace("-\n", "") for its in sheet.columns]
+    names = [its.removeprefix("|").replace("-\n", "").replace("\n", " ") for its in sheet.columns]
     yield sheet.title
     for row in sheet.rows:
         about, cells = [row[0]], []

@@ -4,7 +4,7 @@ There is one row per run, round and benchmark, and these columns, which stay as 
 
     run, folder, status, seed          what it is, and how far it went
     round, checkpoint, verdict         round 0 is the base; accept, retry, roll back or stop
-    questions, agreement, near_duplicates, pairs, tokens, seconds
+    questions, agreement, near_duplicate_drop_rate, pairs, tokens, seconds
     benchmark, split, items, item_set  dev or test; equal sets hold the same items
     total, correct, accuracy, accuracy_low, accuracy_high, unparsed          with the 95 % Wilson interval
     base_difference, base_low, base_high, base_p, base_gained, base_lost     to the run's base, on the same items
@@ -28,7 +28,8 @@ CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 Cell = str | int | float | None
 COLUMNS = (
     *("run", "folder", "status", "seed"),
-    *("round", "checkpoint", "verdict", "questions", "agreement", "near_duplicates", "pairs", "tokens", "seconds"),
+    *("round", "checkpoint", "verdict", "questions", "agreement"),
+    *("near_duplicate_drop_rate", "pairs", "tokens", "seconds"),
     *("benchmark", "split", "items", "item_set", "total", "correct", "accuracy", "accuracy_low", "accuracy_high"),
     *("unparsed", "base_difference", "base_low", "base_high", "base_p", "base_gained", "base_lost"),
     *("majority_samples", "majority", "majority_low", "majority_high"),

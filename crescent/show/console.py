@@ -17,6 +17,7 @@ from rich.text import Text
 
 from crescent.config import Config, Console, Wandb
 from crescent.records import Evaluation, Round, Verdict
+from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS
 from crescent.run_folder.places import REPORT
 
 PLAIN_INTERVAL_S = 10.0
@@ -206,9 +207,9 @@ class RoundsPicture:
 
 def round_lines(its: Round) -> Iterator[str]:
     """One round for a narrow terminal."""
-    counted = f"{its.votes.metrics['questions']:.0f} questions, agreement {its.votes.metrics['agreement']:.2f}"
+    questions, agreement, pairs = counted(its)
     yield f"round {its.number}: {its.verdict.action}"
-    yield f"  {counted}, {its.pairs.metrics['pairs']:.0f} pairs"
+    yield f"  {questions} {QUESTIONS.label}, {AGREEMENT.label} {agreement}, {pairs} {NEW_PAIRS.label}"
     for score in its.child.scores:
         before, after = accuracy_on(score.benchmark, its.parent), with_ends(score.accuracy, score.low, score.high)
         yield f"  {score.benchmark}{'' if score.decides else ' (test)'}: {before} → {after}"
@@ -220,7 +221,8 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
     table = Table(title="rounds", title_justify="left")
     taught = any(its.teacher is not its.parent for its in rounds)
     compared = ["teacher", "parent", "child"] if taught else ["parent", "child"]
-    for column in ("round", "questions", "agreement", "pairs", "benchmark", *compared, "difference", "p"):
+    measures = (QUESTIONS.label, AGREEMENT.label, NEW_PAIRS.label)
+    for column in ("round", *measures, "benchmark", *compared, "difference", "p"):
         table.add_column(column, justify="left" if column == "benchmark" else "right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for its in rounds:
@@ -230,9 +232,7 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
             first = row == 0
             table.add_row(
                 str(its.number) if first else "",
-                f"{its.votes.metrics['questions']:.0f}" if first else "",
-                f"{its.votes.metrics['agreement']:.2f}" if first else "",
-                f"{its.pairs.metrics['pairs']:.0f}" if first else "",
+                *(counted(its) if first else ("", "", "")),
                 score.benchmark + ("" if score.decides else " (test)"),
                 *([accuracy_on(score.benchmark, its.teacher)] if taught else []),
                 before,
@@ -242,6 +242,12 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
                 verdict.action if first else "",
             )
     return table
+
+
+def counted(finished: Round) -> tuple[str, str, str]:
+    """Questions, agreement and new pairs of a round."""
+    votes, pairs = finished.votes.metrics, finished.pairs.metrics
+    return f"{QUESTIONS.of(votes):.0f}", f"{AGREEMENT.of(votes):.2f}", f"{NEW_PAIRS.of(pairs):.0f}"
 
 
 def with_ends(share: float, low: float, high: float) -> str:

@@ -16,6 +16,7 @@ from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Rechec
 from crescent.engine.client import Engine
 from crescent.models.embedders import Embed, Vectors
 from crescent.records import Answer, Bait, BaitCount, Candidate, Completion, Outcome, Question, Request, Vote, digest
+from crescent.run_folder.metric_names import DROPPED_NEAR_DUPLICATES
 from crescent.synthesis.bait import bait_request
 from crescent.synthesis.bait_pool import choose, open_pool, weights
 from crescent.synthesis.consensus import (
@@ -362,7 +363,7 @@ class _Stream:
             **{f"unusable/{why}": count for why, count in sorted(reasons.items())},
             "problems_dropped": self.problems_dropped,
             "rewrites": became["rewritten"],
-            "near_duplicates": became["near-duplicate"],
+            DROPPED_NEAR_DUPLICATES.name: became["near-duplicate"],
             "questions": len(votes),
             "without_inputs": sum(not its.answers for its in votes),
             "answers": answers,

@@ -18,6 +18,15 @@ from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, Run
 from crescent.records import Score, digest
 from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.metric_names import (
+    ACCURACY,
+    ACCURACY_HIGH,
+    ACCURACY_LOW,
+    LOOP,
+    STEP,
+    current_names,
+    kind_of,
+)
 from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import Ledger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
@@ -30,6 +39,8 @@ SMALL = 16 << 20
 LISTED = 500
 """Files that an artifact's metadata lists at most."""
 ALARMING = ("roll back", "stop")
+WHERE = ("stage", "round")
+"""Keys of a line of `metrics.jsonl` that are no metrics."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class RunFolder:
         self.group = job.tracking.group or job.name
 
     def loop(self) -> Picture:
-        axes = {"round/*": "round", "samples/*": "round"}
+        axes = {f"{LOOP}*": "round", "samples/*": "round"}
         config = without_secrets(read_config(self.root))
         return Picture(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
 
@@ -101,8 +112,9 @@ class RunFolder:
         stage, number = str(line["stage"]), int(line["round"])
         place, kind = stage.split("/")
         kind = kind if place == "base" or number else stage
+        measured = current_names(kind_of(stage), {name: value for name, value in line.items() if name not in WHERE})
         row: dict[str, float | str | Table] = {"round": number}
-        row |= {f"round/{kind}/{name}": its for name, its in line.items() if name not in ("stage", "round")}
+        row |= {f"{LOOP}{kind}/{name}": value for name, value in measured.items()}
         try:
             return {**row, **self._shown(stage, kind, number)}
         except (CrescentError, OSError) as error:
@@ -122,8 +134,7 @@ class RunFolder:
     def scores(self) -> tuple[str, ...]:
         """Benchmarks that the loop's W&B run has accuracies of."""
         evaluated = [line for line in self.ledger.lines if str(line["stage"]).endswith("/eval")]
-        names = [name for line in evaluated for name in line if name.endswith("/accuracy")]
-        return tuple(dict.fromkeys(name.removesuffix("/accuracy") for name in names))
+        return tuple(dict.fromkeys(name for line in evaluated for name in ACCURACY.find(line)))
 
     def stages(self) -> Iterator[tuple[str, str]]:
         """The heavy stages that are finished, with the ids of their W&B runs. Their files are not looked at yet."""
@@ -158,7 +169,8 @@ class RunFolder:
         axes = {"train/*": "train/step"} if kind == "train" else {f"{kind}/*": "round"}
         name = f"{self.job.name}-{short}-{kind}"
         picture = Picture(identity, name, self.group, kind, without_secrets(config), axes)
-        metrics = {f"{kind}/{name}": value for name, value in manifest["metrics"].items()}
+        measured = current_names(result, manifest["metrics"])
+        metrics = {f"{kind}/{name}": value for name, value in measured.items()}
         rows = self._rows(stage, kind, number, metrics)
         if self.job.tracking.artifacts is Artifacts.none:
             return StagePicture(picture, rows, metrics, (), ())
@@ -169,15 +181,14 @@ class RunFolder:
         """What a row holds beside the stage's metrics."""
         match stage.split("/")[-1]:
             case "eval" if self.run.stage(stage) is not None:
-                ends = {its.benchmark: {"low": its.low, "high": its.high} for its in self._scores(stage)}
-                return {f"round/{kind}/{name}/{end}": at for name, its in ends.items() for end, at in its.items()}
+                return {f"{LOOP}{kind}/{name}": end for name, end in self._ends(stage).items()}
             case "synthesis" if self.run.stage(stage) is not None:
                 questions, rejected = sample_questions(self.run, number), sample_rejected(self.run, number)
                 return {"samples/questions": questions, **({"samples/rejected": rejected} if rejected.rows else {})}
             case "verdict" if (verdict := verdict_of(self.run, number, self._patience())) is not None:
                 changed = sample_changed(self.run, number)
                 shown = {"samples/changed": changed} if changed is not None and changed.rows else {}
-                return {f"round/{kind}/action": verdict.action, **shown}
+                return {f"{LOOP}{kind}/action": verdict.action, **shown}
         return {}
 
     def _patience(self) -> int:
@@ -189,12 +200,19 @@ class RunFolder:
             return tuple(read_curve(self.root / "logs" / f"{stage.replace('/', '-')}.progress.jsonl"))
         if kind == "synthesis":
             asked = self.run.stage(f"round-{number}/synthesis")
-            found = asked["metrics"].items() if asked is not None else ()
-            selected = {name.replace("synthesis/", "synthesis/pairs/", 1): its for name, its in metrics.items()}
-            return ({"round": number, **{f"synthesis/{name}": its for name, its in found}, **selected},)
-        ends = {f"eval/{its.benchmark}": its for its in self._scores(stage)}
-        low, high = ({f"{name}/{end}": getattr(its, end) for name, its in ends.items()} for end in ("low", "high"))
-        return ({"round": number, **metrics, **low, **high},)
+            found = current_names(kind, asked["metrics"]) if asked is not None else {}
+            selected = {name.replace("synthesis/", "synthesis/pairs/", 1): value for name, value in metrics.items()}
+            return ({"round": number, **{f"synthesis/{name}": value for name, value in found.items()}, **selected},)
+        ends = {f"eval/{name}": end for name, end in self._ends(stage).items()}
+        return ({"round": number, **metrics, **ends},)
+
+    def _ends(self, stage: str) -> dict[str, float]:
+        """Ends of the accuracies' 95% intervals, by metric name."""
+        ends: dict[str, float] = {}
+        for score in self._scores(stage):
+            ends[ACCURACY_LOW.named(benchmark=score.benchmark)] = score.low
+            ends[ACCURACY_HIGH.named(benchmark=score.benchmark)] = score.high
+        return ends
 
     def _scores(self, stage: str) -> tuple[Score, ...]:
         try:
@@ -265,5 +283,8 @@ def read_curve(path: Path) -> Iterator[Row]:
         line.pop("total", None)
         if step > last:
             last = step
-            numbers = {name: its for name, its in line.items() if isinstance(its, int | float)}
-            yield {"train/step": step, **{f"train/{name}": its for name, its in numbers.items()}}
+            numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+            yield {
+                "train/step": step,
+                **{f"train/{name}": value for name, value in current_names(STEP, numbers).items()},
+            }

@@ -3,6 +3,27 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from crescent.run_folder.metric_names import (
+    ACCURACY,
+    ACCURACY_HIGH,
+    ACCURACY_LOW,
+    ALARMS,
+    ANSWER_LENGTH,
+    FIRST_AGREEMENT,
+    GAIN,
+    LOOP,
+    NEAR_DUPLICATE_RATE,
+    NEW_PAIRS,
+    P_VALUE,
+    QUESTION_LENGTH,
+    QUESTIONS,
+    SECONDS,
+    STEP_LOSS,
+    STEP_RATE,
+    STEP_SPEED,
+    TOKENS,
+)
+
 
 def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str | None) -> str:
     """Make it, or make it again under its `known` address; returns its address."""
@@ -12,16 +33,21 @@ def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str |
     def over_rounds(title: str, *metrics: str) -> object:
         return reports.LinePlot(title=title, x="round", y=list(metrics), point_visualization_method="sampling")
 
-    scored = [
-        over_rounds(f"{name}: accuracy and 95 % interval", *(f"round/eval/{name}/{its}" for its in SCORED))
-        for name in benchmarks
-    ]
+    def scores(benchmark: str) -> object:
+        names = [f"{LOOP}{metric.stage}/{metric.named(benchmark=benchmark)}" for metric in SCORED]
+        return over_rounds(f"{benchmark}: {ACCURACY.label} and 95% interval", *names)
+
     sections = {
-        "Scores": scored,
-        "Verdicts": [over_rounds(title, metric) for title, metric in VERDICTS.items()],
-        "Questions": [over_rounds(title, metric) for title, metric in QUESTIONS.items()],
-        "Cost": [over_rounds("seconds", *(f"round/{its}/seconds" for its in STAGES)), over_rounds("tokens", TOKENS)],
-        "Training": [reports.LinePlot(title=its, x="train/step", y=[f"train/{its}"]) for its in CURVES],
+        "Scores": [scores(name) for name in benchmarks],
+        "Verdicts": [over_rounds(metric.title, metric.in_loop) for metric in VERDICTS],
+        "Questions": [over_rounds(metric.title, metric.in_loop) for metric in QUESTION_METRICS],
+        "Cost": [
+            over_rounds(SECONDS.label, *(f"{LOOP}{stage}/{SECONDS.name}" for stage in STAGES)),
+            over_rounds(TOKENS.label, TOKENS.in_loop),
+        ],
+        "Training": [
+            reports.LinePlot(title=metric.title, x="train/step", y=[f"train/{metric.name}"]) for metric in CURVES
+        ],
     }
     made = [workspaces.Section(name=name, panels=its, is_open=True) for name, its in sections.items()]
     view = workspaces.Workspace(entity=entity, project=project, name="rounds")
@@ -33,20 +59,15 @@ def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str |
     return str(view.url)
 
 
-SCORED = ("accuracy", "low", "high")
-VERDICTS = {
-    "gain over the parent": "round/verdict/difference",
-    "p-value": "round/verdict/p_value",
-    "collapse alarms": "round/verdict/alarms",
-}
-QUESTIONS = {
-    "agreement": "round/synthesis/monitor/agreement",
-    "near-duplicates": "round/synthesis/monitor/near_duplicates",
-    "questions accepted": "round/synthesis/questions",
-    "length of answers, in tokens": "round/synthesis/monitor/answer_tokens",
-    "length of questions, in characters": "round/synthesis/monitor/question_characters",
-    "pairs": "round/pairs/pairs",
-}
+SCORED = (ACCURACY, ACCURACY_LOW, ACCURACY_HIGH)
+VERDICTS = (GAIN, P_VALUE, ALARMS)
+QUESTION_METRICS = (
+    FIRST_AGREEMENT,
+    NEAR_DUPLICATE_RATE,
+    QUESTIONS,
+    ANSWER_LENGTH,
+    QUESTION_LENGTH,
+    NEW_PAIRS,
+)
 STAGES = ("synthesis", "train", "eval")
-TOKENS = "round/synthesis/tokens"
-CURVES = ("loss", "learning_rate", "tokens_per_second")
+CURVES = (STEP_LOSS, STEP_RATE, STEP_SPEED)

@@ -62,7 +62,7 @@ def healthy(**changed: float) -> dict[str, float]:
     return {
         "questions": 1000,
         "agreement": 0.47,
-        "near_duplicates": 0.2,
+        "near_duplicate_rate": 0.2,
         "commonest": 0.05,
         "silent": 0.03,
         "answer_tokens": 120,
@@ -104,8 +104,8 @@ def test_near_duplicates_are_counted_among_inventions_and_rewrites_are_none() ->
     invented = candidates(accepted=6, rewritten=3, near_duplicate=1, unusable=5)
     rewrites = [Candidate(question(90 + index, rewrites=1), "near-duplicate") for index in range(3)]
     found = monitors([voted(0, "777")], directions(1, 1), [*invented, *rewrites], samples=4)
-    assert found["near_duplicates"] == pytest.approx(0.4)
-    assert "near_duplicates" not in monitors([voted(0, "777")], directions(1, 1), [], samples=4)
+    assert found["near_duplicate_rate"] == pytest.approx(0.4)
+    assert "near_duplicate_rate" not in monitors([voted(0, "777")], directions(1, 1), [], samples=4)
 
 
 def test_the_gap_between_greedy_and_majority_is_there_when_both_were_measured() -> None:
@@ -170,7 +170,7 @@ def test_beyond_enough_questions_more_of_the_same_kind_are_not_more_varied() -> 
 
 
 def test_a_healthy_round_raises_no_alarm() -> None:
-    later = healthy(agreement=0.55, near_duplicates=0.3, commonest=0.06, silent=0.04, answer_tokens=100, variety=70)
+    later = healthy(agreement=0.55, near_duplicate_rate=0.3, commonest=0.06, silent=0.04, answer_tokens=100, variety=70)
     assert raised(healthy()) == []
     assert raised(later, healthy(), dev=fallen(-3)) == []
 
@@ -193,7 +193,7 @@ def test_a_fall_within_chance_raises_no_alarm() -> None:
 
 
 def test_inventing_what_was_invented_before_is_an_alarm() -> None:
-    found = alarms(healthy(near_duplicates=0.6), [], None, CFG)
+    found = alarms(healthy(near_duplicate_rate=0.6), [], None, CFG)
     assert [alarm.name for alarm in found] == ["near-duplicates"]
     assert found[0].sentence == "60% of the questions it invents resemble earlier ones (limit 53%)"
 
@@ -223,9 +223,9 @@ def test_twice_as_much_silence_is_an_alarm_once_it_is_much() -> None:
 
 
 def test_few_questions_prove_nothing() -> None:
-    collapsed = healthy(questions=19, commonest=1.0, near_duplicates=1.0, answer_tokens=1)
+    collapsed = healthy(questions=19, commonest=1.0, near_duplicate_rate=1.0, answer_tokens=1)
     assert raised(collapsed, healthy()) == []
-    assert raised(healthy(questions=40, near_duplicates=0.6)) == []
+    assert raised(healthy(questions=40, near_duplicate_rate=0.6)) == []
     assert raised(healthy(answer_tokens=50), healthy(questions=19), healthy(answer_tokens=120)) == ["shorter answers"]
     assert raised(healthy(answer_tokens=50), healthy(questions=19)) == []
 

@@ -474,7 +474,7 @@ def test_without_labels_no_alarm_may_look_at_accuracy() -> None:
 
 
 def test_an_alarm_warns_or_ends_the_run() -> None:
-    rounds = [{"questions": 500.0, "near_duplicates": 0.9}]
+    rounds = [{"questions": 500.0, "near_duplicate_rate": 0.9}]
     child, parent = pair(40, 4, 300)
     warned = verdict_on(child, parent, rounds=rounds)
     assert warned.action == "accept"

@@ -137,19 +137,19 @@ def test_a_round_shows_what_its_manifests_measured(taught: tuple[Path, Path]) ->
     for column in ("questions", "agreement", "tokens"):
         assert float(line[column]) == synthesis[column]
     assert float(line["pairs"]) == pairs["pairs"]
-    assert float(line["near_duplicates"]) == synthesis["near_duplicates"] / synthesis["candidates"]
+    assert float(line["near_duplicate_drop_rate"]) == synthesis["dropped_near_duplicates"] / synthesis["candidates"]
     assert float(line["seconds"]) == pytest.approx(sum(its["seconds"] for its in manifests if its))
 
 
-def test_near_duplicates_are_a_share_of_what_was_invented(zero: Path) -> None:
+def test_the_drop_rate_is_a_share_of_all_candidates(zero: Path) -> None:
     def repeat(manifest: dict[str, object]) -> None:
         metrics = manifest["metrics"]
         assert isinstance(metrics, dict)
         if "candidates" in metrics:
-            metrics.update(candidates=24, near_duplicates=6)
+            metrics.update(candidates=24, dropped_near_duplicates=6)
 
     reseal(zero, repeat)
-    assert {its["near_duplicates"] for its in lines(compare([zero])) if its["round"] != "0"} == {"0.25"}
+    assert {its["near_duplicate_drop_rate"] for its in lines(compare([zero])) if its["round"] != "0"} == {"0.25"}
 
 
 def swept(zero: Path, folder: Path, *points: tuple[str, int, int, int]) -> list[Path]:
@@ -457,13 +457,13 @@ def test_what_an_older_version_did_not_measure_is_a_dash(zero: Path) -> None:
     def forget(manifest: dict[str, object]) -> None:
         metrics = manifest["metrics"]
         assert isinstance(metrics, dict)
-        for name in ("near_duplicates", "tokens"):
+        for name in ("dropped_near_duplicates", "tokens"):
             metrics.pop(name, None)
 
     reseal(zero, forget)
     found = compare([zero])
     line = next(its for its in lines(found) if its["round"] == "1")
-    assert (line["near_duplicates"], line["tokens"]) == ("", "")
+    assert (line["near_duplicate_drop_rate"], line["tokens"]) == ("", "")
     assert line["questions"] == "24"
     row = next(its for its in as_markdown(found).splitlines() if "zero-r01-" in its)
     assert row.split(" | ")[5] == "–"

@@ -858,7 +858,7 @@ def outcome(name: str, gain: float | None, verdict: Action = "accept", **way: fl
     """Of one run with a child that was judged; without a gain, of one that has none yet."""
     if gain is None:
         return Outcome(name, None, None)
-    known = {**dict.fromkeys(("questions", "agreement", "near_duplicates", "pairs")), **way}
+    known = {**dict.fromkeys(("questions", "agreement", "near_duplicate_drop_rate", "pairs")), **way}
     row = RoundRow(1, name, verdict, **known, tokens=None, seconds=None, measured=())
     return Outcome(name, row, Comparison("sums_dev", "base", gain, gain - 0.1, gain + 0.1, 0.5, 0.5, 2, 1, 40))
 

@@ -109,7 +109,7 @@ def test_self_deduplication_decides_as_one_comparison_after_the_other(recorded: 
     found = replay(recorded.engine(), recorded.synthesis(diversify=at_once), embed)
     expected = one_after_the_other([(text, lexical_vectors([text])[0]) for text in seen], threshold)
     assert [its.question.text for its in found.votes] == expected
-    assert found.metrics["near_duplicates"] == len(seen) - len(expected)
+    assert found.metrics["dropped_near_duplicates"] == len(seen) - len(expected)
 
 
 def test_rewrites_were_asked_for_and_judged_again() -> None:

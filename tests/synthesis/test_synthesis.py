@@ -252,7 +252,7 @@ def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> Non
     assert {its.neighbour for its in found.became("near-duplicate")} == {found.votes[0].question.id}
     asked = {key for key in engine.answered if key.startswith("rewrite")}
     assert asked == {"rewrite/1/1", "rewrite/1/2", "rewrite/2/1", "rewrite/2/2"}
-    assert (found.metrics["rewrites"], found.metrics["near_duplicates"]) == (4, 2)
+    assert (found.metrics["rewrites"], found.metrics["dropped_near_duplicates"]) == (4, 2)
 
 
 def test_a_rewrite_that_is_far_enough_is_kept_with_its_history() -> None:
@@ -337,7 +337,7 @@ def test_by_the_released_rule_too_completion_order_changes_nothing(
     one = run(ShufflingEngine(say_sums), cfg)
     assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg))
     its = one.metrics
-    assert its["candidates"] == its["unusable"] + its["questions"] + its["near_duplicates"]
+    assert its["candidates"] == its["unusable"] + its["questions"] + its["dropped_near_duplicates"]
 
 
 def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
@@ -380,9 +380,9 @@ def test_every_candidate_and_every_answer_is_accounted_for(seed: int, max_rewrit
     last: list[Progress] = []
     found = run(engine, cfg, watch=lambda its: last.__setitem__(slice(None), [its]))
     its, kinds = found.metrics, Counter(key.split("/")[0] for key in engine.answered)
-    assert its["candidates"] == its["unusable"] + its["questions"] + its["near_duplicates"] == kinds["question"]
+    assert its["candidates"] == its["unusable"] + its["questions"] + its["dropped_near_duplicates"] == kinds["question"]
     assert its["questions"] == len(found.votes)
-    assert its["near_duplicates"] == len(found.became("near-duplicate"))
+    assert its["dropped_near_duplicates"] == len(found.became("near-duplicate"))
     assert its["rewrites"] == kinds["rewrite"]
     assert its["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
     assert its["answers"] + its["answers_saved"] == len(found.votes) * cfg.consensus.samples
