@@ -12,7 +12,7 @@ from crescent.engine.server import check_engine_installed
 from crescent.errors import CrescentError, Missing
 from crescent.machine.processes import ERRORS
 from crescent.run_folder.manifest import verified_manifest
-from crescent.run_folder.stage_settings import stage_settings
+from crescent.run_folder.stage_settings import completed, stage_settings
 from crescent.tasks import open_task
 
 
@@ -39,7 +39,8 @@ def check_evaluation(cfg: Config) -> None:
             "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
         )
     done = verified_manifest(Path(cfg.run.root) / cfg.run.name / "base/harness")
-    if done is not None and done["made_from"]["settings"] == stage_settings(cfg, "harness"):
+    settings = stage_settings(cfg, "harness")
+    if done is not None and completed(done["made_from"]["settings"], settings) == settings:
         return
     folder = Path(tempfile.mkdtemp(prefix="crescent-tasks-"))
     write_job(folder / "job.yaml", EvalJob(cfg.eval, cfg.task, urls=[], model="", output=str(folder)))

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crescent import __version__
+from crescent.config import Config
 from crescent.errors import SettingsChanged
 from crescent.machine.disk import sync
 from crescent.machine.failpoint import failpoint
 from crescent.records import Done
 from crescent.run_folder.manifest import DROPPED, SCRATCH, _verify, dropped, seal, verified_manifest
+from crescent.run_folder.stage_settings import completed
 
 KEY = "key.json"
 REDO = "redo.json"
@@ -52,12 +54,20 @@ class Once:
         observer: StageObserver,
         redo: str | None = None,
         before_work: Callable[[], None] = lambda: None,
+        schema: type = Config,
     ) -> None:
-        """`redo` is set aside with every stage after it; `before_work` is called before anything is made or moved."""
+        """Stages become folders of `root`.
+
+        Args:
+            redo: Stage that is set aside with every stage after it.
+            before_work: Called before anything is made or moved.
+            schema: Config that declares the settings, and what those that joined later stand for.
+        """
         self.root = root
         self.observer = observer
         self.redo = redo
         self.before_work = before_work
+        self.schema = schema
         self._redoing = False
         self._settled: dict[str, Done] = {}
         """What this process has found or made: stages that several rounds need are not redone with the second one."""
@@ -84,8 +94,8 @@ class Once:
             manifest = verified_manifest(final)
             if manifest is None:
                 self._set_aside(final)
-            elif manifest["made_from"] != made_from:
-                raise SettingsChanged(_explain(stage, manifest["made_from"], made_from))
+            elif (recorded := self._as_of_now(manifest["made_from"], settings)) != made_from:
+                raise SettingsChanged(_explain(stage, recorded, made_from))
             else:
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
                 return self._settle(stage, manifest)
@@ -125,6 +135,13 @@ class Once:
         sync(folder.parent)
         shutil.rmtree(folder / part)
 
+    def _as_of_now(self, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a finished stage was made from, in the words of today's settings.
+
+        An unfinished stage has no such right: half made by other code, it is begun again.
+        """
+        return {**made_from, "settings": completed(made_from["settings"], settings, self.schema)}
+
     def _settle(self, stage: str, manifest: Mapping[str, Any]) -> Done:
         found = Done(self.root / stage, manifest["digest"], manifest["metrics"], manifest["seconds"])
         self._settled[stage] = found
@@ -157,7 +174,7 @@ class Once:
             manifest, wrong = _verify(self.root / stage)
             if wrong:
                 return Foresight(False, f"{wrong}: will be made again")
-            if manifest["made_from"]["settings"] != dict(settings):
+            if self._as_of_now(manifest["made_from"], settings)["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
             return Foresight(True, "same settings, manifest holds")
         if (self.root / f"{stage}.partial").exists():

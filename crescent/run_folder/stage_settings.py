@@ -1,8 +1,11 @@
 """Which stages a run has, and which settings each one's result depends on."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from crescent.config import TRAIN_LAYOUT, Child, Config, Start, TrainConfig, Trainer, Tuning, as_settings
+from crescent.config.earlier import earlier_values
 
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
@@ -76,6 +79,29 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             guards = sorted(name for name, its in cfg.eval.benchmarks.items() if its.guard)
             return {"seed": seed, "verdict": judging, "eval": {"guards": guards}}
     raise ValueError(f"no stage {stage!r}")
+
+
+def completed(recorded: Any, now: Any, schema: Any = Config) -> Any:
+    """Recorded settings with the fields that joined their configs since, each at its value in earlier runs.
+
+    Only a field that `now` has and that declares such a value (`crescent.config.earlier`) is filled in. Any other
+    field, and any other entry of a dict (a benchmark, a bait prompt), stays a difference: it may change results.
+
+    Args:
+        recorded: Settings of a finished stage, as its manifest holds them.
+        now: Settings that the same stage would be made with today.
+        schema: Type that declares them: a dataclass, or a dict of dataclasses.
+    """
+    if not isinstance(recorded, Mapping) or not isinstance(now, Mapping):
+        return recorded
+    if get_origin(schema) is dict:
+        entries = get_args(schema)[1]
+        return {name: completed(value, now.get(name), entries) for name, value in recorded.items()}
+    if not is_dataclass(schema):
+        return recorded
+    kinds = get_type_hints(schema)
+    found = {name: completed(value, now.get(name), kinds.get(name)) for name, value in recorded.items()}
+    return {name: value for name, value in earlier_values(schema).items() if name in now} | found
 
 
 def training_settings(train: TrainConfig) -> dict[str, Any]:
