@@ -86,7 +86,7 @@ def other_runs(cfg: Config) -> list[Path]:
         BadConfig: a named folder is not a run, or has no finished synthesis.
     """
     found: list[Path] = []
-    own = (Path(cfg.run.root) / cfg.run.name).resolve()
+    own = cfg.run.folder.resolve()
     for root in map(Path, cfg.diversify.runs):
         if root.resolve() == own:
             continue

@@ -12,6 +12,7 @@ from crescent.records import Round
 from crescent.run_folder.ended import FILE as ENDED
 from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
+from crescent.run_folder.places import METRICS, REPORT
 from crescent.show.console import open_console
 from crescent.tracking.ledger import Ledger, destinations
 from crescent.tracking.process import TrackingProcess
@@ -21,7 +22,7 @@ class Observer:
     """Everything the loop tells goes through here."""
 
     def __init__(self, root: Path, tracking: TrackingConfig, run_name: str) -> None:
-        self.metrics_file = MetricsFile(root / "metrics.jsonl")
+        self.metrics_file = MetricsFile(root / METRICS)
         self.report = ReportFile(root, tracking.hourly_rate)
         self.console = open_console(tracking.console)
         self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.say)
@@ -63,9 +64,8 @@ class ReportFile:
     def update(self) -> None:
         """Write it anew, unless nothing was finished since it was written, and nothing failed."""
         from crescent.report import write_report
-        from crescent.run_folder.places import REPORT
 
-        metrics, page = self.root / "metrics.jsonl", self.root / REPORT
+        metrics, page = self.root / METRICS, self.root / REPORT
         told = [its.stat().st_mtime_ns for its in (metrics, self.root / ENDED) if its.exists()]
         try:
             if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > max(told)):

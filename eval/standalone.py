@@ -21,6 +21,7 @@ from crescent.doors.hydra_door import is_given, through_hydra
 from crescent.doors.opening import open_run
 from crescent.errors import BadConfig, Missing, run_to_exit_code
 from crescent.records import Checkpoint, Proof, digest
+from crescent.run_folder.places import CONFIG, REPORT
 from crescent.run_folder.stage_settings import stage_settings
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def evaluate(cfg: EvaluationConfig) -> None:
         if not stages.once.foresee("base/eval", stage_settings(cfg, "eval")).hit:
             count_items(cfg)  # a benchmark that cannot be had is missed here, before anything is served
         stages.evaluate(checkpoint)
-    show_results(Path(cfg.run.root) / cfg.run.name, checkpoint)
+    show_results(cfg.run.folder, checkpoint)
 
 
 def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | None) -> Checkpoint:
@@ -186,7 +187,7 @@ def find_proof(adapter: Path, cfg: EvaluationConfig) -> Proof | None:
     import msgspec
 
     training = adapter.parent
-    proof, config = training / "proof.json", training.parent.parent / "config.yaml"
+    proof, config = training / "proof.json", training.parent.parent / CONFIG
     if not proof.is_file() or not config.is_file():
         return None
     same = OmegaConf.select(OmegaConf.load(config), "model.dtype") == cfg.model.dtype.name
@@ -255,7 +256,7 @@ def show_plan(cfg: EvaluationConfig) -> None:
     from crescent.errors import CrescentError
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    root = Path(cfg.run.root) / cfg.run.name
+    root = cfg.run.folder
     console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
     console.print(f"model       {cfg.model.path}{f' with {cfg.adapter}' if cfg.adapter else ''}")
     console.print(f"served by   {', '.join(cfg.serving.urls) or cfg.serving.engine.value}")
@@ -275,7 +276,6 @@ def show_results(root: Path, checkpoint: Checkpoint) -> None:
     import msgspec
     from rich.console import Console
 
-    from crescent.run_folder.places import REPORT
     from crescent.stages import read_scores
     from eval import evaluate, harness
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, Tuning, as_settings, read_job
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
+from crescent.machine.disk import write_whole
 from crescent.machine.processes import die_with_parent
 from crescent.models.model_folder import find_model, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
@@ -79,9 +80,7 @@ def run(job: TrainJob) -> None:
         refuse_changed(key.read_text(), settings, output)
     else:
         key.parent.mkdir(exist_ok=True)
-        staged = key.with_name(f"settings.{os.getpid()}")  # other processes of this job read and write it now
-        staged.write_text(settings)
-        staged.rename(key)
+        write_whole(key, settings.encode(), shared=True)  # other processes of this job write it now, too
 
     check_quantisation(job.train)
     pairs = read_lines(Path(job.pairs), Pair)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crescent.config.checks import Choice, require
 
@@ -36,6 +37,11 @@ class RunConfig:
     keep: Keep = Keep.all
     redo: str | None = None
     """Name of a finished stage, e.g. `round-2/train`: set it and all later stages aside and make them again."""
+
+    @property
+    def folder(self) -> Path:
+        """Path of the run folder."""
+        return Path(self.root) / self.name
 
     def __post_init__(self) -> None:
         named = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.name) is not None

@@ -79,7 +79,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
             raise BadConfig(explain(error)) from error
         if points:
             its = points[0]
-            folders = [Path(its.run.root) / its.run.name for its in points]
+            folders = [its.run.folder for its in points]
             show_sweep(folders, its.tracking.group, its.tracking.hourly_rate)
         if failures:
             raise failures[0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -11,6 +10,7 @@ from crescent.config import Config
 from crescent.errors import TryAgain, known_failure
 from crescent.records import Round
 from crescent.run_folder.lock import ALIVE, only_supervisor
+from crescent.run_folder.places import CONFIG
 
 if TYPE_CHECKING:
     from crescent.stages import Stages
@@ -30,7 +30,7 @@ def execute(cfg: Config, loop: Loop) -> None:
     check_machine(cfg)
     with open_run(cfg) as stages:
         rounds = loop(cfg.run.rounds, stages)
-    show_outcome(cfg, Path(cfg.run.root) / cfg.run.name, rounds)
+    show_outcome(cfg, cfg.run.folder, rounds)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.stages import Stages
     from launch.local import LocalLaunch, wait_for_earlier_children
 
-    root = Path(cfg.run.root) / cfg.run.name
+    root = cfg.run.folder
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
         observer = Observer(root, cfg.tracking, cfg.run.name)
@@ -59,7 +59,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
 
         def write_config() -> None:
             """Not before there is work: a refused run leaves the config of the finished one in place."""
-            OmegaConf.save(OmegaConf.structured(cfg), root / "config.yaml")
+            OmegaConf.save(OmegaConf.structured(cfg), root / CONFIG)
             write_down(root)
             forget_end(root)
 

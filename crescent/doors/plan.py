@@ -51,7 +51,7 @@ class Expected:
 def show_plan(cfg: Config) -> None:
     """Print the plan."""
     console = Console(width=None if Console().is_terminal else 120, highlight=False, markup=False)
-    root = Path(cfg.run.root) / cfg.run.name
+    root = cfg.run.folder
     console.print(f"run folder  {root}{'' if root.exists() else ' (new)'}")
     console.print(stages_table(cfg, root))
     console.print(requests_table(cfg))
@@ -87,7 +87,7 @@ def check_machine(cfg: Config) -> None:
     if cfg.run.redo is not None and cfg.run.redo not in stages:
         near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]
         raise BadConfig(f"run.redo={cfg.run.redo}: there is no such stage; did you mean {near[0]}?")
-    needed, free = disk_gib(cfg), free_gib(Path(cfg.run.root) / cfg.run.name)
+    needed, free = disk_gib(cfg), free_gib(cfg.run.folder)
     if needed is not None and needed > free:
         room = f"{needed:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free"
         raise Missing(f"run.root={cfg.run.root}: {room}; make room, or name another disk with run.root")

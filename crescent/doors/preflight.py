@@ -38,7 +38,7 @@ def check_evaluation(cfg: Config) -> None:
             f"eval.harness.tasks need lm-eval, and eval.harness.python={config.python} has none: "
             "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
         )
-    done = verified_manifest(Path(cfg.run.root) / cfg.run.name / "base/harness")
+    done = verified_manifest(cfg.run.folder / "base/harness")
     settings = stage_settings(cfg, "harness")
     if done is not None and completed(done["made_from"]["settings"], settings) == settings:
         return

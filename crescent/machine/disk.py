@@ -1,17 +1,17 @@
-"""Write files and folders so that they are there whole, or not at all."""
+"""Files and folders that appear complete, or not at all."""
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write into; it takes the name `path` when the block ends well, every file on disk before.
+    """A temporary sibling folder to write into. It is synced and renamed to `path` if the block raises nothing.
 
-    A sibling left by a killed process is made again from nothing, so one process at a time may write `path`.
+    A sibling that a killed process left is deleted first, so only one process at a time may write `path`.
     """
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -24,7 +24,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
+    """Wait until the content of a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -32,10 +32,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never half there."""
-    staged = path.with_name(f"{path.name}.new")
-    staged.write_bytes(content)
-    sync(staged)
-    staged.rename(path)
+def staged(path: Path, shared: bool = False) -> Path:
+    """Name under which `write_whole` writes before it renames; a killed process may leave such a file."""
+    return path.with_name(f"{path.name}.{os.getpid()}.new" if shared else f"{path.name}.new")
+
+
+def write_whole(path: Path, content: bytes, shared: bool = False) -> None:
+    """Write a file of which neither a reader nor a crash ever leaves half.
+
+    Args:
+        shared: Whether several processes may write it at the same time; then the last one wins.
+    """
+    draft = staged(path, shared)
+    try:
+        draft.write_bytes(content)
+        sync(draft)
+        draft.rename(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
     sync(path.parent)

@@ -21,6 +21,7 @@ from crescent.records import Action, Comparison, Response, Score, Verdict, diges
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, Metric, drop_rate
+from crescent.run_folder.places import CONFIG
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
 
@@ -256,7 +257,7 @@ def _majority(run: Run) -> dict[str, Reliability]:
 def _settings(run: Run) -> dict[str, str] | None:
     import yaml
 
-    path = run.root / "config.yaml"
+    path = run.root / CONFIG
     try:
         loaded = yaml.safe_load(path.read_text())
     except FileNotFoundError:

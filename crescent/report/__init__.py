@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crescent.errors import BadConfig
+from crescent.machine.disk import write_whole
 
 
 def write_report(roots: Sequence[Path], output: Path, rate: float | None = None) -> None:
@@ -38,10 +39,7 @@ def write_report(roots: Sequence[Path], output: Path, rate: float | None = None)
         text = render_run(read_report(found.runs[0], rate))
     else:
         text = render_runs(found, [read_report(its, rate, samples=False) for its in found.runs])
-    staged = output.with_name(f".{output.name}.new")
     try:
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(output)
+        write_whole(output, text.encode())
     except OSError as error:
-        staged.unlink(missing_ok=True)
         raise BadConfig(f"{output}: {error.strerror}; name a file in a folder that can be written to") from error

@@ -11,6 +11,7 @@ from crescent.records import Response, Vote
 from crescent.report.reading import Reader
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
+from crescent.run_folder.places import SET_ASIDE
 
 COUNTED = {"synthesis": TOKENS, "replay": REPLAY_TOKENS}
 """Stages that count the tokens they generate, each with its metric."""
@@ -83,9 +84,7 @@ def read_ledger(reader: Reader, rate: float | None) -> Ledger:
     found = []
     for path in reader.root.glob(f"*/*/{MANIFEST}"):
         place, kind = path.parent.parent.name, path.parent.name
-        manifest = (
-            reader.run.stage(f"{place}/{kind}") if place != "set-aside" and not kind.endswith(".partial") else None
-        )
+        manifest = reader.run.stage(f"{place}/{kind}") if place != SET_ASIDE and not kind.endswith(".partial") else None
         if manifest is not None:
             metrics = reader.metrics(f"{place}/{kind}")
             trained = TOKENS_SEEN.of(metrics) if kind == "train" else None

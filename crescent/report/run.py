@@ -19,6 +19,7 @@ from crescent.report.questions import Questions, read_questions
 from crescent.report.reading import Reader
 from crescent.report.texts import listed, p_value, percent, points_with_interval, unbroken, with_interval
 from crescent.run_folder.metric_names import monitors_among
+from crescent.run_folder.places import CONFIG
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,7 @@ def _harness(reader: Reader, place: str) -> list[HarnessValue]:
 
 def _config(root: Path) -> str | None:
     try:
-        return (root / "config.yaml").read_text(encoding="utf-8", errors="replace")
+        return (root / CONFIG).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
 

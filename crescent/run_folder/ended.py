@@ -1,4 +1,4 @@
-"""How a run ended that did not come to its end: `ended.json` in its folder, gone as soon as the run goes on."""
+"""Why a run stopped before its end: `ended.json` in its folder, deleted when the run resumes."""
 
 import json
 from contextlib import suppress
@@ -9,33 +9,34 @@ from pathlib import Path
 import msgspec
 
 from crescent.errors import TryAgain, known_failure
+from crescent.machine.disk import write_whole
 from crescent.machine.secrets import without_secrets
 
 FILE = "ended.json"
 SHOWN = 120
-"""Characters of a cause that stand in a table."""
+"""Length at which a cause is cut in a table, in characters."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """By an error, or interrupted."""
+    """An error or an interruption that ended a run."""
 
     exit_code: int
     cause: str
-    """One line."""
+    """Message of the error, on one line."""
     stage: str | None
-    """Which was being made, where it is known."""
+    """Stage that was being made, if known."""
     at: str
-    """UTC."""
+    """Time, in UTC and ISO 8601."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether `status` does not hold the whole cause."""
+        """Whether `status` shows only the beginning of the cause."""
         return len(self.cause) > SHOWN
 
     @property
     def status(self) -> str:
-        """E.g. `failed in round-1/pairs (65): 25 of 40 questions …`."""
+        """One line for a table, e.g. `failed in round-1/pairs (65): 25 of 40 questions …`."""
         how = "interrupted" if self.exit_code == TryAgain.exit_code else "failed"
         where = f" in {self.stage}" if self.stage else ""
         if self.cause.startswith("interrupted by"):
@@ -45,25 +46,23 @@ class Ended:
 
 
 def write_end(root: Path, error: BaseException, stage: str | None) -> None:
-    """Note what ended the run, without secrets; a folder that cannot be written to does not hide the error."""
+    """Record what ended the run, without secrets. Failing to write the file must not hide the error itself."""
     known = known_failure(error)
     cause = str(known) if known is not None else f"{type(error).__name__}: {error}"
     line = without_secrets(" ".join(cause.split()))
     code = known.exit_code if known is not None else 1
     ended = Ended(code, line, stage, datetime.now(UTC).isoformat(timespec="seconds"))
-    staged = root / f"{FILE}.new"
     with suppress(OSError):
-        staged.write_text(json.dumps(asdict(ended), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        staged.replace(root / FILE)
+        write_whole(root / FILE, (json.dumps(asdict(ended), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def forget_end(root: Path) -> None:
-    """The run goes on, or is done."""
+    """Delete the record: the run resumes, or is finished."""
     (root / FILE).unlink(missing_ok=True)
 
 
 def read_end(root: Path) -> Ended | None:
-    """`None` for a run that is done, goes on, was killed, or has only such a file as cannot be read."""
+    """The record; `None` if there is none (the run is finished, running or was killed) or it cannot be read."""
     try:
         return msgspec.json.decode((root / FILE).read_bytes(), type=Ended)
     except (OSError, msgspec.DecodeError):

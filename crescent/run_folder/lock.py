@@ -1,4 +1,4 @@
-"""One supervisor per run folder, and whether one is at work."""
+"""One supervisor (the process of the loop) per run folder, and whether one is running."""
 
 import json
 import os
@@ -16,29 +16,31 @@ from crescent.errors import RunLocked
 
 HOLDER = "supervisor.json"
 """Name of the file that says which process works in the run folder; a killed process leaves it behind."""
+LOCK = ".lock"
+"""Name of the file that the supervisor locks."""
 ALIVE = ".children"
-"""Name of the file that stays locked while any process of the run lives."""
+"""Name of the file that stays locked while any child process of the run is alive."""
 
 
 @contextmanager
 def only_supervisor(root: Path) -> Iterator[None]:
-    """Hold the run folder; a second supervisor is told who holds it.
+    """Lock the run folder.
 
     Raises:
-        RunLocked: another process works in this folder.
+        RunLocked: another process works in this folder; the message names it.
     """
     holder = root / HOLDER
-    lock = FileLock(root / ".lock")
+    lock = FileLock(root / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            its: dict[str, Any] = json.loads(holder.read_text())
+            supervisor: dict[str, Any] = json.loads(holder.read_text())
         except (OSError, ValueError):
-            its = {}
+            supervisor = {}
         raise RunLocked(
-            f"{root} is worked on by process {its.get('pid', '?')} on {its.get('host', '?')}; wait for it, end it, or "
-            "give this run another name (run.name=…)"
+            f"{root} is in use by process {supervisor.get('pid', '?')} on {supervisor.get('host', '?')}; wait for it, "
+            "end it, or give this run another name (run.name=…)"
         ) from None
     try:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}))
@@ -49,16 +51,17 @@ def only_supervisor(root: Path) -> Iterator[None]:
 
 
 def is_running(root: Path) -> bool:
-    """Whether another process on this machine works on the run.
+    """Whether another process on this machine is running the loop in this folder.
 
-    Not when it is this one: what a run writes about itself is read when it is over.
+    This process does not count: a run reads its own folder only when its work is over. `crescent sync` does not either.
     """
     try:
-        its = json.loads((root / HOLDER).read_text())
-        began = psutil.Process(its["pid"]).create_time()
-        syncing = its["command"][1:2] == ["sync"]
-        # A process that began later has only got the number of the one that was killed.
-        its_own = began <= (root / HOLDER).stat().st_mtime + 1
-        return its["host"] == socket.gethostname() and its["pid"] != os.getpid() and its_own and not syncing
+        supervisor = json.loads((root / HOLDER).read_text())
+        started = psutil.Process(supervisor["pid"]).create_time()
+        syncing = supervisor["command"][1:2] == ["sync"]
+        # A process that started after the file was written has reused the pid of a killed supervisor.
+        same_process = started <= (root / HOLDER).stat().st_mtime + 1
+        here = supervisor["host"] == socket.gethostname()
+        return here and supervisor["pid"] != os.getpid() and same_process and not syncing
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return False

@@ -1,4 +1,4 @@
-"""The manifest of a stage: which files it has, their sizes and hashes, and whether they are intact."""
+"""The manifest of a finished stage: its files with sizes and hashes, and whether they are intact."""
 
 import hashlib
 import json
@@ -6,28 +6,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from crescent.machine.disk import sync
+from crescent.machine.disk import staged, sync, write_whole
 from crescent.records import digest
+from crescent.run_folder.places import SET_ASIDE
 
 MANIFEST = "manifest.json"
-
-
-STAGED = "manifest.json.new"
-
-
 LARGE = 16 << 20
-
-
+"""Size from which a file with an unchanged modification time is not hashed again, in bytes."""
 SCRATCH = "scratch"
-"""Folder inside a stage's, for what an interrupted attempt needs to go on: dropped when the stage is done."""
-
-
+"""Folder inside a stage's with what an interrupted attempt needs to resume; deleted when the stage is finished."""
 DROPPED = ".dropped.json"
-"""Ends the name of the file beside a stage's folder that says which of its files were dropped on purpose."""
+"""Suffix of the file beside a stage's folder that lists which of its files were deleted on purpose."""
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Sync every file, then write `manifest.json`: file to size and sha256, their digest, and `about`."""
+    """Sync every file, then write `manifest.json`: size and SHA-256 of each file, their digest, and `about`."""
     files, modified = {}, {}
     for path in _files(folder):
         sync(path)
@@ -35,27 +28,23 @@ def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
         files[name] = {"bytes": status.st_size, "sha256": _sha256(path)}
         modified[name] = status.st_mtime_ns
     manifest = {"digest": digest(files), "files": files, "modified": modified, **about}
-    staged = folder / STAGED
-    staged.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
-    sync(staged)
-    staged.rename(folder / MANIFEST)
-    sync(folder)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
     return manifest
 
 
 def verified_manifest(folder: Path) -> dict[str, Any] | None:
-    """The folder's manifest, or `None` unless it is whole and every file in it is as it says."""
-    manifest, wrong = _verify(folder)
+    """The manifest of a stage's folder; `None` if it is damaged, or a file in the folder does not match it."""
+    manifest, wrong = verify(folder)
     return None if wrong else manifest
 
 
 def damage(folder: Path) -> str | None:
-    """What keeps a stage's folder from being as it was finished, e.g. that a file is missing; `None` if it is."""
-    return _verify(folder)[1] or None
+    """What is wrong with a finished stage's folder, e.g. that a file is missing; `None` if it is intact."""
+    return verify(folder)[1] or None
 
 
-def _verify(folder: Path) -> tuple[dict[str, Any], str]:
-    """The folder's manifest, and what is wrong; nothing else is to be trusted then."""
+def verify(folder: Path) -> tuple[dict[str, Any], str]:
+    """The manifest of a stage's folder and `""`; or `{}` and what is wrong with the folder."""
     edited = "is not as it was written (damaged or edited)"
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -79,15 +68,15 @@ def _verify(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def dropped(folder: Path) -> set[str]:
-    """The files of a finished stage that were deleted on purpose."""
+    """Names of the files of a finished stage that were deleted on purpose."""
     note = folder.with_name(folder.name + DROPPED)
     return set(json.loads(note.read_text())) if note.exists() else set()
 
 
 def _is_as_sealed(path: Path, name: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether a file has the size and content it was sealed with.
+    """Whether a file has the size and the content that the manifest lists.
 
-    A large one that has kept its time of change is not read again: an unchanged run shall be found finished at once.
+    A large file with an unchanged modification time is not read, so that a finished run is recognised at once.
     """
     sealed, status = manifest["files"][name], path.stat()
     if status.st_size != sealed["bytes"]:
@@ -97,19 +86,20 @@ def _is_as_sealed(path: Path, name: str, manifest: Mapping[str, Any]) -> bool:
 
 
 def tree_digest(root: Path) -> str:
-    """One digest for all finished stages of a run: equal runs give equal digests."""
+    """Digest of all finished stages of a run: equal runs have equal digests."""
     found = {}
     for path in sorted(root.rglob(MANIFEST)):
         relative = path.parent.relative_to(root).as_posix()
-        if not relative.startswith("set-aside"):
+        if not relative.startswith(SET_ASIDE):
             found[relative] = json.loads(path.read_text())["digest"]
     return digest(found)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What the stage made; its scratch is no part of it."""
+    """Files that the stage made: all but its scratch folder and its manifest."""
+    manifest = folder / MANIFEST
     found = (path for path in folder.rglob("*") if path.is_file() and folder / SCRATCH not in path.parents)
-    yield from sorted(path for path in found if path not in (folder / MANIFEST, folder / STAGED))
+    yield from sorted(path for path in found if path not in (manifest, staged(manifest)))
 
 
 def _sha256(path: Path) -> str:

@@ -1,29 +1,36 @@
-"""metrics.jsonl: one line per stage and metric, appended once and read back."""
+"""`metrics.jsonl` of a run: one line per finished stage with its metrics."""
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from crescent.machine.disk import write_whole
 from crescent.run_folder.once import Metrics
+from crescent.run_folder.places import METRICS
 
 
 class MetricsFile:
-    """One line a finished stage, each stage once, whatever is interrupted and repeated."""
+    """Writes one line per finished stage, also when a stage is interrupted or made again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[str, dict[str, Any]] = {line["stage"]: line for line in read_metrics(path.parent)}
 
     def record(self, stage: str, metrics: Metrics, seconds: float, replace: bool) -> bool:
-        """Write the stage down; returns whether it was not there before."""
+        """Record a finished stage.
+
+        Args:
+            replace: Write the line even if the file has an equal one: the stage was made just now.
+
+        Returns:
+            Whether the file was written.
+        """
         line = {"stage": stage, "round": round_of(stage), "seconds": seconds, **metrics}
         if self.lines.get(stage) == line and not replace:
             return False
         self.lines[stage] = line
-        staged = self.path.with_suffix(".new")
-        staged.write_text("".join(json.dumps(line) + "\n" for line in self.lines.values()))
-        staged.replace(self.path)
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in self.lines.values()).encode())
         return True
 
 
@@ -34,12 +41,12 @@ def round_of(stage: str) -> int:
 
 
 def read_metrics(root: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; torn ones, and what is no stage's line, are left out."""
-    return [line for line in _read_lines(root / "metrics.jsonl") if line]
+    """The lines of a run's `metrics.jsonl`, without damaged lines and lines that belong to no stage."""
+    return [line for line in metric_lines(root / METRICS) if line]
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The stages' lines; in place of each that is none, an empty one."""
+def metric_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """One dict per line; empty where the line is damaged or belongs to no stage."""
     if not path.is_file():
         return
     for text in path.read_text(errors="replace").splitlines():

@@ -1,8 +1,8 @@
-"""Resumability: a stage runs once, and its result is remembered.
+"""Resuming: a stage runs once, and its result is kept.
 
-A stage is a pure function of (code version, the settings it reads, digests of its inputs) to a folder. It works in
-`<stage>.partial`; when it is done, every file is synced, `manifest.json` is written last, and the folder is renamed to
-`<stage>`. A folder whose manifest holds is never made again; anything else is never read.
+A stage is a pure function from the code version, the settings it depends on and the digests of its inputs to a folder.
+It works in `<stage>.partial`. When it is finished, every file is synced, `manifest.json` is written last, and the
+folder is renamed to `<stage>`. A folder that matches its manifest is never made again; any other is never read.
 """
 
 import json
@@ -17,20 +17,23 @@ from typing import Any, Protocol
 from crescent import __version__
 from crescent.config import Config
 from crescent.errors import SettingsChanged
-from crescent.machine.disk import sync
+from crescent.machine.disk import sync, write_whole
 from crescent.machine.failpoint import failpoint
 from crescent.records import Done
-from crescent.run_folder.manifest import DROPPED, SCRATCH, _verify, dropped, seal, verified_manifest
+from crescent.run_folder.manifest import DROPPED, SCRATCH, dropped, seal, verified_manifest, verify
+from crescent.run_folder.places import SET_ASIDE
 from crescent.run_folder.stage_settings import completed
 
 KEY = "key.json"
+"""Name of the file in a scratch folder that says what the unfinished stage is made from."""
 REDO = "redo.json"
+"""Name of the file in a run folder that lists the stages an interrupted `run.redo` has begun to make again."""
 Metrics = Mapping[str, float]
 Work = Callable[[Path], Metrics]
 
 
 class StageObserver(Protocol):
-    """Who is told what stages do."""
+    """Receives what happens to stages."""
 
     def started(self, stage: str, resumed: bool) -> None: ...
 
@@ -39,10 +42,12 @@ class StageObserver(Protocol):
 
 @dataclass(frozen=True)
 class Foresight:
-    """What would happen to a stage, without doing it."""
+    """What a run would do with a stage."""
 
     hit: bool
+    """Whether it would take the stage as found."""
     why: str
+    """Reason, for a person."""
 
 
 class Once:
@@ -61,7 +66,7 @@ class Once:
         Args:
             redo: Stage that is set aside with every stage after it.
             before_work: Called before anything is made or moved.
-            schema: Config that declares the settings, and what those that joined later stand for.
+            schema: Config dataclass that declares the settings.
         """
         self.root = root
         self.observer = observer
@@ -70,17 +75,18 @@ class Once:
         self.schema = schema
         self._redoing = False
         self._settled: dict[str, Done] = {}
-        """What this process has found or made: stages that several rounds need are not redone with the second one."""
+        """Stages that this process has found or made. Those that several rounds need are redone once, not per round."""
         self.begun = False
         """Whether anything was made or moved."""
         self.making: str | None = None
+        """Stage that is being made."""
         self._marker = root / REDO
 
     def __call__(self, stage: str, work: Work, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Done:
-        """Return the finished stage, doing `work` in its partial folder if it is not finished.
+        """Return the finished stage; if it is not finished, run `work` in its partial folder first.
 
         Raises:
-            SettingsChanged: it is finished, but was made from other settings or inputs.
+            SettingsChanged: the stage is finished, but was made from other settings or inputs.
         """
         if stage in self._settled:
             return self._settled[stage]
@@ -122,23 +128,19 @@ class Once:
         return self._settle(stage, manifest)
 
     def drop(self, stage: str, part: str) -> None:
-        """Delete a folder of a finished stage that nobody will need again; the stage stays finished, and its digest."""
+        """Delete a folder inside a finished stage that no later stage needs; the stage stays finished."""
         folder = self.root / stage
         if not (folder / part).is_dir():
             return
-        names = sorted(its.relative_to(folder).as_posix() for its in (folder / part).rglob("*") if its.is_file())
+        names = {path.relative_to(folder).as_posix() for path in (folder / part).rglob("*") if path.is_file()}
         note = folder.with_name(folder.name + DROPPED)
-        staged = note.with_suffix(".new")
-        staged.write_text(json.dumps(sorted({*dropped(folder), *names}), indent=1))
-        sync(staged)
-        staged.rename(note)
-        sync(folder.parent)
+        write_whole(note, json.dumps(sorted(dropped(folder) | names), indent=1).encode())
         shutil.rmtree(folder / part)
 
     def _as_of_now(self, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a finished stage was made from, in the words of today's settings.
+        """What a finished stage was made from, with settings that joined since (`crescent.config.earlier`) filled in.
 
-        An unfinished stage has no such right: half made by other code, it is begun again.
+        An unfinished stage is not read this way: it starts again rather than being made by two versions of the code.
         """
         return {**made_from, "settings": completed(made_from["settings"], settings, self.schema)}
 
@@ -148,7 +150,7 @@ class Once:
         return found
 
     def finish(self) -> None:
-        """The run came to its end: asked for again, `redo` means a new redoing and not the rest of this one."""
+        """Note that the run is finished: the next `redo` of the same stage starts over instead of resuming this one."""
         self._marker.unlink(missing_ok=True)
 
     def _begin(self) -> None:
@@ -157,32 +159,34 @@ class Once:
             self.before_work()
 
     def _redone(self) -> list[str]:
-        """The stages that interrupted attempts at the same `redo` have begun to make again."""
+        """Stages that interrupted attempts at the same `redo` have begun to make again."""
         if not self._marker.exists():
             return []
         noted: dict[str, Any] = json.loads(self._marker.read_text())
         return list(noted["stages"]) if noted["redo"] == self.redo else []
 
     def _note_redone(self, stage: str) -> None:
-        staged = self._marker.with_suffix(".new")
-        staged.write_text(json.dumps({"redo": self.redo, "stages": sorted({*self._redone(), stage})}))
-        staged.replace(self._marker)
+        stages = sorted({*self._redone(), stage})
+        write_whole(self._marker, json.dumps({"redo": self.redo, "stages": stages}).encode())
 
     def foresee(self, stage: str, settings: Mapping[str, Any]) -> Foresight:
-        """Whether the stage is finished, as far as can be told without its inputs."""
+        """What a run would do with the stage, as far as its settings show; its inputs are not known here."""
         if (self.root / stage).exists():
-            manifest, wrong = _verify(self.root / stage)
+            manifest, wrong = verify(self.root / stage)
             if wrong:
                 return Foresight(False, f"{wrong}: will be made again")
             if self._as_of_now(manifest["made_from"], settings)["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
             return Foresight(True, "same settings, manifest holds")
         if (self.root / f"{stage}.partial").exists():
-            return Foresight(False, "interrupted: will be continued")
+            return Foresight(False, "interrupted: will be resumed")
         return Foresight(False, "not made yet")
 
     def _open_partial(self, partial: Path, made_from: Mapping[str, Any]) -> bool:
-        """Make the partial folder, or keep the one an interrupted run left if it was for the same stage."""
+        """Make the partial folder, or keep that of an interrupted run; returns whether the stage resumes.
+
+        It is kept if it was made from exactly the same; otherwise it is set aside.
+        """
         key = json.dumps(made_from, sort_keys=True)
         if partial.exists():
             left = partial / SCRATCH / KEY
@@ -195,10 +199,10 @@ class Once:
         return False
 
     def _set_aside(self, folder: Path) -> None:
-        """Nothing is deleted: what is no longer valid moves to `set-aside/`."""
+        """Move a folder that is no longer valid to `set-aside/`. Nothing is deleted."""
         for number in range(1, 10_000):
             name = str(folder.relative_to(self.root)).replace(os.sep, "-")
-            target = self.root / "set-aside" / f"{name}-{number}"
+            target = self.root / SET_ASIDE / f"{name}-{number}"
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder, target)
@@ -221,8 +225,8 @@ def _explain(stage: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> s
         if old.get(key) != new.get(key)
     ]
     return (
-        f"{stage} is finished, and was made with other settings:\n"
+        f"{stage} is finished, but was made with other settings:\n"
         + "\n".join(changed)
         + f"\ngive the run a new name (run.name=…), or make this stage and all later ones again (run.redo={stage}); "
-        "nothing was touched"
+        "nothing was changed"
     )

@@ -1,18 +1,24 @@
-"""Where things lie in a run folder."""
+"""Names of files in a run folder, and how its config is read. Stages and locks have modules of their own."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+CONFIG = "config.yaml"
+"""Settings of the run's last start that made or moved anything."""
+METRICS = "metrics.jsonl"
+"""One line per finished stage."""
 REPORT = "report.html"
-"""Name of the file in a run's folder."""
+"""The run as a page."""
+SET_ASIDE = "set-aside"
+"""Folder of stages that are no longer valid; nothing is deleted."""
 
 
 def read_config(root: Path) -> dict[str, Any]:
-    """The settings of a run; none when they cannot be read."""
+    """The settings of a run; empty if they cannot be read."""
     try:
-        found = yaml.safe_load((root / "config.yaml").read_text())
+        found = yaml.safe_load((root / CONFIG).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

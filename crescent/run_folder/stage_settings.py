@@ -1,4 +1,4 @@
-"""Which stages a run has, and which settings each one's result depends on."""
+"""Stages of a run, and the settings that the result of each depends on."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -9,7 +9,7 @@ from crescent.config.earlier import earlier_values
 
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
-    """Names of all stages in order, each with its kind."""
+    """Names of all stages in the order they are made, each with its kind."""
     harness = ["harness"] if cfg.eval.harness.tasks else []
     kinds = ("synthesis", "pairs", "train", "eval", *harness, "verdict")
     others = [("base/others", "others")] if cfg.diversify.runs else []
@@ -27,7 +27,11 @@ def planned_stages(cfg: Config) -> list[tuple[str, str]]:
 
 
 def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
-    """The settings a stage's result depends on. What is not here (`tracking`, `launch`, …) never invalidates it."""
+    """Settings that the result of a stage depends on. Others (`tracking`, `launch`, …) never invalidate the stage.
+
+    Args:
+        stage: Kind of stage, e.g. `pairs`.
+    """
     seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
     match stage:
         case "benchmarks":
@@ -36,7 +40,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             return {"diversify": {"runs": list(cfg.diversify.runs)}}
         case "synthesis":
             parts = {name: as_settings(getattr(cfg, name)) for name in ("task", "bait", "diversify", "consensus")}
-            # Where vectors are computed is no setting of the method; other runs' questions are an input.
+            # The device does not change vectors; the questions of other runs are an input.
             for elsewhere in ("device", "runs"):
                 del parts["diversify"][elsewhere]
             return {"model": model, "seed": seed, **parts}
@@ -74,9 +78,9 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             return {"model": model, "seed": seed, "task": as_settings(cfg.task), "eval": _evaluation(cfg)}
         case "verdict":
             judging = as_settings(cfg.verdict)
-            # Patience says how long the loop goes on, not what a comparison shows: a stopped run may be given more.
+            # Patience decides when the loop ends, not what a comparison shows: a stopped run may be given more.
             del judging["patience"]
-            guards = sorted(name for name, its in cfg.eval.benchmarks.items() if its.guard)
+            guards = sorted(name for name, benchmark in cfg.eval.benchmarks.items() if benchmark.guard)
             return {"seed": seed, "verdict": judging, "eval": {"guards": guards}}
     raise ValueError(f"no stage {stage!r}")
 
@@ -105,9 +109,9 @@ def completed(recorded: Any, now: Any, schema: Any = Config) -> Any:
 
 
 def training_settings(train: TrainConfig) -> dict[str, Any]:
-    """The settings that a training's result depends on, without those that its trainer does not read.
+    """Settings that the result of a training depends on, without those that its trainer ignores.
 
-    Which models it starts from is not said here: their digests are inputs.
+    The models it starts from are not among them: their digests are inputs.
     """
     settings: dict[str, Any] = as_settings(train)
     unread = {
@@ -118,8 +122,9 @@ def training_settings(train: TrainConfig) -> dict[str, Any]:
         "lora": train.tuning is Tuning.full,
         "alpha": train.start is not Start.merge,
     }
-    for name in (its for its, absent in unread.items() if absent):
-        del settings[name]
+    for name, is_unread in unread.items():
+        if is_unread:
+            del settings[name]
     return settings
 
 
@@ -128,14 +133,16 @@ def _evaluation(cfg: Config) -> dict[str, Any]:
     for elsewhere in ("data", "reliability", "harness"):
         del evaluation[elsewhere]
     for benchmark in evaluation["benchmarks"].values():
-        del benchmark["guard"]  # It says what a score means for the verdict, not how it comes about.
+        del benchmark["guard"]  # It changes what a score means for the verdict, not the score.
     return evaluation
 
 
 def _unshot(cfg: Config) -> dict[str, Any]:
-    """The benchmarks by what their items depend on; shots are only shown beside them."""
+    """Settings that the benchmarks' items depend on: all but the shots, which only precede the items in a prompt."""
     benchmarks: dict[str, Any] = _evaluation(cfg)["benchmarks"]
-    return {name: {key: its[key] for key in its.keys() - {"shots"}} for name, its in benchmarks.items()}
+    for benchmark in benchmarks.values():
+        del benchmark["shots"]
+    return benchmarks
 
 
 def _embedder(cfg: Config) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.text import Text
 from crescent.config import Config, Console, Wandb
 from crescent.records import Evaluation, Round, Verdict
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS
-from crescent.run_folder.places import REPORT
+from crescent.run_folder.places import METRICS, REPORT
 
 PLAIN_INTERVAL_S = 10.0
 UNCHANGED_INTERVAL_S = 60.0
@@ -284,7 +284,7 @@ def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
         ("questions, votes", "round-*/synthesis"),
         ("training pairs", "round-*/pairs"),
         ("answers, scores", "*/eval"),
-        ("metrics", "metrics.jsonl"),
+        ("metrics", METRICS),
         ("logs", "logs"),
     ):
         console.print(f"{name:<16} {root / path}", soft_wrap=True)

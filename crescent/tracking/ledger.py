@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import TrackingConfig, Wandb
+from crescent.machine.disk import write_whole
 from crescent.records import digest
-from crescent.run_folder.metrics import _read_lines, read_metrics
+from crescent.run_folder.metrics import metric_lines, read_metrics
 
 OFFLINE = "offline"
 
@@ -51,7 +52,7 @@ class Ledger:
         self.folder = root / "wandb"
         self._logged = self.folder / "logged.jsonl"
         self._told = self.folder / "told.json"
-        self.lines: list[dict[str, Any]] = list(takewhile(bool, _read_lines(self._logged)))
+        self.lines: list[dict[str, Any]] = list(takewhile(bool, metric_lines(self._logged)))
         """All lines that `metrics.jsonl` ever had, in the order W&B is told them: the rows of the loop's W&B run."""
 
     def identity(self) -> str:
@@ -70,7 +71,7 @@ class Ledger:
         if new:
             self.folder.mkdir(exist_ok=True)
             self.lines += new
-            _replace(self._logged, "".join(json.dumps(line) + "\n" for line in self.lines))
+            write_whole(self._logged, "".join(json.dumps(line) + "\n" for line in self.lines).encode())
 
     def rows(self, where: str, run: str) -> int:
         """How many rows of a W&B run have arrived for certain; -1 when it was never told to its end."""
@@ -111,7 +112,7 @@ class Ledger:
         path = self.folder / name
         if not path.exists():
             self.folder.mkdir(exist_ok=True)
-            _replace(path, make())
+            write_whole(path, make().encode())
         return path.read_text().strip()
 
     def _read(self) -> dict[str, Any]:
@@ -123,10 +124,4 @@ class Ledger:
 
     def _write(self, told: Mapping[str, Any]) -> None:
         self.folder.mkdir(exist_ok=True)
-        _replace(self._told, json.dumps(told, indent=1))
-
-
-def _replace(path: Path, text: str) -> None:
-    staged = path.with_name(path.name + ".new")
-    staged.write_text(text)
-    staged.replace(path)
+        write_whole(self._told, json.dumps(told, indent=1).encode())

@@ -14,7 +14,7 @@ from crescent.reading.rounds import ALONE, read_status
 from crescent.run_folder.lock import ALIVE, only_supervisor
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metrics import MetricsFile, round_of
-from crescent.run_folder.places import read_config
+from crescent.run_folder.places import METRICS, read_config
 from crescent.tracking.ledger import Ledger, destination, destinations
 from crescent.tracking.pictures import RunFolder
 from crescent.tracking.process import NO_LOGIN, TrackingProcess
@@ -96,7 +96,7 @@ def finished_stages(root: Path) -> list[str]:
 
 def complete_metrics(root: Path) -> None:
     """Give each finished stage that `metrics.jsonl` lacks its line: what the manifest says of it."""
-    metrics, run = MetricsFile(root / "metrics.jsonl"), Run(root)
+    metrics, run = MetricsFile(root / METRICS), Run(root)
     for stage in finished_stages(root):
         if stage not in metrics.lines and (manifest := run.stage(stage)) is not None:
             metrics.record(stage, manifest["metrics"], manifest["seconds"], replace=False)

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import Any
 from crescent.config import BenchmarkConfig
 from crescent.errors import BadConfig
 from crescent.machine.cache import cache_folder
+from crescent.machine.disk import write_whole
 from crescent.records import digest, request_seed
 from eval.benchmarks.word_problems import Row
 
@@ -84,8 +84,6 @@ def recall(path: Path) -> list[Row]:
 
 def remember(path: Path, drawn: list[Row]) -> None:
     """Keep it, in one step; a cache that cannot be written is done without."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text(json.dumps(drawn), encoding="utf-8")
-        staged.replace(path)
+        write_whole(path, json.dumps(drawn).encode(), shared=True)

@@ -220,7 +220,7 @@ def test_the_report_is_written_anew_when_a_stage_was_finished_and_not_otherwise(
 
 def test_a_report_that_cannot_be_written_costs_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    (tmp_path / ".report.html.new").mkdir()
+    (tmp_path / "report.html.new").mkdir()
     ReportFile(tmp_path, None).update()
     assert f"crescent report {tmp_path} tries again" in capsys.readouterr().err
 
