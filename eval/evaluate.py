@@ -4,11 +4,9 @@ All items go out at once and the client limits how many are under way, so no ben
 answer. Each finished answer is a line in a journal: an interrupted evaluation asks only for the rest.
 """
 
-import argparse
 import asyncio
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +15,15 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, ReliabilityJob, Split, read_job
+from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, Split
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import run_async, run_to_exit_code
+from crescent.errors import run_async
 from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
 from crescent.tasks import Task, open_task
 from eval.benchmarks import Benchmark, read, usable
 from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
+from eval.progress import progress
 from eval.scorers import flexible_match, score, strict_match
 
 
@@ -207,21 +206,6 @@ def write_items(job: EvalJob, console: Console) -> None:
     console.print(table)
 
 
-def progress(path: Path, total: int) -> Callable[[int], None]:
-    """A function that appends `{"done": n, "total": m}` to `path`: at most once a second, and for the last item."""
-    written = -1.0
-
-    def report(done: int) -> None:
-        nonlocal written
-        now = time.monotonic()
-        if written < 0 or now - written >= 1 or done == total:
-            written = now
-            with path.open("ab") as file:
-                file.write(msgspec.json.encode({"done": done, "total": total}) + b"\n")
-
-    return report
-
-
 def show(scores: Sequence[Score], console: Console) -> None:
     """A short table of the scores. With several samples, `correct` and `unparsed` count responses."""
     sampled = max((one.samples for one in scores), default=1)
@@ -247,35 +231,6 @@ def show(scores: Sequence[Score], console: Console) -> None:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The door: returns the exit code, with the reason on stderr when it is not 0."""
-    parser = argparse.ArgumentParser(prog="python -P -m eval", description="Evaluate a served checkpoint.")
-    parser.add_argument(
-        "job", type=Path, help="YAML file of crescent.config.EvalJob (or ReliabilityJob); the loop writes it"
-    )
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument("--items", action="store_true", help="only list all benchmark items, without asking anything")
-    only.add_argument("--reliability", action="store_true", help="instead vote on dev items, to compare with labels")
-    only.add_argument("--harness", metavar="TOKENIZER", help="instead run eval.harness.tasks of lm-eval")
-    given = parser.parse_args(arguments)
-    if given.harness:
-        from eval import harness
-
-        return harness.main([str(given.job), "--tokenizer", given.harness])
-    if given.reliability:
-        return run_to_exit_code(lambda: _measure_reliability(given.job))
-    if given.items:
-        return run_to_exit_code(lambda: write_items(read_job(given.job, EvalJob), Console()))
-    return run_to_exit_code(lambda: show(run(read_job(given.job, EvalJob)), Console()))
-
-
-def _measure_reliability(job: Path) -> None:
-    from crescent.show.reliability import show_tables
-    from eval import labelled_votes
-
-    show_tables(labelled_votes.run(read_job(job, ReliabilityJob)), Console())
 
 
 def _pretty(value: object) -> bytes:

@@ -21,7 +21,7 @@ from crescent.records import Answer, Item, Question, Vote, write_lines
 from crescent.synthesis.consensus import SILENCE, answer_request, read_answer, vote
 from crescent.tasks import Task, open_task
 from eval.benchmarks import choose, load
-from eval.evaluate import progress
+from eval.progress import progress
 
 
 async def ask_votes(

@@ -46,7 +46,7 @@ class Listed:
 def main(arguments: Sequence[str]) -> None:
     """Whatever `python -m eval` was asked for; ends the process with the exit code."""
     if is_job(arguments):
-        from eval.evaluate import main as do_job
+        from eval.job import main as do_job
 
         sys.exit(do_job(arguments))
     bare = [its for its in arguments if "=" not in its and not its.startswith(("-", "~"))]

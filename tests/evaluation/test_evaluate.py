@@ -37,7 +37,8 @@ from crescent.records import Completion, Item, Request, Response, Score, read_li
 from crescent.tasks import open_task
 from crescent.tasks.math import MathTask
 from eval.benchmarks.shots import Shot
-from eval.evaluate import evaluate, progress, read_final, show
+from eval.evaluate import evaluate, read_final, show
+from eval.progress import progress
 from eval.scorers import interval
 
 SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})

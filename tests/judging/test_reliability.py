@@ -34,7 +34,7 @@ from crescent.judging.reliability import FILE, LabelledVote, Reliability, auroc,
 from crescent.records import Completion, Item, Request, Vote, read_lines
 from crescent.show.reliability import reliability_table, show_reliability
 from crescent.tasks.math import MathTask
-from eval.evaluate import main
+from eval.job import main
 from eval.labelled_votes import ask_votes, items_of
 
 # K = 4: three unanimous (two right), three with 3/4 (two right), two with 2/4 (one right), one tie, one silent.

@@ -1,0 +1,22 @@
+"""How far an evaluation is, line by line, for the process that watches it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+
+def progress(path: Path, total: int) -> Callable[[int], None]:
+    """A function that appends `{"done": n, "total": m}` to `path`: at most once a second, and for the last item."""
+    written = -1.0
+
+    def report(done: int) -> None:
+        nonlocal written
+        now = time.monotonic()
+        if written < 0 or now - written >= 1 or done == total:
+            written = now
+            with path.open("ab") as file:
+                file.write(msgspec.json.encode({"done": done, "total": total}) + b"\n")
+
+    return report
