@@ -6,7 +6,6 @@ answer. Each finished answer is a line in a journal: an interrupted evaluation a
 
 import asyncio
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import STYLES, AnswerStyle, EvalConfig, EvalJob, Split
+from crescent.config import EvalConfig, EvalJob, Split
+from crescent.config.checks import fill
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
-from crescent.records import Completion, Item, Request, Response, Score, request_seed, write_lines
-from crescent.tasks import Task, open_task
+from crescent.records import Item, Request, Response, Score, request_seed, write_lines
 from eval.benchmarks import Benchmark, read, usable
 from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
 from eval.progress import progress
-from eval.scorers import flexible_match, score, strict_match
+from eval.reading import Reader, open_readers
+from eval.scorers import score
 
 
 async def evaluate(
@@ -32,7 +32,7 @@ async def evaluate(
     items: Sequence[Item],
     config: EvalConfig,
     answer_prompt: str,
-    task: Task,
+    readers: Mapping[str, Reader],
     seed: int,
     report: Callable[[int], None] = lambda done: None,
     shots: Mapping[str, Sequence[Shot]] | None = None,
@@ -41,8 +41,9 @@ async def evaluate(
 
     Args:
         answer_prompt: How an item is asked whose benchmark has no prompt of its own (`task.answer_prompt`).
-        report: Told the number of finished responses after each one.
-        shots: By benchmark, what stands before each of its items.
+        readers: One for each benchmark, by name.
+        report: Called after each response with the number of those finished.
+        shots: Solved problems that stand before each item, by benchmark.
     """
     done = 0
 
@@ -51,8 +52,7 @@ async def evaluate(
         request = ask(item, config, answer_prompt, seed, sample, (shots or {}).get(item.benchmark, ()))
         completion = await engine.complete(request)
         # A symbolic comparison, or a program, can take seconds: in a thread it does not keep other answers waiting.
-        final, correct = await asyncio.to_thread(grade, completion, item.target, task)
-        strict, flexible = match(completion, item, config)
+        reading = await asyncio.to_thread(readers[item.benchmark].read, completion, item.target)
         done += 1
         report(done)
         return Response(
@@ -60,14 +60,14 @@ async def evaluate(
             benchmark=item.benchmark,
             prompt=request.prompt,
             text=completion.text,
-            final=final,
+            final=reading.final,
             target=item.target,
-            correct=correct,
+            correct=reading.correct,
             finish_reason=completion.finish_reason,
             tokens=completion.tokens,
             sample=sample,
-            strict=strict,
-            flexible=flexible,
+            strict=reading.strict,
+            flexible=reading.flexible,
         )
 
     tasks = [asyncio.create_task(answer(item, sample)) for item in items for sample in range(config.samples)]
@@ -78,18 +78,17 @@ async def evaluate(
         for unfinished in tasks:
             unfinished.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return responses, [await _score(name, responses, config, task) for name in config.benchmarks]
+    return responses, [await _score(name, responses, config, readers[name]) for name in config.benchmarks]
 
 
-async def _score(benchmark: str, responses: Sequence[Response], config: EvalConfig, task: Task) -> Score:
-    ours = [response for response in responses if response.benchmark == benchmark]
-    items = [ours[start : start + config.samples] for start in range(0, len(ours), config.samples)]
+async def _score(benchmark: str, responses: Sequence[Response], config: EvalConfig, reader: Reader) -> Score:
+    answers = [response for response in responses if response.benchmark == benchmark]
     classes = None
-    # Programs are told apart by their text: no two are the same, and a vote among them says nothing.
-    if config.samples > 1 and AnswerStyle.code not in STYLES[config.benchmarks[benchmark].source]:
-        finals = ([response.final for response in item] for item in items)
-        classes = await asyncio.gather(*(asyncio.to_thread(task.classes, its) for its in finals))
-    return score(benchmark, ours, classes, decides=config.benchmarks[benchmark].split is Split.dev)
+    if config.samples > 1 and reader.can_vote:
+        finals = [response.final for response in answers]
+        items = [finals[start : start + config.samples] for start in range(0, len(finals), config.samples)]
+        classes = await asyncio.gather(*(asyncio.to_thread(reader.task.classes, samples) for samples in items))
+    return score(benchmark, answers, classes, decides=config.benchmarks[benchmark].split is Split.dev)
 
 
 def ask(
@@ -101,44 +100,12 @@ def ask(
     which: tuple[int, ...] = (sample,) if sample else ()
     return Request(
         key="/".join(map(str, ("eval", item.benchmark, item.id, *which))),
-        # Only the template is a format string (checked when it was configured); braces in the question stay braces.
-        prompt=few_shot_prompt(shots, item.question) if shots else template.format(question=item.question),
+        prompt=few_shot_prompt(shots, item.question) if shots else fill(template, item.question),
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         seed=request_seed(seed, "eval", item.id, *which),
         stop=STOP if shots else (),
     )
-
-
-def match(completion: Completion, item: Item, config: EvalConfig) -> tuple[bool | None, bool | None]:
-    """The strict and the flexible verdict; `None` for options and programs, which have no such forms."""
-    if AnswerStyle.math not in STYLES[config.benchmarks[item.benchmark].source]:
-        return None, None
-    # What a server says when it refuses is no answer, whatever number stands in it.
-    text = "" if completion.finish_reason == "error" else completion.text
-    return strict_match(text, item.target), flexible_match(text, item.target)
-
-
-def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
-    """The final answer, and whether it is the reference answer."""
-    final = read_final(completion, task)
-    return final, final is not None and task.correct(final, target)
-
-
-def read_final(completion: Completion, task: Task) -> str | None:
-    """The final answer, `None` for unparsed.
-
-    A response cut at `max_tokens` counts only with an explicitly marked final answer (models may ramble on after it):
-    the last number of an unfinished calculation is no answer. Its last word may be half a number and is not read.
-    """
-    match completion.finish_reason:
-        case "error":
-            return None
-        case "length":
-            # The lookbehind keeps the search linear: it starts where a word starts, not at each of its letters.
-            return task.read_cut(re.sub(r"(?<!\S)\S++\Z", "", completion.text))
-        case _:
-            return task.read(completion.text)
 
 
 def run(job: EvalJob) -> list[Score]:
@@ -176,10 +143,11 @@ async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) ->
     shots = {name: found.shots for name, found in benchmarks.items()}
     report = progress(path.with_name("progress.jsonl"), len(items) * job.eval.samples)
     key = os.environ.get("CRESCENT_API_KEY", "none")
-    with Journal(path) as journal, open_task(job.task, job.grading_timeout_s) as task:
+    readings = open_readers(job.eval.benchmarks, job.task, job.grading_timeout_s)
+    with Journal(path) as journal, readings as readers:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
             engine = Journaled(client, journal)
-            return await evaluate(engine, items, job.eval, job.task.answer_prompt, task, job.seed, report, shots)
+            return await evaluate(engine, items, job.eval, job.task.answer_prompt, readers, job.seed, report, shots)
 
 
 def list_items(job: EvalJob) -> list[Item]:

@@ -6,29 +6,30 @@ journal, so an interrupted measurement asks only for the rest.
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from crescent.config import ReliabilityJob, Split
+from crescent.config import ReliabilityJob, can_vote
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
 from crescent.judging.reliability import LabelledVote, Reliability, curve, read_reliability
 from crescent.records import Answer, Item, Question, Vote, write_lines
 from crescent.synthesis.consensus import SILENCE, answer_request, read_answer, vote
-from crescent.tasks import Task, open_task
+from crescent.tasks import Task
 from eval.benchmarks import choose, load
 from eval.progress import progress
+from eval.reading import Reader, open_readers
 
 
 async def ask_votes(
     engine: Engine,
     items: Sequence[Item],
     job: ReliabilityJob,
-    task: Task,
+    readers: Mapping[str, Reader],
     report: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[Vote, LabelledVote]]:
     """One vote per item, in the order of `items`.
@@ -36,7 +37,8 @@ async def ask_votes(
     The question of a vote has the item's id and text, and the benchmark's name as its bait.
 
     Args:
-        report: Told the number of finished answers after each one.
+        readers: One for each benchmark, by name.
+        report: Called after each answer with the number of those finished.
     """
     done = 0
 
@@ -47,44 +49,48 @@ async def ask_votes(
         completion = await engine.complete(replace(request, key=f"{question.bait}/{request.key}"))
         done += 1
         report(done)
+        task = readers[question.bait].task
         return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, task)
 
     async def solve(index: int, item: Item) -> tuple[Vote, LabelledVote]:
         question = Question(item.id, item.question, round=0, index=index, bait=item.benchmark, seed=job.seed)
-        async with asyncio.TaskGroup() as samples:
-            asking = [samples.create_task(answer(question, sample)) for sample in range(job.consensus.samples)]
-        answers = [its.result() for its in asking]
-        classes = await asyncio.to_thread(task.classes, [its.final for its in answers])
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(answer(question, sample)) for sample in range(job.consensus.samples)]
+        answers = [asked.result() for asked in asking]
+        task = readers[item.benchmark].task
+        classes = await asyncio.to_thread(task.classes, [answer.final for answer in answers])
         decided = vote(question, answers, classes, job.consensus.keep_ties)
         return decided, await asyncio.to_thread(label, decided, item.target, task)
 
-    async with asyncio.TaskGroup() as tasks:
-        solving = [tasks.create_task(solve(index, item)) for index, item in enumerate(items)]
-    return [its.result() for its in solving]
+    async with asyncio.TaskGroup() as group:
+        solving = [group.create_task(solve(index, item)) for index, item in enumerate(items)]
+    return [solved.result() for solved in solving]
 
 
 def label(decided: Vote, target: str, task: Task) -> LabelledVote:
-    """What of a vote is right: each class is compared by the final answer that is first in it, as the winner is."""
-    firsts = {
-        its: answer.final
-        for its, answer in reversed([*zip(decided.classes, decided.answers, strict=True)])
-        if its != SILENCE
-    }
-    right = {its for its, final in firsts.items() if final is not None and task.correct(final, target)}
+    """What of a vote is right. Each class is compared by its first final answer, as the winner is."""
+    firsts: dict[int, str] = {}
+    for number, answer in zip(decided.classes, decided.answers, strict=True):
+        if number != SILENCE and answer.final is not None:
+            firsts.setdefault(number, answer.final)
+    right = {number for number, final in firsts.items() if task.correct(final, target)}
     return LabelledVote(
         votes=decided.votes if decided.winner is not None else 0,
         of=decided.of,
-        correct=decided.winner in {firsts[its] for its in right},
-        correct_samples=sum(its in right for its in decided.classes),
+        correct=decided.winner in {firsts[number] for number in right},
+        correct_samples=sum(number in right for number in decided.classes),
     )
 
 
 def items_of(job: ReliabilityJob) -> list[Item]:
-    """Of each dev benchmark the first `eval.reliability` items of its seeded choice."""
+    """The first `eval.reliability` items of each dev benchmark's seeded choice.
+
+    Benchmarks with another kind of answer than the task's are left out: the task's prompt does not ask for theirs.
+    """
     return [
         item
         for name, config in job.eval.benchmarks.items()
-        if config.split is Split.dev
+        if can_vote(config, job.task)
         for item in choose(tuple(load(name, config, job.eval.data)), job.eval.reliability, config.seed)
     ]
 
@@ -101,11 +107,11 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
         items = items_of(job)
         voted = run_async(_ask(job, items, journal))
         write_lines(output / "votes.jsonl", [decided for decided, _ in voted])
-        write_lines(output / "labels.jsonl", [its for _, its in voted])
-        labelled: dict[str, list[LabelledVote]] = {}
-        for item, (_, its) in zip(items, voted, strict=True):
-            labelled.setdefault(item.benchmark, []).append(its)
-        found = {benchmark: curve(votes) for benchmark, votes in labelled.items()}
+        write_lines(output / "labels.jsonl", [labelled for _, labelled in voted])
+        by_benchmark: dict[str, list[LabelledVote]] = {}
+        for item, (_, labelled) in zip(items, voted, strict=True):
+            by_benchmark.setdefault(item.benchmark, []).append(labelled)
+        found = {benchmark: curve(votes) for benchmark, votes in by_benchmark.items()}
         # It stands for all the rest: it appears last, and whole.
         unfinished = output / "reliability.json.part"
         unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
@@ -117,6 +123,7 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
 async def _ask(job: ReliabilityJob, items: Sequence[Item], path: Path) -> list[tuple[Vote, LabelledVote]]:
     report = progress(path.with_name("progress.jsonl"), len(items) * job.consensus.samples)
     key = os.environ.get("CRESCENT_API_KEY", "none")
-    with Journal(path) as journal, open_task(job.task, job.consensus.grading_timeout_s) as task:
+    readings = open_readers(job.eval.benchmarks, job.task, job.consensus.grading_timeout_s)
+    with Journal(path) as journal, readings as readers:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
-            return await ask_votes(Journaled(client, journal), items, job, task, report)
+            return await ask_votes(Journaled(client, journal), items, job, readers, report)

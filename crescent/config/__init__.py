@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from crescent.config.checks import Choice as Choice
 from crescent.config.checks import require as require
 from crescent.config.checks import require_fields as require_fields
-from crescent.config.evaluation import STYLES as STYLES
 from crescent.config.evaluation import BenchmarkConfig as BenchmarkConfig
 from crescent.config.evaluation import EvalConfig as EvalConfig
 from crescent.config.evaluation import HarnessConfig as HarnessConfig
 from crescent.config.evaluation import Source as Source
 from crescent.config.evaluation import Split as Split
+from crescent.config.evaluation import can_vote as can_vote
 from crescent.config.evaluation import check_sources as check_sources
+from crescent.config.evaluation import style_of as style_of
+from crescent.config.evaluation import task_of as task_of
 from crescent.config.jobs import EvalJob as EvalJob
 from crescent.config.jobs import ReliabilityJob as ReliabilityJob
 from crescent.config.jobs import TrainJob as TrainJob

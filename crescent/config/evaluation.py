@@ -1,6 +1,6 @@
 """What a checkpoint is asked after every round."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crescent.config.checks import Choice, require, require_fields
@@ -20,13 +20,32 @@ class Source(Choice):
     gsm_plus = "gsm_plus"
     """GSM8K's test questions reworded, so split=test only; `family` names one perturbation, all when null."""
     math500 = "math500"
-    """Competition problems with formulas as answers, for answer_style=math; `family` names a subject, all when null."""
+    """Competition problems with formulas as answers; `family` names a subject, all when null."""
     arc_challenge = "arc_challenge"
-    """Multiple choice, for `task=multiple_choice`."""
+    """Multiple choice."""
     mmlu = "mmlu"
     """Multiple choice; `family` names a subject, e.g. `college_physics`; all subjects when null."""
     mbpp = "mbpp"
-    """Python functions with tests, for `task=code`."""
+    """Python functions with tests."""
+
+
+STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
+    Source.arc_challenge: (AnswerStyle.choice,),
+    Source.mmlu: (AnswerStyle.choice,),
+    Source.mbpp: (AnswerStyle.code,),
+    Source.math500: (AnswerStyle.math,),
+}
+"""Answer styles that can read a source's reference answers, its own style first."""
+
+NUMBER_FAMILIES = frozenset(
+    """
+    aiw basic_arithmetic binary_alternation chain_sum coin_flip count_bits count_primes decimal_arithmetic
+    decimal_chain_sum dice fraction_simplification gcd gsm_symbolic largest_island lcm leg_counting letter_counting maze
+    number_format number_sequence power_function products rectangle_count rotten_oranges self_reference simple_equations
+    simple_geometry
+    """.split()  # noqa: SIM905 - a page of quoted names
+)
+"""Families of reasoning-gym whose reference answers are all single numbers (80 problems of each drawn with 0.1.25)."""
 
 
 class Split(Choice):
@@ -54,6 +73,10 @@ class BenchmarkConfig:
     such a benchmark never counts as a gain. Needs split=dev: what can end a child decides."""
     prompt: str | None = None
     """How an item is asked, with `{question}`; by default `task.answer_prompt`."""
+    style: AnswerStyle | None = None
+    """How its answers are found and compared; by default as its reference answers are written: numbers for word
+    problems, formulas for MATH-500, letters for options, programs for MBPP. `task.answer_style` is for the run's own
+    questions."""
     shots: int = 0
     """Solved problems that stand before each item, as eval/benchmarks/shots.py says; 0 or 5 are usual. With shots no
     prompt is used: the shots show how to answer."""
@@ -72,6 +95,11 @@ class BenchmarkConfig:
             require(self.items is not None, f"{where}.items", self.items, "a generator needs a number of items")
         if self.prompt is not None:
             require_fields(self.prompt, f"{where}.prompt", "question")
+        fitting = STYLES[self.source]
+        rule = f"the reference answers of source={self.source.value} cannot be read so"
+        names = " or ".join(style.value for style in fitting)
+        readable = self.style is None or self.style in fitting
+        require(readable, f"{where}.style", self.style and self.style.value, rule, f"use {names}, or leave it out")
         only_test = self.source is not Source.gsm_plus or self.split is Split.test
         rule = "GSM-Plus rewords GSM8K's test questions, and test sets are only reported"
         require(only_test, f"{where}.split", self.split.value, rule, "set split=test")
@@ -116,7 +144,7 @@ class HarnessConfig:
             option = given.partition("=")[0]
             ours = ("--tasks", "--model_args", "--limit", "--num_fewshot", "--output_path", "--use_cache")
             # argparse takes the beginning of an option for the option, so "--model" is covered by "--model_args".
-            taken = len(option) > 2 and any(its.startswith(option) for its in ours)
+            taken = len(option) > 2 and any(name.startswith(option) for name in ours)
             require(not taken, f"{where}.arguments", option, "is set by the evaluation itself", "use its own field")
 
 
@@ -148,28 +176,54 @@ class EvalConfig:
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
 
 
-STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
-    Source.arc_challenge: (AnswerStyle.choice,),
-    Source.mmlu: (AnswerStyle.choice,),
-    Source.mbpp: (AnswerStyle.code,),
-    Source.math500: (AnswerStyle.math,),
-}
-"""The answer styles that can read a source's reference answers."""
+def style_of(benchmark: BenchmarkConfig, task: TaskConfig) -> AnswerStyle:
+    """How the benchmark's answers are found and compared. The only place that decides it."""
+    if benchmark.style is not None:
+        return benchmark.style
+    fitting = STYLES[benchmark.source]
+    if benchmark.source is Source.reasoning_gym and benchmark.family not in NUMBER_FAMILIES:
+        # Anything from polynomials to puzzles: as the task reads mathematics, with formulas where it does not.
+        return task.answer_style if task.answer_style in fitting else AnswerStyle.math
+    return fitting[0]
+
+
+def task_of(benchmark: BenchmarkConfig, task: TaskConfig) -> TaskConfig:
+    """The task that reads and compares the benchmark's answers: the run's own, in the benchmark's style."""
+    style = style_of(benchmark, task)
+    if style is task.answer_style:
+        return task
+    # A program answers a benchmark item without inputs; the template only has to be there.
+    return replace(task, answer_style=style, inputs_prompt="{question}" if style is AnswerStyle.code else None)
+
+
+def is_asked_for(style: AnswerStyle, task: TaskConfig) -> bool:
+    """Whether `task.answer_prompt` asks for answers of this style. Numbers and formulas are asked for alike."""
+    mathematics = (AnswerStyle.number, AnswerStyle.math)
+    return style is task.answer_style or (style in mathematics and task.answer_style in mathematics)
+
+
+def can_vote(benchmark: BenchmarkConfig, task: TaskConfig) -> bool:
+    """Whether the run's own way of asking and voting (`eval.reliability`) can be tried on the benchmark's items."""
+    return benchmark.split is Split.dev and is_asked_for(style_of(benchmark, task), task)
 
 
 def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
-    """Raise `BadConfig` when the task cannot read a benchmark's reference answers, or cannot vote on its items."""
+    """Raise `BadConfig` when a benchmark would be asked for another kind of answer than it has, or none can be voted
+    on."""
     style = task.answer_style
-    others = ", ".join(source.value for source, styles in STYLES.items() if style in styles)
+    others = ", ".join(source.value for source, styles in STYLES.items() if any(is_asked_for(s, task) for s in styles))
     for name, benchmark in evaluation.benchmarks.items():
-        fitting = STYLES[benchmark.source]
-        rule = f"its answers cannot be read with task.answer_style={style.value}"
-        tasks = {AnswerStyle.choice: "task=multiple_choice", AnswerStyle.code: "task=code"}.get(fitting[0], "task=math")
-        way_out = f"use {tasks}, or one of {others} as source"
-        require(style in fitting, f"eval.benchmarks.{name}.source", benchmark.source.value, rule, way_out)
+        own = style_of(benchmark, task)
+        asked = benchmark.prompt is not None or benchmark.shots > 0 or is_asked_for(own, task)
+        where = f"eval.benchmarks.{name}"
+        rule = f"task.answer_prompt does not ask for its kind of answer (task.answer_style={style.value})"
+        tasks = {AnswerStyle.choice: "task=multiple_choice", AnswerStyle.code: "task=code"}.get(own, "task=math")
+        way_out = f"use {tasks}, or one of {others} as source, or say how it is asked with {where}.prompt"
+        require(asked, f"{where}.source", benchmark.source.value, rule, way_out)
     votes = style is not AnswerStyle.code or evaluation.reliability == 0
     rule = "programs are compared on inputs, and benchmark items have none (task.answer_style=code)"
     require(votes, "eval.reliability", evaluation.reliability, rule, "set eval.reliability=0")
-    dev = any(benchmark.split is Split.dev for benchmark in evaluation.benchmarks.values())
+    dev = any(can_vote(benchmark, task) for benchmark in evaluation.benchmarks.values())
     known = dev or evaluation.reliability == 0
-    require(known, "eval.reliability", evaluation.reliability, "needs a dev benchmark", "set split=dev on one")
+    rule = "needs a dev benchmark with the task's kind of answer"
+    require(known, "eval.reliability", evaluation.reliability, rule, "set split=dev on one")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from crescent.config import TRAIN_LAYOUT, Child, Config, Start, TrainConfig, Trainer, Tuning, as_settings
+from crescent.config import TRAIN_LAYOUT, Child, Config, Start, TrainConfig, Trainer, Tuning, as_settings, style_of
 from crescent.config.earlier import earlier_values
 
 
@@ -35,7 +35,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
     seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
     match stage:
         case "benchmarks":
-            return {"eval": {"benchmarks": _unshot(cfg)}, **_embedder(cfg)}
+            return {"eval": {"benchmarks": _items(cfg, "shots", "style")}, **_embedder(cfg)}
         case "others":
             return {"diversify": {"runs": list(cfg.diversify.runs)}}
         case "synthesis":
@@ -58,7 +58,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             for unused in ("adaptive", "min_agreement"):
                 del voting[unused]
             parts = {"task": as_settings(cfg.task), "consensus": voting}
-            items = {"benchmarks": _unshot(cfg), "reliability": cfg.eval.reliability}
+            items = {"benchmarks": _items(cfg, "shots"), "reliability": cfg.eval.reliability}
             return {"model": model, "seed": seed, "eval": items, **parts}
         case "pairs":
             voting = as_settings(cfg.consensus)
@@ -132,17 +132,24 @@ def _evaluation(cfg: Config) -> dict[str, Any]:
     evaluation: dict[str, Any] = as_settings(cfg.eval)
     for elsewhere in ("data", "reliability", "harness"):
         del evaluation[elsewhere]
-    for benchmark in evaluation["benchmarks"].values():
+    for name, benchmark in evaluation["benchmarks"].items():
         del benchmark["guard"]  # It changes what a score means for the verdict, not the score.
+        # The style that is used, and only where it is not the task's: so a run from before benchmarks had styles of
+        # their own resumes where its answers are still read as they were, and is refused where they are not.
+        style = style_of(cfg.eval.benchmarks[name], cfg.task)
+        del benchmark["style"]
+        if style is not cfg.task.answer_style:
+            benchmark["style"] = style.name
     return evaluation
 
 
-def _unshot(cfg: Config) -> dict[str, Any]:
-    """Settings that the benchmarks' items depend on: all but the shots, which only precede the items in a prompt."""
+def _items(cfg: Config, *unread: str) -> dict[str, Any]:
+    """The benchmarks by what their items depend on, without the settings in `unread`."""
     benchmarks: dict[str, Any] = _evaluation(cfg)["benchmarks"]
-    for benchmark in benchmarks.values():
-        del benchmark["shots"]
-    return benchmarks
+    return {
+        name: {key: value for key, value in benchmark.items() if key not in unread}
+        for name, benchmark in benchmarks.items()
+    }
 
 
 def _embedder(cfg: Config) -> dict[str, Any]:

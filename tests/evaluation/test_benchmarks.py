@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from crescent.config import AnswerStyle, BenchmarkConfig, Source, Split, TaskConfig
+from crescent.config import BenchmarkConfig, Source, Split, TaskConfig, task_of
+from crescent.config.evaluation import NUMBER_FAMILIES
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Completion, Item
 from crescent.tasks import open_task
@@ -30,7 +31,7 @@ from eval.benchmarks.word_problems import (
     rows,
     svamp_row,
 )
-from eval.evaluate import grade
+from eval.reading import grade
 from eval.scorers import strict_match
 
 
@@ -327,8 +328,12 @@ def test_the_published_gsm_plus_and_math500_are_read_and_their_solutions_are_rig
     for family in PERTURBATIONS[:-1]:
         assert len(load("b", BenchmarkConfig(**plus, family=family), str(data))) == 300
     assert sum(map(len, both_splits(data, source=Source.math500))) == 500
-    with open_task(TaskConfig(answer_style=AnswerStyle.math), 5.0) as task:
-        for file, convert in (("math500/test.jsonl", math500_row), ("gsm_plus/gsmplus_testmini.jsonl", gsm_plus_row)):
+    sets = (
+        (Source.math500, "math500/test.jsonl", math500_row),
+        (Source.gsm_plus, "gsm_plus/gsmplus_testmini.jsonl", gsm_plus_row),
+    )
+    for source, file, convert in sets:
+        with open_task(task_of(BenchmarkConfig(source, split=Split.test), TaskConfig()), 5.0) as task:
             for line in (data / file).read_text("utf-8").splitlines():
                 raw = json.loads(line)
                 target = convert(raw)[1]
@@ -340,6 +345,14 @@ def test_the_published_gsm_plus_and_math500_are_read_and_their_solutions_are_rig
 def generated(items: int = 100, split: Split = Split.dev, seed: int = 0, **options: Any) -> list[Item]:
     settings = {"source": Source.reasoning_gym, "family": "chain_sum", "options": options}
     return load("sums", BenchmarkConfig(items=items, split=split, seed=seed, **settings), None)
+
+
+def test_every_family_that_is_said_to_ask_for_numbers_has_numbers_as_reference_answers() -> None:
+    for family in sorted(NUMBER_FAMILIES):
+        benchmark = BenchmarkConfig(Source.reasoning_gym, items=2, family=family)
+        with open_task(task_of(benchmark, TaskConfig()), 5.0) as task:
+            for item in load("sums", benchmark, None):
+                assert grade(Completion(f"#### {item.target}", "stop", 1), item.target, task)[1], (family, item.target)
 
 
 def test_generated_sets_are_seeded_and_as_the_family_writes_them() -> None:

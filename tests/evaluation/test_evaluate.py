@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,19 @@ from crescent.config import (
     Split,
     TaskConfig,
     VerdictConfig,
+    can_vote,
+    style_of,
     write_job,
 )
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig
 from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
+from crescent.run_folder.stage_settings import stage_settings
 from crescent.tasks import open_task
-from crescent.tasks.math import MathTask
 from eval.benchmarks.shots import Shot
-from eval.evaluate import evaluate, read_final, show
+from eval.evaluate import evaluate, show
 from eval.progress import progress
+from eval.reading import final_answer, open_readers
 from eval.scorers import interval
 
 SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})
@@ -71,8 +75,8 @@ class Adder:
 
 
 def evaluated(engine: Any, items: list[Item], config: EvalConfig = SUMS) -> tuple[list[Response], list[Score]]:
-    with MathTask(AnswerStyle.number, 5.0) as task:
-        return asyncio.run(evaluate(engine, items, config, TASK.answer_prompt, task, seed=7))
+    with open_readers(config.benchmarks, TASK, 5.0) as readers:
+        return asyncio.run(evaluate(engine, items, config, TASK.answer_prompt, readers, seed=7))
 
 
 def test_every_item_is_asked_once_greedily_with_a_seed_of_its_own() -> None:
@@ -125,13 +129,13 @@ def test_a_response_that_was_cut_counts_only_with_a_finished_marked_answer(
     text: str, final: str | None, style: AnswerStyle
 ) -> None:
     with open_task(TaskConfig(answer_style=style), 5.0) as task:
-        assert read_final(Completion(text, "length", 9), task) == final
+        assert final_answer(Completion(text, "length", 9), task) == final
 
 
 def test_a_refused_request_is_unparsed_whatever_its_message_says() -> None:
     with open_task(TASK, 5.0) as task:
-        assert read_final(Completion("maximum context is 4096", "error", 0), task) is None
-        assert read_final(Completion("maximum context is 4096", "stop", 0), task) == "4096"
+        assert final_answer(Completion("maximum context is 4096", "error", 0), task) is None
+        assert final_answer(Completion("maximum context is 4096", "stop", 0), task) == "4096"
 
 
 def test_answers_are_compared_as_the_task_compares_them() -> None:
@@ -300,20 +304,103 @@ def test_lettered_options_have_no_strict_and_no_flexible_score() -> None:
         async def complete(self, request: Request) -> Completion:
             return Completion("#### B", "stop", 5)
 
-    with open_task(TaskConfig(answer_style=AnswerStyle.choice), 5.0) as task:
+    with open_readers(config.benchmarks, TaskConfig(answer_style=AnswerStyle.choice), 5.0) as readers:
         question = "Which?\nA. this\nB. that"
         item = Item("a", "arc", question, "B")
-        responses, scores = asyncio.run(evaluate(Chooser(), [item], config, "{question}", task, seed=7))
+        responses, scores = asyncio.run(evaluate(Chooser(), [item], config, "{question}", readers, seed=7))
     assert (responses[0].correct, responses[0].strict, responses[0].flexible) == (True, None, None)
     assert (scores[0].strict, scores[0].flexible) == (None, None)
+
+
+def answered(text: str, target: str, benchmark: BenchmarkConfig, task: TaskConfig) -> tuple[str | None, bool]:
+    """What is read of one response to the benchmark, in a run with this task, and whether it is right."""
+
+    class Reciter:
+        async def complete(self, request: Request) -> Completion:
+            return Completion(text, "stop", 5)
+
+    config = EvalConfig(benchmarks={"mine": benchmark})
+    with open_readers(config.benchmarks, task, 5.0) as readers:
+        items = [Item("a", "mine", "How many?", target)]
+        (response,), _ = asyncio.run(evaluate(Reciter(), items, config, "{question}", readers, seed=7))
+    return response.final, response.correct
+
+
+MATH = TaskConfig(answer_style=AnswerStyle.math)
+
+
+@pytest.mark.parametrize("source", [Source.gsm8k, Source.gsm_plus, Source.asdiv, Source.svamp, Source.mawps])
+def test_word_problems_are_read_as_numbers_whatever_the_run_is_about(source: Source) -> None:
+    benchmark = BenchmarkConfig(source, split=Split.test, family="singleop" if source is Source.mawps else None)
+    text = "With $x = 3$ a day they need 7 days."
+    assert answered(text, "7", benchmark, MATH) == ("7", True)
+    assert answered(text, "3", replace(benchmark, style=AnswerStyle.math), MATH) == ("x = 3", True)
+
+
+def test_formulas_are_read_as_formulas_whatever_the_run_is_about() -> None:
+    text = "So it is $x^2 + 1$, as 2 of them are."
+    assert answered(text, "x^2+1", BenchmarkConfig(Source.math500), TASK) == ("x^2 + 1", True)
+
+
+def test_a_benchmark_with_a_prompt_of_its_own_may_have_another_kind_of_answer() -> None:
+    prompt = "{question} Give the letter."
+    options = BenchmarkConfig(Source.arc_challenge, prompt=prompt)
+    assert answered("The answer is (B), of 4.", "B", options, MATH) == ("B", True)
+    program = "```python\ndef half(x):\n    return x // 2\n```"
+    programs = BenchmarkConfig(Source.mbpp, prompt=prompt)
+    assert answered(program, "assert half(4) == 2", programs, MATH)[1]
+    assert not answered(program, "assert half(4) == 3", programs, MATH)[1]
+    run = Config(
+        bait=BaitConfig(prompts={"mine": "Ask something."}),
+        eval=EvalConfig({"gsm8k": BenchmarkConfig(), "arc": options}, reliability=5),
+        task=MATH,
+    )
+    assert [name for name, benchmark in run.eval.benchmarks.items() if can_vote(benchmark, run.task)] == ["gsm8k"]
+
+
+def test_generated_sums_are_numbers_and_other_families_are_read_as_the_run_reads() -> None:
+    def generated(family: str) -> BenchmarkConfig:
+        return BenchmarkConfig(Source.reasoning_gym, family=family, items=1)
+
+    choice = TaskConfig(answer_style=AnswerStyle.choice)
+    assert {style_of(generated("chain_sum"), task) for task in (MATH, TASK, choice)} == {AnswerStyle.number}
+    assert style_of(generated("polynomial_multiplication"), MATH) is AnswerStyle.math
+    assert style_of(generated("polynomial_multiplication"), TASK) is AnswerStyle.number
+    assert style_of(generated("polynomial_multiplication"), choice) is AnswerStyle.math
+
+
+def test_a_style_that_cannot_read_the_reference_answers_is_refused() -> None:
+    with pytest.raises(BadConfig, match=r"style=choice: the reference .* source=gsm8k .* use number or math, or leave"):
+        BenchmarkConfig(Source.gsm8k, style=AnswerStyle.choice)
+    with pytest.raises(BadConfig, match=r"style=number: .* source=math500"):
+        BenchmarkConfig(Source.math500, style=AnswerStyle.number)
+
+
+@pytest.mark.parametrize("stage", ["eval", "reliability"])
+def test_a_benchmarks_style_is_a_setting_of_the_stages_that_read_answers_where_it_is_not_the_tasks(stage: str) -> None:
+    def style(task: TaskConfig, benchmark: BenchmarkConfig) -> str:
+        prompts = BaitConfig(prompts={"mine": "Ask something."})
+        run = Config(bait=prompts, eval=EvalConfig({"mine": benchmark}, reliability=5), task=task)
+        assert "style" not in stage_settings(run, "benchmarks")["eval"]["benchmarks"]["mine"]
+        found = stage_settings(run, stage)["eval"]["benchmarks"]["mine"]
+        # Without the key the settings are those of a run from before benchmarks had styles: it resumes.
+        return str(found.get("style", "absent"))
+
+    assert style(TASK, BenchmarkConfig()) == "absent"
+    assert style(TASK, BenchmarkConfig(style=AnswerStyle.number)) == "absent"
+    assert style(TASK, BenchmarkConfig(style=AnswerStyle.math)) == "math"
+    assert style(MATH, BenchmarkConfig()) == "number"
+    assert style(MATH, BenchmarkConfig(style=AnswerStyle.math)) == "absent"
+    assert style(MATH, BenchmarkConfig(Source.math500)) == "absent"
+    assert style(TASK, BenchmarkConfig(Source.math500)) == "math"
 
 
 def test_shots_stand_before_each_item_and_a_further_question_ends_the_response() -> None:
     engine = Adder()
     shots = [Shot("s", "What is 1 + 1?", "It is 1 + 1 = 2.\n#### 2")]
-    with MathTask(AnswerStyle.number, 5.0) as task:
+    with open_readers(SUMS.benchmarks, TASK, 5.0) as readers:
         items = [*sums(1), *sums(1, "test")]
-        asyncio.run(evaluate(engine, items, SUMS, TASK.answer_prompt, task, seed=7, shots={"test": shots}))
+        asyncio.run(evaluate(engine, items, SUMS, TASK.answer_prompt, readers, seed=7, shots={"test": shots}))
     plain, shown = sorted(engine.asked, key=lambda request: request.key)
     assert (plain.prompt, plain.stop) == ("What is 0 + 1?\nEnd with #### and the number.", ())
     assert shown.prompt == (
@@ -568,6 +655,5 @@ def test_every_source_has_a_task_that_reads_it() -> None:
     for style in AnswerStyle:
         for source in readable.get(style, words):
             configured(Source[source], style)
-    configured(Source.math500, AnswerStyle.math)
-    with pytest.raises(BadConfig, match=r"source=math500: .*task\.answer_style=number; use task=math"):
-        configured(Source.math500, AnswerStyle.number)
+    for style in (AnswerStyle.math, AnswerStyle.number):
+        configured(Source.math500, style)

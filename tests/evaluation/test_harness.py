@@ -39,7 +39,7 @@ from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Checkpoint, Completion, Response, read_lines
 from crescent.tasks import open_task
-from eval.evaluate import grade, run
+from eval.evaluate import run
 from eval.harness import (
     HarnessScore,
     Leaf,
@@ -54,6 +54,7 @@ from eval.harness import (
     run_harness,
 )
 from eval.harness_tasks import NEEDED, leaves
+from eval.reading import grade
 from eval.scorers import flexible_match, strict_match
 from launch.local import LocalLaunch
 

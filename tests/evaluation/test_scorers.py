@@ -10,7 +10,7 @@ from crescent.judging.comparison import wilson
 from crescent.judging.reliability import pass_at
 from crescent.records import Completion, Response
 from crescent.tasks import open_task
-from eval.evaluate import grade
+from eval.reading import grade
 from eval.scorers import flexible_match, interval, last_boxed, majority, pass_at_each, score, strict_match
 
 Labelled = tuple[str, str, bool, bool | None, bool]

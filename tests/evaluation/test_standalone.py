@@ -152,7 +152,10 @@ def test_other_settings_under_a_name_of_ones_own_are_refused_with_the_difference
     refused = evaluate(evaluated.place, *mine, "eval.max_tokens=20")
     assert refused.returncode == 3
     assert "eval.max_tokens: 24 → 20" in refused.stderr
-    same = evaluate(evaluated.place, *mine, "serving.concurrency=4")
+    otherwise = evaluate(evaluated.place, *mine, "eval.benchmarks.sums_dev.style=math")
+    assert otherwise.returncode == 3
+    assert "eval.benchmarks.sums_dev.style: '(not there)' → 'math'" in otherwise.stderr
+    same = evaluate(evaluated.place, *mine, "serving.concurrency=4", "eval.benchmarks.sums_dev.style=number")
     assert same.returncode == 0, "what does not touch results changes nothing"
     assert "starts" not in same.stdout
 

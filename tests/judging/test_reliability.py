@@ -33,9 +33,9 @@ from crescent.judging.comparison import wilson
 from crescent.judging.reliability import FILE, LabelledVote, Reliability, auroc, curve, pass_at, suggest_cut
 from crescent.records import Completion, Item, Request, Vote, read_lines
 from crescent.show.reliability import reliability_table, show_reliability
-from crescent.tasks.math import MathTask
 from eval.job import main
 from eval.labelled_votes import ask_votes, items_of
+from eval.reading import open_readers
 
 # K = 4: three unanimous (two right), three with 3/4 (two right), two with 2/4 (one right), one tie, one silent.
 BY_HAND = [
@@ -185,8 +185,9 @@ ITEMS = [Item(f"i{n}", "dev", f"item {n}", "0.5" if n == 6 else "1") for n in ra
 
 def voted(engine: object, reports: list[int] | None = None) -> list[tuple[Vote, LabelledVote]]:
     report = (reports if reports is not None else []).append
-    with MathTask(AnswerStyle.number, 5.0) as task:
-        return asyncio.run(ask_votes(engine, ITEMS, job(Path("out")), task, report))  # type: ignore[arg-type]
+    asked = job(Path("out"))
+    with open_readers(asked.eval.benchmarks, asked.task, 5.0) as readers:
+        return asyncio.run(ask_votes(engine, ITEMS, asked, readers, report))  # type: ignore[arg-type]
 
 
 def test_every_item_is_asked_k_times_without_stopping_early_and_its_winner_is_graded() -> None:

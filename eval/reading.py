@@ -1,0 +1,90 @@
+"""What one response says: its final answer, whether that is right, and the two plain readings beside it.
+
+Each benchmark's answers are read in the benchmark's own style (`crescent.config.style_of`), whatever the run's own
+style is: numbers for word problems, formulas for MATH-500, letters for options.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from crescent.config import AnswerStyle, BenchmarkConfig, TaskConfig, task_of
+from crescent.records import Completion
+from crescent.tasks import Task, open_task
+from eval.scorers import flexible_match, strict_match
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of one response; the fields are those of `crescent.records.Response`."""
+
+    final: str | None
+    correct: bool
+    strict: bool | None
+    flexible: bool | None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the responses to one benchmark. Safe to use from several threads at once."""
+
+    style: AnswerStyle
+    task: Task
+    """The run's task in this style."""
+
+    @property
+    def can_vote(self) -> bool:
+        """Whether final answers can be counted. No two programs have the same text, and items bring no inputs."""
+        return self.style is not AnswerStyle.code
+
+    def read(self, completion: Completion, target: str) -> Reading:
+        final, correct = grade(completion, target, self.task)
+        return Reading(final, correct, *match(completion, target, self.style))
+
+
+@contextmanager
+def open_readers(
+    benchmarks: Mapping[str, BenchmarkConfig], task: TaskConfig, grading_timeout_s: float
+) -> Iterator[dict[str, Reader]]:
+    """One reader for each benchmark, by name. Those of one style share a task, which may own processes."""
+    styled = {name: task_of(benchmark, task) for name, benchmark in benchmarks.items()}
+    readers: dict[AnswerStyle, Reader] = {}
+    with ExitStack() as stack:
+        for own in styled.values():
+            if own.answer_style not in readers:
+                opened = stack.enter_context(open_task(own, grading_timeout_s))
+                readers[own.answer_style] = Reader(own.answer_style, opened)
+        yield {name: readers[own.answer_style] for name, own in styled.items()}
+
+
+def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
+    """The final answer, and whether it is the reference answer."""
+    final = final_answer(completion, task)
+    return final, final is not None and task.correct(final, target)
+
+
+def final_answer(completion: Completion, task: Task) -> str | None:
+    """The final answer, `None` for unparsed.
+
+    A response cut at `max_tokens` counts only with an explicitly marked final answer (models may ramble on after it):
+    the last number of an unfinished calculation is no answer. Its last word may be half a number and is not read.
+    A vote is stricter: there a cut answer is silence, because what wins a vote is trained on.
+    """
+    match completion.finish_reason:
+        case "error":
+            return None
+        case "length":
+            # The lookbehind keeps the search linear: it starts where a word starts, not at each of its letters.
+            return task.read_cut(re.sub(r"(?<!\S)\S++\Z", "", completion.text))
+        case _:
+            return task.read(completion.text)
+
+
+def match(completion: Completion, target: str, style: AnswerStyle) -> tuple[bool | None, bool | None]:
+    """Whether the strict and the flexible reading are right; `None` for options and programs, which have neither."""
+    if style not in (AnswerStyle.number, AnswerStyle.math):
+        return None, None
+    # The message of a server that refuses a request is no answer, whatever number stands in it.
+    text = "" if completion.finish_reason == "error" else completion.text
+    return strict_match(text, target), flexible_match(text, target)
