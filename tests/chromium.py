@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages, spoken to over its debugging pipe; tests that need one skip where none is."""
+"""A headless Chromium for tests of pages, controlled over its debugging pipe. Without Chromium these tests skip."""
 
 import base64
 import json
@@ -17,24 +17,24 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 REDIRECT = """
 import fcntl, os, sys
-aside = [fcntl.fcntl(int(its), fcntl.F_DUPFD, 10) for its in sys.argv[1:3]]
+aside = [fcntl.fcntl(int(descriptor), fcntl.F_DUPFD, 10) for descriptor in sys.argv[1:3]]
 os.dup2(aside[0], 3)
 os.dup2(aside[1], 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-"""The browser reads from descriptor 3 and writes to 4, whatever numbers the pipes have here."""
+"""Program that starts the browser with its pipes as descriptors 3 and 4, from which it reads and to which it writes."""
 
 
 def find_chromium() -> str:
-    """The path of a Chromium; the test skips without one."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
+    """Path of a Chromium; without one, the test skips."""
+    path = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip("needs Chromium")
-    return found
+    return path
 
 
 class Page:
-    """One page. Whatever it logs, throws, asks of the network or opens is kept."""
+    """One page. `complaints` collects its console messages, exceptions and dialogs; `requests` the URLs it requests."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self.complaints: list[str] = []
@@ -55,31 +55,31 @@ class Page:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
-            heard = self._hear()
-            if heard.get("id") == self._number:
-                assert "error" not in heard, heard
-                result: dict[str, Any] = heard["result"]
+            reply = self._receive()
+            if reply.get("id") == self._number:
+                assert "error" not in reply, reply
+                result: dict[str, Any] = reply["result"]
                 return result
 
     def open(self, path: Path, width: int = 1280, dark: bool = False, media: str = "screen") -> None:
-        """Show a file, and wait until it is loaded and nothing more comes of it."""
+        """Show a file, and wait until it is loaded, plus 0.3 seconds for what it does afterwards."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.navigate", url=path.resolve().as_uri())
-        while self._hear().get("method") != "Page.loadEventFired":
+        while self._receive().get("method") != "Page.loadEventFired":
             pass
         self.evaluate("new Promise(done => setTimeout(done, 300))")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression; the page's own policy does not hold for it."""
-        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        """Value of a JavaScript expression. The page's content security policy does not apply to it."""
+        reply = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def screenshot(self, path: Path) -> None:
-        """Of the whole page."""
+        """Save a picture of the whole page."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
@@ -88,29 +88,30 @@ class Page:
     def pdf(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"]))
 
-    def _hear(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
+        """The browser's next message. Complaints and requests are recorded on the way."""
         while b"\0" not in self._left:
             read = os.read(self._from, 1 << 16)
             assert read, "the browser has ended"
             self._left += read
         line, _, self._left = self._left.partition(b"\0")
-        heard: dict[str, Any] = json.loads(line)
-        match heard.get("method"):
+        message: dict[str, Any] = json.loads(line)
+        match message.get("method"):
             case (
                 "Runtime.consoleAPICalled"
                 | "Runtime.exceptionThrown"
                 | "Log.entryAdded"
                 | "Page.javascriptDialogOpening"
             ):
-                self.complaints.append(json.dumps(heard["params"])[:500])
+                self.complaints.append(json.dumps(message["params"])[:500])
             case "Network.requestWillBeSent":
-                self.requests.append(heard["params"]["request"]["url"])
-        return heard
+                self.requests.append(message["params"]["request"]["url"])
+        return message
 
 
 @contextmanager
 def open_page(folder: Path) -> Iterator[Page]:
-    """A page in a browser of its own, which keeps its files in the folder."""
+    """Open a page in a new browser that keeps its files in the folder."""
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     command = [find_chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

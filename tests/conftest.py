@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Fixtures and settings for all tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +12,20 @@ from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJo
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Pair, write_lines
 
-# How long an example takes says something about the machine, and nothing about the code.
+# No deadline: the time that an example takes depends on the machine, not on the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 LONGEST = ("loop", "end_to_end", "sharded", "reinforcement", "train", "harness", "preference", "tuning", "once")
-"""Files whose tests take minutes."""
+"""Names of the test files that take minutes."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the files, the longest come first: so they end at about the same time."""
+    """With several workers, start the longest files first, so that all workers finish at about the same time."""
     if hasattr(config, "workerinput"):
         order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-        items.sort(key=lambda its: order.get(its.path.name, len(order)))
+        items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +58,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainJob]:
-    """Makes jobs that differ in some settings of `train`; six steps of four sequences, saved after every second."""
+    """Makes jobs of six steps of four sequences, saved after every second step; they differ in settings of `train`."""
 
     def make(pairs: list[Pair] | None = None, **train: Any) -> TrainJob:
         folder = tmp_path_factory.mktemp("job")
         write_lines(folder / "pairs.jsonl", some_pairs(12) if pairs is None else pairs)
         usual: dict[str, Any] = {"learning_rate": 0.01, "epochs": 2.0, "batch": 4, "micro_batch": 2, "save_steps": 2}
-        lora = LoraConfig(rank=4, alpha=8, dropout=0.1)  # dropout: the random state of a checkpoint matters
+        lora = LoraConfig(rank=4, alpha=8, dropout=0.1)  # with dropout, the random state of a checkpoint matters
         return TrainJob(
             model=ModelConfig(path=str(tiny), dtype=Dtype.float32),
             train=TrainConfig(**{**usual, "lora": lora, **train}),

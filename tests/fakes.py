@@ -1,7 +1,7 @@
 """A model that invents sums and adds them up, and an engine that answers in random order.
 
-The model's questions are `What is 3 + 4?`. Two of them are near-duplicates when they begin with the same number, so
-whoever reads a test can see which ones are.
+The model's questions look like `What is 3 + 4?`. Two of them are near-duplicates if they begin with the same number, so
+the reader of a test can see which ones are.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def question(text: str, index: int = 0, round_number: int = 1) -> Question:
 
 
 def answers(asked: Question, *finals: str | None) -> list[Answer]:
-    """One answer per final answer; the text says it, too."""
+    """One answer for each final answer, which its text contains."""
     return [
         Answer(asked.id, sample, sample, f"It is {final}.", final, "stop", tokens=3)
         for sample, final in enumerate(finals)
@@ -45,7 +45,7 @@ def answers(asked: Question, *finals: str | None) -> list[Answer]:
 
 
 def say_sums(request: Request) -> Completion:
-    """What the model says depends on nothing but the request: now and then something unusable, silent or wrong."""
+    """The model's completion, which depends only on the request. Some completions are unusable, silent or wrong."""
     dice = random.Random(f"{request.seed}/{request.prompt}")
     first, second = dice.randrange(8), dice.randrange(4)
     match request.key.split("/")[0], dice.randrange(8):
@@ -62,7 +62,7 @@ def say_sums(request: Request) -> Completion:
 
 
 def by_first_number(texts: Sequence[str]) -> Vectors:
-    """An embedder: each first number is a direction of its own, so a cosine is 1 or 0."""
+    """An embedder in which each first number has its own direction, so a cosine is 1 or 0."""
     vectors = np.zeros((len(texts), FIRST_NUMBERS), dtype=np.float32)
     for row, text in enumerate(texts):
         vectors[row, int(text.split()[2])] = 1
@@ -70,7 +70,7 @@ def by_first_number(texts: Sequence[str]) -> Vectors:
 
 
 class BySpelling:
-    """A task whose answer is the last number, and for which only equal strings are equal."""
+    """A task whose final answer is the last number. Two answers are the same only if their strings are equal."""
 
     undecided = 0
 
@@ -92,10 +92,10 @@ class BySpelling:
 
 
 class ShufflingEngine:
-    """Says what `say` says, each time after a random number of turns of the event loop."""
+    """Answers each request with `say`, after a random number of turns of the event loop."""
 
     def __init__(self, say: Say, order: int = 0, concurrency: int = 256, dies_at: int | None = None) -> None:
-        """`dies_at` counts requests from 1; from there on the engine is dead."""
+        """`order` seeds the random order. From request number `dies_at` on, counted from 1, the engine is dead."""
         self.say = say
         self.dice = random.Random(order)
         self.free = asyncio.Semaphore(concurrency)
@@ -115,6 +115,7 @@ class ShufflingEngine:
 
 
 def some_pairs(count: int) -> list[Pair]:
+    """Pairs of sums and right answers, of different lengths."""
     return [
         Pair(
             str(n),

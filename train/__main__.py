@@ -1,4 +1,4 @@
-"""`python -P -m train job.yaml`: train one round's child from its pairs."""
+"""`python -P -m train job.yaml`: train the child of one round on its pairs."""
 
 import sys
 

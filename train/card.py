@@ -1,5 +1,5 @@
-"""The model card: what the adapter or the weights are, for people who find them without the run
-(https://huggingface.co/docs/hub/model-cards). Holds nothing that changes from one attempt to the next."""
+"""The model card: describes an adapter or weights to people who find them without the run
+(https://huggingface.co/docs/hub/model-cards). It holds nothing that differs between attempts at the same job."""
 
 import re
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ HUB = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<commi
 
 
 def model_card(job: TrainJob, base: Path, metrics: Mapping[str, Any]) -> str:
-    """README.md of both `adapter/` and `weights/`."""
+    """Text of README.md, the same in `adapter/` and `weights/`."""
     cfg = job.train
     name, revision = base_model(job, base)
     licence = licence_of(base)
     full = cfg.tuning is Tuning.full
     data = ModelCardData(
-        base_model=name if "/" in name else None,  # the hub reads it as one of its own names
+        base_model=name if "/" in name else None,  # the hub takes it for the name of a repository
         license=licence.lower() if is_identifier(licence) else None,
         library_name="transformers" if full else "peft",
         pipeline_tag="text-generation",
@@ -39,7 +39,7 @@ def model_card(job: TrainJob, base: Path, metrics: Mapping[str, Any]) -> str:
         "started from": start[cfg.start if job.parent else Start.base],
         "pairs": f"{metrics['rows']} trained on, {metrics.get('too_long', 0)} left out as too long",
         "steps": steps,
-        "loss": f"{metrics['loss_first']:.4f} at first, {metrics['loss_last']:.4f} at last",
+        "loss": f"{metrics['loss_first']:.4f} at the first step, {metrics['loss_last']:.4f} at the last",
         "seed": job.seed,
         "settings": metrics["settings"],
         **job.lineage,
@@ -52,7 +52,7 @@ def model_card(job: TrainJob, base: Path, metrics: Mapping[str, Any]) -> str:
 # A child of {cell(name)}
 
 {"All weights" if full else "A LoRA adapter"}, trained by Crescent on questions that a model asked itself and on
-answers that most of its samples agreed on. What it gained, or lost, stands in the report of its run.
+answers that most of its samples agreed on. The report of its run shows what it gained or lost.
 
 | | |
 |---|---|
@@ -62,7 +62,7 @@ answers that most of its samples agreed on. What it gained, or lost, stands in t
 
 
 def base_model(job: TrainJob, base: Path) -> tuple[str, str]:
-    """Name and revision of the base. Of a folder only the last part of its name: where it lay is nobody's business."""
+    """Name and revision of the base. A local folder is named by the last part of its path: the rest may be private."""
     cached = HUB.search(base.as_posix())
     if cached:
         return f"{cached['owner']}/{cached['name']}", cached["commit"]
@@ -72,11 +72,11 @@ def base_model(job: TrainJob, base: Path) -> tuple[str, str]:
 
 
 def licence_of(base: Path) -> str:
-    """The base's licence, as its own card says, or the first line of its licence file."""
+    """Licence of the base: what its model card names, or the first line of its licence file."""
     card = base / "README.md"
     if card.is_file():
-        found = ModelCard(card.read_text(errors="replace"), ignore_metadata_errors=True).data
-        named = found.get("license_name") if found.get("license") == "other" else found.get("license")
+        data = ModelCard(card.read_text(errors="replace"), ignore_metadata_errors=True).data
+        named = data.get("license_name") if data.get("license") == "other" else data.get("license")
         if isinstance(named, str) and named:
             return named
     for file in sorted(base.glob("LICEN[CS]E*")):
@@ -88,10 +88,10 @@ def licence_of(base: Path) -> str:
 
 
 def is_identifier(licence: str) -> bool:
-    """Whether it is a name as the hub knows them, `apache-2.0`, and no sentence."""
+    """Whether it is a licence name as on the hub (`apache-2.0`) and not a sentence."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", licence) is not None
 
 
 def cell(value: object) -> str:
-    """Text that cannot leave its cell of a Markdown table."""
+    """A value as text that stays within its cell of a Markdown table."""
     return " ".join(str(value).replace("|", "\\|").split())

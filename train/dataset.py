@@ -1,4 +1,4 @@
-"""Pairs → rows: conversations that the model's own chat template turns into tokens."""
+"""Turn pairs into rows: conversations that the model's own chat template turns into tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,25 @@ Row = dict[str, list[Message]]
 
 @dataclass(frozen=True)
 class Rows:
+    """Rows for supervised fine-tuning."""
+
     kept: list[Row]
-    """`prompt` and `completion`, TRL's conversational format; the loss looks at the completion alone
-    (https://huggingface.co/docs/trl/dataset_formats#prompt-completion)."""
+    """Rows with `prompt` and `completion`, TRL's conversational format
+    (https://huggingface.co/docs/trl/dataset_formats#prompt-completion). The loss counts the completion only."""
     tokens: list[list[int]]
     """Token ids of each kept row, prompt and completion."""
     too_long: int
-    """Pairs left out because they are longer than `max_length`: a cut answer would teach to stop half way."""
+    """Number of pairs left out because they exceed `max_length`. Cut answers would teach the model to stop half way."""
+
+
+def user_turn(text: str) -> list[Message]:
+    """Messages of the user's turn in a conversation."""
+    return [{"role": "user", "content": text}]
+
+
+def assistant_turn(text: str) -> list[Message]:
+    """Messages of the assistant's turn in a conversation."""
+    return [{"role": "assistant", "content": text}]
 
 
 def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
@@ -29,30 +41,34 @@ def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
         BadConfig: the tokenizer has no chat template.
         DataSaysNo: no pair is short enough.
     """
-    rows = [
-        Row(
-            prompt=[{"role": "user", "content": pair.prompt}],
-            completion=[{"role": "assistant", "content": pair.completion}],
-        )
-        for pair in pairs
-    ]
+    rows = [Row(prompt=user_turn(pair.prompt), completion=assistant_turn(pair.completion)) for pair in pairs]
     tokens = tokenize([row["prompt"] + row["completion"] for row in rows], tokenizer)
-    fitting = [number for number, ids in enumerate(tokens) if len(ids) <= max_length]
-    if not fitting:
-        shortest = min(map(len, tokens))
-        raise DataSaysNo(
-            f"train.max_length={max_length}: all {len(rows)} pairs are longer (the shortest has {shortest} tokens); "
-            f"use train.max_length={shortest} or more"
-        )
+    fitting = indices_that_fit([len(ids) for ids in tokens], max_length, "pairs")
     return Rows(
-        kept=[rows[number] for number in fitting],
-        tokens=[tokens[number] for number in fitting],
+        kept=[rows[index] for index in fitting],
+        tokens=[tokens[index] for index in fitting],
         too_long=len(rows) - len(fitting),
     )
 
 
+def indices_that_fit(lengths: Sequence[int], max_length: int, name: str) -> list[int]:
+    """Indices of the sequences of at most `max_length` tokens; `name` says in an error what they are.
+
+    Raises:
+        DataSaysNo: none fits.
+    """
+    fitting = [index for index, length in enumerate(lengths) if length <= max_length]
+    if not fitting:
+        raise DataSaysNo(
+            f"train.max_length={max_length}: all {len(lengths)} {name} are longer (the shortest has {min(lengths)} "
+            f"tokens); use train.max_length={min(lengths)} or more"
+        )
+    return fitting
+
+
 def tokenize(conversations: Sequence[list[Message]], tokenizer: Any, ask: bool = False) -> list[list[int]]:
-    """The conversations as token ids by the model's own chat template; with `ask` up to where it answers.
+    """Token ids of the conversations by the model's own chat template. With `ask`, each ends where the model's answer
+    would begin.
 
     Raises:
         BadConfig: the tokenizer has no chat template.

@@ -1,7 +1,7 @@
-"""The end of a job, the same for every way of training: the child is written down and proven from its files.
+"""The end of a job, the same for every kind of training: write the child, then prove it from its files.
 
-One process does it, from the last checkpoint alone, when the trainer is gone: whole weights are needed here, and a
-sharded trainer has none. Killed and started again, it writes the same bytes.
+One process does this from the last checkpoint alone, after the trainer is gone: it needs whole weights, and a sharded
+trainer has none. A job that is killed here and started again writes the same bytes.
 """
 
 import gc
@@ -27,7 +27,7 @@ from train.checkpoints import read_state, trained_files
 from train.child import LogProbabilities, log_probabilities, write_adapter, write_weights
 from train.launched import local_rank
 from train.start import load, load_started, stored_dtype
-from train.watch import noted
+from train.watch import kept_values
 
 
 def export(job: TrainJob, base: Path, last: Path, texts: Sequence[Sequence[int]], facts: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def export(job: TrainJob, base: Path, last: Path, texts: Sequence[Sequence[int]]
 
 
 def load_trained(job: TrainJob, base: Path, last: Path) -> Any:
-    """What was trained as complete weights in the type that they are served in, from the last checkpoint."""
+    """The trained model with complete weights, in the data type it is served in, from the last checkpoint."""
     dtype = stored_dtype(job, base)
     if job.train.tuning is Tuning.full:
         return load(last, dtype)
@@ -64,7 +64,7 @@ def load_trained(job: TrainJob, base: Path, last: Path) -> Any:
 
 
 def load_child(job: TrainJob, base: Path) -> Any:
-    """The child from the files that were written for a server."""
+    """The child, loaded from the files that a server will read."""
     output, dtype = Path(job.output), stored_dtype(job, base)
     if (output / "weights").exists():
         return load(output / "weights", dtype)
@@ -72,19 +72,20 @@ def load_child(job: TrainJob, base: Path) -> Any:
 
 
 def prove(model: Any, texts: Sequence[Sequence[int]]) -> LogProbabilities:
-    """Log-probabilities by a model that nobody else holds: on the GPU if it fits there."""
+    """Log-probabilities of the texts under a model, computed on the GPU if the model fits. The caller must keep no
+    reference to `model`: its memory is needed for the next one."""
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank())
-        torch.cuda.empty_cache()  # what torch keeps for itself does not count as free
+        torch.cuda.empty_cache()  # memory that torch keeps in its cache does not count as free
         if torch.cuda.mem_get_info(device)[0] > 1.2 * size:
             model = model.to(device)
     return log_probabilities(model, texts)
 
 
 def release_memory() -> None:
-    """Give back what a trainer held that nobody refers to any more, and leave the group of processes."""
-    unset_hf_deepspeed_config()  # else the next model that is loaded is split among the processes
+    """Free the memory of a trainer that nothing refers to any more, and leave the process group."""
+    unset_hf_deepspeed_config()  # otherwise the next model that is loaded is split among the processes
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -93,24 +94,25 @@ def release_memory() -> None:
 
 
 def summary(last: Path) -> dict[str, Any]:
-    """Losses, what the whole training came to in tokens, and how many numbers it learnt."""
+    """Losses and other logged values of all steps, tokens seen, and the number of trained parameters."""
     state = read_state(last)
     steps = [entry for entry in state["log_history"] if "loss" in entry]
     losses = [entry["loss"] for entry in steps]
-    others = {name: [noted(entry)[name] for entry in steps] for name in noted(steps[-1])}
-    headers = map(read_tensor_header, trained_files(last))
+    others = {name: [kept_values(entry)[name] for entry in steps] for name in kept_values(steps[-1])}
+    tensors = [tensor for file in trained_files(last) for tensor in read_tensor_header(file).values()]
     return {
         "steps": state["global_step"],
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "loss_mean": mean(losses),
-        **{f"{name}_first": its[0] for name, its in others.items()},
-        **{f"{name}_last": its[-1] for name, its in others.items()},
-        **{f"{name}_mean": mean(its) for name, its in others.items()},
+        **{f"{name}_first": values[0] for name, values in others.items()},
+        **{f"{name}_last": values[-1] for name, values in others.items()},
+        **{f"{name}_mean": mean(values) for name, values in others.items()},
         "tokens_seen": state["num_input_tokens_seen"],
-        "trainable_parameters": sum(math.prod(tensor["shape"]) for its in headers for tensor in its.values()),
+        "trainable_parameters": sum(math.prod(tensor["shape"]) for tensor in tensors),
     }
 
 
 def mean(numbers: Sequence[float]) -> float:
+    """Arithmetic mean, rounded to six decimals."""
     return round(sum(numbers) / len(numbers), 6)

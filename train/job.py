@@ -1,15 +1,14 @@
-"""The trainer's door: a job is read and checked in a second, before torch is imported.
+"""Entry point of the trainer: it reads and checks a job within a second, before torch is imported.
 
-A finished job is recognised and left alone, an interrupted one goes on from its newest complete checkpoint. Written
-into `job.output`:
+A finished job is left alone. An interrupted job resumes from its newest complete checkpoint. Contents of `job.output`:
 
     adapter/        the LoRA adapter, unless all weights are trained
     weights/        complete weights: base and adapter merged, when `job.merge`; always when all weights are trained
     proof.json      `crescent.records.Proof`
-    metrics.json    last: it says that all the rest is there. No timings, so that equal jobs give equal folders
-    progress.jsonl  one line a step
-    checkpoints/    while it trains
-    stopped.json    exit code and reason of an attempt that failed, because `accelerate launch` turns every code into 1
+    metrics.json    written last, so it shows that the rest is complete. No timings: equal jobs leave equal folders
+    progress.jsonl  one line per step
+    checkpoints/    only while the job trains
+    stopped.json    exit code and reason of a failed attempt, because `accelerate launch` turns every exit code into 1
 """
 
 import argparse
@@ -30,31 +29,32 @@ from crescent.models.model_folder import find_model, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
 from crescent.run_folder.stage_settings import training_settings
-from train.launched import accumulation, fsdp_launched, use_one_gpu, world_size
+from train.launched import accumulation, fsdp_launched, rank, use_one_gpu, world_size
 from train.parent import check_fit, check_kind
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, and return the exit code; the reason is on stderr when it is not 0."""
-    parser = argparse.ArgumentParser(prog="python -P -m train", description="Train one round's child.")
+    """Train and return the exit code. When it is not 0, the reason is on stderr."""
+    parser = argparse.ArgumentParser(prog="python -P -m train", description="Train the child of one round.")
     parser.add_argument("job", type=Path, help="YAML file of crescent.config.TrainJob; the loop writes one")
     path = parser.parse_args(arguments).job
-    die_with_parent()  # ranks that torch's launcher started are in sessions of their own, out of our guard's sight
+    die_with_parent()  # torch's launcher puts each rank into a session of its own, where our guard cannot see it
     return run_to_exit_code(lambda: attempt(read_job(path, TrainJob)))
 
 
 def attempt(job: TrainJob) -> None:
-    """Run the job and leave a note behind when it stops."""
+    """Run the job. If it fails or is interrupted, write `stopped.json`."""
     output = Path(job.output)
     output.mkdir(parents=True, exist_ok=True)
     note = output / "stopped.json"
-    if int(os.environ.get("RANK", 0)) == 0:
+    if rank() == 0:
         note.unlink(missing_ok=True)
     try:
         run(job)
     except (CrescentError, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, CrescentError) else TryAgain.exit_code
-        with contextlib.suppress(FileExistsError), note.open("x") as file:  # the first process to stop knows why
+        # Only the first process to stop knows why; the others stop because it did.
+        with contextlib.suppress(FileExistsError), note.open("x") as file:
             json.dump({"exit_code": code, "reason": str(error)}, file)
         raise
 
@@ -62,11 +62,11 @@ def attempt(job: TrainJob) -> None:
 def run(job: TrainJob) -> None:
     """Check everything that can be checked cheaply, then train."""
     if job.train.trainer is Trainer.fake:
-        raise BadConfig("train.trainer=fake: this is the real one; use train.trainer=sft")
-    accumulation(job.train, world_size())
+        raise BadConfig("train.trainer=fake: this is the real trainer; use train.trainer=sft")
+    accumulation(job.train, world_size())  # raises if the batch cannot be divided
     output = Path(job.output)
     if not Path(job.pairs).is_file():
-        raise Missing(f"pairs={job.pairs}: no such file; the loop writes it before it trains")
+        raise Missing(f"pairs={job.pairs}: no such file; the loop writes this file before it trains")
     if job.parent is not None:
         check_kind(Path(job.parent), job.train.tuning)
     settings = job_digest(job)
@@ -85,28 +85,28 @@ def run(job: TrainJob) -> None:
     check_quantisation(job.train)
     pairs = read_lines(Path(job.pairs), Pair)
     if not pairs:
-        raise DataSaysNo(f"pairs={job.pairs}: the file is empty, there is nothing to learn from")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports every trainer that is made
+        raise DataSaysNo(f"pairs={job.pairs}: the file is empty, so there is nothing to learn from")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL sends telemetry for every trainer it creates
     base = find_base(job.model)
     if job.parent is not None:
         check_fit(Path(job.parent), job.train, base)
     use_one_gpu()
 
-    from train.training import train
+    from train.training import train_child
 
-    train(job, pairs, base, settings)
+    train_child(job, pairs, base, settings)
 
 
 def find_base(model: ModelConfig) -> Path:
-    """The base model's folder: made from its package, downloaded or given; checked."""
+    """Checked folder of the base model: unpacked from its package, downloaded, or given."""
     if model.path.startswith(PACKAGED):
         return packaged_model(model.path.removeprefix(PACKAGED))
     return find_model(model)
 
 
-def check_quantisation(train: TrainConfig) -> None:
-    """Refuse four bits where they cannot be had, before anything is loaded."""
-    if train.tuning is not Tuning.qlora:
+def check_quantisation(cfg: TrainConfig) -> None:
+    """Refuse four-bit training where it cannot work, before anything is loaded."""
+    if cfg.tuning is not Tuning.qlora:
         return
     if importlib.util.find_spec("bitsandbytes") is None:
         raise Missing(
@@ -115,14 +115,13 @@ def check_quantisation(train: TrainConfig) -> None:
         )
     if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" or fsdp_launched():
         raise BadConfig(
-            f"train.accelerate={train.accelerate}: splits weights among processes, and four-bit ones cannot be split; "
+            f"train.accelerate={cfg.accelerate}: splits weights among processes, and four-bit weights cannot be split; "
             "use train.accelerate=eight_gpus or zero2, or train.tuning=lora"
         )
 
 
 def job_digest(job: TrainJob) -> str:
-    """Stands for everything the result depends on."""
-    train = training_settings(job.train)
+    """Digest of everything that the result depends on."""
     files = [Path(job.pairs)]
     if job.parent is not None:
         adapter = Path(job.parent) / "adapter_model.safetensors"
@@ -131,13 +130,15 @@ def job_digest(job: TrainJob) -> str:
     for path in files:
         with path.open("rb") as file:
             contents.append(hashlib.file_digest(file, "sha256").hexdigest())
-    read = [as_settings(job.task)] if job.train.trainer is Trainer.grpo else []
-    return digest(as_settings(job.model), train, contents, job.seed, job.merge, *read)
+    # Of all trainers, only GRPO reads final answers itself.
+    task = [as_settings(job.task)] if job.train.trainer is Trainer.grpo else []
+    return digest(as_settings(job.model), training_settings(job.train), contents, job.seed, job.merge, *task)
 
 
 def refuse_changed(before: object, now: str, output: Path) -> None:
+    """Refuse to continue in a folder that was written with other settings."""
     if before != now:
         raise SettingsChanged(
-            f"output={output}: holds another job's results (other settings, pairs or parent); give another folder, or "
-            "delete this one"
+            f"output={output}: holds the results of another job (other settings, pairs or parent); use another folder, "
+            "or delete this one"
         )

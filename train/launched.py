@@ -1,4 +1,4 @@
-"""What the launcher decided: processes, ranks, and how a batch is divided among them."""
+"""Settings that the launcher decided: processes, ranks, and how a batch is divided among them."""
 
 import os
 
@@ -6,49 +6,55 @@ from crescent.config import TrainConfig
 from crescent.errors import BadConfig
 
 
-def accumulation(train: TrainConfig, processes: int) -> int:
-    """Micro batches per optimizer step and process, so that `train.batch` is the same however many processes there are.
+def accumulation(cfg: TrainConfig, processes: int) -> int:
+    """Number of micro batches per optimizer step and process. With it, a step holds `train.batch` sequences on any
+    number of processes.
 
     Raises:
-        BadConfig: the batch cannot be shared out evenly.
+        BadConfig: the batch cannot be divided evenly.
     """
-    at_once = train.micro_batch * processes
-    if train.batch % at_once:
+    at_once = cfg.micro_batch * processes
+    if cfg.batch % at_once:
         raise BadConfig(
-            f"train.batch={train.batch}: cannot be split into micro batches of {train.micro_batch} on {processes} "
-            f"processes ({at_once} at once); use train.micro_batch={smaller_micro_batch(train, processes)} or "
-            f"train.batch={-(-train.batch // at_once) * at_once}"
+            f"train.batch={cfg.batch}: cannot be split into micro batches of {cfg.micro_batch} on {processes} "
+            f"processes ({at_once} at once); use train.micro_batch={smaller_micro_batch(cfg, processes)} or "
+            f"train.batch={-(-cfg.batch // at_once) * at_once}"
         )
-    return train.batch // at_once
+    return cfg.batch // at_once
 
 
-def smaller_micro_batch(train: TrainConfig, processes: int) -> int:
-    """The largest micro batch below the present one that divides the batch among the processes; 1 if there is none."""
-    fits = (size for size in range(train.micro_batch - 1, 0, -1) if train.batch % (size * processes) == 0)
+def smaller_micro_batch(cfg: TrainConfig, processes: int) -> int:
+    """The largest micro batch below the present one that divides the batch among the processes; 1 if none does."""
+    fits = (size for size in range(cfg.micro_batch - 1, 0, -1) if cfg.batch % (size * processes) == 0)
     return next(fits, 1)
 
 
 def world_size() -> int:
-    """Processes that train together; set by torchrun and `accelerate launch`."""
+    """Number of processes that train together; set by torchrun and `accelerate launch`."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def rank() -> int:
+    """Number of this process among all that train together, from 0; set by torchrun and `accelerate launch`."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """Number of this process among those on this machine, from 0; set by torchrun and `accelerate launch`."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def deepspeed_launched() -> bool:
-    """Whether `accelerate launch` started us with a configuration of DeepSpeed's."""
+    """Whether `accelerate launch` started this process with a DeepSpeed configuration."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
 def fsdp_launched() -> bool:
-    """Whether `accelerate launch` started us with a configuration of FSDP's."""
+    """Whether `accelerate launch` started this process with an FSDP configuration."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def local_rank() -> int:
-    """Which of the processes on this machine we are; set by torchrun and `accelerate launch`."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
 def use_one_gpu() -> None:
-    """Show a single process one GPU: with several, transformers would reach for DataParallel, which TRL refuses."""
+    """Show one GPU to a single process: with several, transformers would use DataParallel, which TRL refuses."""
     if "WORLD_SIZE" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]

@@ -17,8 +17,8 @@ from train.liger import apply_liger, check_liger
 
 
 def load_start(job: TrainJob, base: Path) -> Any:
-    """The model to train: all of its weights, or an adapter on frozen ones. Call `set_seed` before: a new adapter
-    starts from random numbers."""
+    """The model to train: with all its weights, or with an adapter on frozen weights. Call `set_seed` before, because
+    a new adapter starts from random numbers."""
     cfg = job.train
     extra: dict[str, Any] = {"attention": cfg.attention, "liger": cfg.liger}
     match cfg.tuning:
@@ -27,15 +27,15 @@ def load_start(job: TrainJob, base: Path) -> Any:
         case Tuning.qlora:
             return start_model(load_quantised(job, base, **extra), job)
         case Tuning.full:
-            # bfloat16 has 8 bits of precision: an update of 1e-5 to a weight of 0.01 is rounded away. Held in float32,
-            # weights keep it, and matrices are still multiplied in bfloat16 (autocast). DeepSpeed keeps such a copy
-            # itself.
+            # bfloat16 has 8 bits of precision: an update of 1e-5 to a weight of 0.01 is rounded away. Weights in
+            # float32 keep it, and matrices are still multiplied in bfloat16 (autocast). DeepSpeed keeps such a float32
+            # copy itself.
             dtype = stored_dtype(job, base) if deepspeed_launched() else torch.float32
             return load_between(job, base, dtype, **extra)
 
 
 def load_started(job: TrainJob, base: Path) -> Any:
-    """The weights that training started from as a server would hold them: whole, in `model.dtype`, not quantised."""
+    """The model that training started from, as a server would hold it: complete, in `model.dtype`, not quantised."""
     dtype = stored_dtype(job, base)
     if job.train.tuning is Tuning.full:
         return load_between(job, base, dtype)
@@ -44,7 +44,7 @@ def load_started(job: TrainJob, base: Path) -> Any:
 
 
 def load(folder: Path, dtype: torch.dtype, attention: str | None = None, liger: bool = False, **extra: Any) -> Any:
-    """The complete weights in a folder."""
+    """Load the complete weights in a folder."""
     if liger:
         check_liger()
     with attention_explained(attention):
@@ -63,7 +63,8 @@ def load(folder: Path, dtype: torch.dtype, attention: str | None = None, liger: 
 
 
 def load_quantised(job: TrainJob, base: Path, **extra: Any) -> Any:
-    """The base in four bits, ready for an adapter (https://huggingface.co/docs/peft/developer_guides/quantization)."""
+    """Load the base in four bits, ready for an adapter
+    (https://huggingface.co/docs/peft/developer_guides/quantization)."""
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -76,7 +77,7 @@ def load_quantised(job: TrainJob, base: Path, **extra: Any) -> Any:
 
 
 def load_between(job: TrainJob, base: Path, dtype: torch.dtype, **extra: Any) -> Any:
-    """base + alpha * (parent - base), weight by weight; the base when there is no parent."""
+    """Load base + alpha * (parent - base), weight by weight; the base if the job has no parent."""
     alpha = share_of_parent(job)
     if job.parent is None or alpha == 1:
         return load(Path(job.parent or base), dtype, **extra)
@@ -88,7 +89,8 @@ def load_between(job: TrainJob, base: Path, dtype: torch.dtype, **extra: Any) ->
 
 
 def gathered(*weights: torch.nn.Parameter) -> Any:
-    """Within this, weights that ZeRO-3 split among the processes are whole; what the first one writes is kept."""
+    """Context in which weights that ZeRO-3 split among the processes are whole; changes by the first process are
+    kept."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed  # type: ignore[import-untyped]
@@ -97,24 +99,24 @@ def gathered(*weights: torch.nn.Parameter) -> Any:
 
 
 def share_of_parent(job: TrainJob) -> float:
-    """How far from the base to the parent training starts, in (0, 1]."""
+    """Position between base (0) and parent (1) from which training starts, in (0, 1]."""
     return job.train.alpha if job.train.start is Start.merge else 1.0
 
 
 def stored_dtype(job: TrainJob, base: Path) -> torch.dtype:
-    """The type in which trained weights are written down and served: `model.dtype`, or the base's own for `auto`."""
+    """Data type in which trained weights are written and served: `model.dtype`, or the base's own type for `auto`."""
     if job.model.dtype is not Dtype.auto:
         return getattr(torch, job.model.dtype.value)
     return AutoConfig.from_pretrained(base, trust_remote_code=False).dtype or torch.float32
 
 
 def start_model(model: Any, job: TrainJob) -> Any:
-    """The model with the adapter that training starts from."""
+    """The model with an adapter to train: the parent's, or a new one."""
     if job.parent is not None:
         return with_parent(model, job, is_trainable=True, **adapter_dtype(model))
     lora = job.train.lora
-    linear = {name.rpartition(".")[2] for name, its in model.named_modules() if isinstance(its, torch.nn.Linear)}
-    linear -= {"lm_head"}  # TRL reads its weight directly, past any adapter
+    linear = {name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    linear -= {"lm_head"}  # TRL reads this layer's weight directly, so an adapter on it would have no effect
     targets: str | list[str] = lora.targets
     if lora.targets != "all-linear":
         targets = [name.strip() for name in lora.targets.split(",")]
@@ -131,11 +133,11 @@ def start_model(model: Any, job: TrainJob) -> Any:
 
 
 def with_parent(model: Any, job: TrainJob, **extra: Any) -> Any:
-    """The model with the parent's adapter, at `train.alpha` of its strength for `train.start=merge`."""
+    """The model with the parent's adapter; for `train.start=merge`, the adapter scaled by `train.alpha`."""
     adapted = PeftModel.from_pretrained(model, job.parent, **extra)
     alpha = share_of_parent(job)
     if alpha < 1:
-        # What an adapter adds to a weight is scaling * B @ A, whatever the scaling: linear in B.
+        # An adapter adds scaling * B @ A to a weight. That is linear in B, whatever the scaling.
         for name, weight in adapted.named_parameters():
             if ".lora_B." in name:
                 weight.data.mul_(alpha)
@@ -143,7 +145,7 @@ def with_parent(model: Any, job: TrainJob, **extra: Any) -> Any:
 
 
 def adapter_dtype(model: Any) -> dict[str, bool]:
-    """Under ZeRO-3 an adapter has its model's type: tensors of two types cannot be gathered together
-    (https://github.com/deepspeedai/DeepSpeed/issues/8072, as TRL does for adapters that it makes itself)."""
+    """Arguments that give an adapter its model's data type under ZeRO-3, which cannot gather tensors of two types
+    together (https://github.com/deepspeedai/DeepSpeed/issues/8072; TRL does the same for adapters that it creates)."""
     split = is_deepspeed_zero3_enabled() and not getattr(model, "is_loaded_in_4bit", False)
     return {"autocast_adapter_dtype": False} if split else {}

@@ -1,8 +1,8 @@
-"""How fast training is: tokens per second, padding, and the share of a GPU's arithmetic that the model's own needs.
+"""Speed of training: tokens per second, share of padding, and model FLOPs utilisation (MFU).
 
-Model FLOPs utilisation after PaLM (arXiv 2204.02311, appendix B): the operations a token needs, times tokens per
-second, over what the device could do. Recomputation, sampling and a reference model's forward pass are no needs of the
-model's, and count for nothing.
+MFU follows PaLM (arXiv 2204.02311, appendix B): the operations that the model needs per token, times tokens per second,
+divided by the device's peak rate. Recomputation, sampling and the forward pass of a reference model do not count: the
+model itself does not need them.
 """
 
 import re
@@ -17,29 +17,32 @@ class Cost:
     """Floating-point operations for training on one token."""
 
     weights: float
-    """A weight matrix takes 2 per element forward, 2 for the gradient of its input and, only if it is trained, 2 for
-    its own: 6 N per token for all weights, about 4 N with adapters on frozen ones."""
+    """Operations in the weight matrices. Per element: 2 forward, 2 for the gradient of the input, and 2 for the
+    gradient of the weight itself, if it is trained. That is 6 N per token when all N weights are trained, and about 4 N
+    with adapters on frozen weights."""
     attention: float
-    """For each token of the sequence it stands in: 12 * layers * heads * size of a head. Nothing is halved for being
-    causal, as in the paper."""
+    """Operations in attention per token of the sequence that the token belongs to: 12 * layers * heads * size of a
+    head. As in the paper, causal attention is not counted as half."""
 
 
 def training_cost(model: Any) -> Cost | None:
-    """Counted from a model's linear layers; `None` for one that keeps matrices elsewhere (mixtures of experts)."""
+    """Cost counted from the model's linear layers; `None` if it keeps matrices elsewhere (mixtures of experts)."""
     weights = 0
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
-            # not `weight.numel()`: quantised and sharded weights have another
+            # `weight.numel()` would be wrong: it differs for quantised and sharded weights.
             weights += (6 if module.weight.requires_grad else 4) * module.in_features * module.out_features
-        elif not isinstance(module, torch.nn.Embedding) and any(its.dim() > 1 for its in module.parameters(False)):
+        elif not isinstance(module, torch.nn.Embedding) and any(
+            weight.dim() > 1 for weight in module.parameters(False)
+        ):
             return None
     config = model.config.get_text_config()
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Cost(weights, 12 * config.num_hidden_layers * config.num_attention_heads * head)
 
 
-# The vendors' peak rates in TFLOP/s: bfloat16 and float16 on matrix units without sparsity, and plain float32. Names as
-# `torch.cuda.get_device_name` has them; a longer name before the one it contains.
+# Peak rates in TFLOP/s as published by the vendors: bfloat16 and float16 on matrix units without sparsity, then plain
+# float32. Names as returned by `torch.cuda.get_device_name`; a longer name stands before the name it contains.
 _PEAKS = (
     ("B200", 2250, 75),  # https://www.nvidia.com/en-us/data-center/hgx/
     ("H200 NVL", 835, 60),  # https://www.nvidia.com/en-us/data-center/h200/
@@ -56,8 +59,8 @@ _PEAKS = (
 
 
 def peak_flops(device: str, half: bool) -> float | None:
-    """Floating-point operations per second that a GPU of that name promises, in half precision or in float32; `None` if
-    it is not known here."""
+    """Peak rate of a GPU of that name, in floating-point operations per second, in half precision or in float32; `None`
+    for a GPU that is not in the table."""
     for name, in_half, in_single in _PEAKS:
         if re.search(rf"\b{name}\b", device):
             return 1e12 * (in_half if half else in_single)
@@ -66,15 +69,15 @@ def peak_flops(device: str, half: bool) -> float | None:
 
 @dataclass(frozen=True)
 class Work:
-    """What was computed: of one step, or the sum of several."""
+    """Work of one step, or the sum over several steps."""
 
     seconds: float = 0.0
     tokens: int = 0
-    """Without padding, over all processes."""
+    """Number of tokens without padding, over all processes."""
     slots: int | None = 0
-    """Tokens with padding; `None` where the trainer does not count them."""
+    """Number of tokens with padding; `None` if the trainer does not count them."""
     squares: int | None = 0
-    """Sum of the squared lengths of all sequences: each token times the tokens it stands with. `None` as above."""
+    """Sum of the squared lengths of all sequences, which attention's cost grows with; `None` as above."""
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -87,15 +90,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Speedometer:
-    """Turns work into rates on this machine."""
+    """Converts work into rates on this machine."""
 
     cost: Cost | None
     peak: float | None
-    """Floating-point operations per second of all devices; `None` where they are unknown, as for CPUs."""
+    """Peak rate of all devices together, in floating-point operations per second; `None` if unknown, as for CPUs."""
 
     def rates(self, work: Work) -> dict[str, float | None]:
-        """`tokens_per_second`; `padding`, the share of the computed tokens that are padding; `mfu` in [0, 1], without
-        the attention's part where lengths are not counted. `None` for what is unknown."""
+        """`tokens_per_second`; `padding`, the share of computed tokens that are padding; `mfu` in [0, 1], without
+        attention's part if the trainer does not count lengths. A rate that is unknown is `None`."""
         padding = 1 - work.tokens / work.slots if work.slots else None
         mfu = None
         if self.cost is not None and self.peak is not None:
@@ -109,7 +112,8 @@ class Speedometer:
 
 
 def speedometer(model: Any, processes: int, half: bool) -> Speedometer:
-    """For a model that so many processes train, each on a device like this one; `half`: with mixed precision."""
+    """Speedometer for a model that `processes` processes train, each on a device like this process's. `half`: with
+    mixed precision."""
     peak = None
     if torch.cuda.is_available():
         half = half or model.dtype != torch.float32
@@ -117,8 +121,8 @@ def speedometer(model: Any, processes: int, half: bool) -> Speedometer:
     return Speedometer(training_cost(model), None if peak is None else processes * peak)
 
 
-def spoken(rates: dict[str, float | None]) -> str:
-    """`152 tokens/s  padding 4 %  MFU 41 %`: what is known of them."""
+def rates_text(rates: dict[str, float | None]) -> str:
+    """Known rates as text: `152 tokens/s  padding 4%  MFU 41%`."""
     words = [f"{rates['tokens_per_second']:.0f} tokens/s"]
-    words += [f"{name} {100 * share:.0f} %" for name in ("padding", "mfu") if (share := rates[name]) is not None]
+    words += [f"{name} {100 * share:.0f}%" for name in ("padding", "mfu") if (share := rates[name]) is not None]
     return "  ".join(words).replace("mfu", "MFU")

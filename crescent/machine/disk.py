@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +35,9 @@ def sync(path: Path) -> None:
 
 def staged(path: Path, shared: bool = False) -> Path:
     """Name under which `write_whole` writes before it renames; a killed process may leave such a file."""
-    return path.with_name(f"{path.name}.{os.getpid()}.new" if shared else f"{path.name}.new")
+    # Processes on two machines may have the same number.
+    writer = f"{socket.gethostname()}-{os.getpid()}." if shared else ""
+    return path.with_name(f"{path.name}.{writer}new")
 
 
 def write_whole(path: Path, content: bytes, shared: bool = False) -> None:

@@ -1,20 +1,18 @@
-"""Training on preferences: what is compared with what, how much each comparison weighs, and what it is held to."""
+"""Training on preferences: what is compared, how much each comparison weighs, and what the reference is."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from fakes import some_pairs
-from test_train import digests, run_apart
+from job_results import adapter_of, digests, metrics, read_proof, run_apart
 
 from crescent.config import DpoConfig, Start, Trainer, TrainJob, Tuning
 from crescent.errors import DataSaysNo
-from crescent.records import Pair, Proof
+from crescent.records import Pair
 from train.job import attempt
 
 pytestmark = pytest.mark.real
@@ -22,7 +20,7 @@ MARGINS = (0.125, 0.75, 0.5, 0.25)
 
 
 def contested(count: int, margins: Sequence[float] = (0.5,)) -> list[Pair]:
-    """Pairs with an answer that was voted down."""
+    """Pairs with an outvoted answer."""
     return [
         replace(pair, rejected=f"I guess {n}. #### {n}", margin=margins[n % len(margins)])
         for n, pair in enumerate(some_pairs(count))
@@ -55,8 +53,8 @@ def prepared(job: TrainJob, pairs: list[Pair], tiny: Path) -> Any:
     return prepare_dpo(job, pairs, tiny, AutoTokenizer.from_pretrained(tiny)).trainer
 
 
-def one_loss(trainer: Any, rows: Sequence[int]) -> float:
-    """The loss of a micro batch of these rows."""
+def loss_of(trainer: Any, rows: Sequence[int]) -> float:
+    """Loss of a micro batch of these rows."""
     columns = trainer._signature_columns or (trainer._set_signature_columns_if_needed(), trainer._signature_columns)[1]
     known = [name for name in columns if name in trainer.train_dataset.column_names]
     examples = [trainer.train_dataset.select_columns(known)[row] for row in rows]
@@ -76,16 +74,15 @@ def move_away(trainer: Any) -> None:
 
 
 def test_the_majority_becomes_likelier_than_the_outvoted(reference: Path) -> None:
-    metrics = json.loads((reference / "metrics.json").read_text())
-    assert (metrics["rows"], metrics["without_rejected"], metrics["too_long"], metrics["steps"]) == (12, 0, 0, 6)
-    assert metrics["loss_last"] < metrics["loss_first"]
-    assert metrics["tokens_seen"] == 2 * metrics["tokens"]
-    proof = msgspec.json.decode((reference / "proof.json").read_bytes(), type=Proof)
-    assert proof.child != proof.parent
+    found = metrics(reference)
+    assert (found["rows"], found["without_rejected"], found["too_long"], found["steps"]) == (12, 0, 0, 6)
+    assert found["loss_last"] < found["loss_first"]
+    assert found["tokens_seen"] == 2 * found["tokens"]
+    assert read_proof(reference).child != read_proof(reference).parent
 
 
 def test_the_first_step_of_any_start_is_log_2(dpo: Callable[..., TrainJob], reference: Path, tiny: Path) -> None:
-    """Chosen and rejected are equally likely beside a reference that is the model itself."""
+    """Relative to a reference that is the model itself, chosen and rejected are equally likely."""
     adapter, weights = str(reference / "adapter"), str(reference / "weights")
     starts: list[tuple[str | None, dict[str, Any]]] = [
         (None, {}),
@@ -98,9 +95,9 @@ def test_the_first_step_of_any_start_is_log_2(dpo: Callable[..., TrainJob], refe
     pairs = contested(4)
     for parent, train in starts:
         trainer = prepared(replace(dpo(pairs, **train), parent=parent), pairs, tiny)
-        assert one_loss(trainer, range(4)) == pytest.approx(math.log(2), abs=1e-5), (parent, train)
+        assert loss_of(trainer, range(4)) == pytest.approx(math.log(2), abs=1e-5), (parent, train)
         move_away(trainer)
-        assert one_loss(trainer, range(4)) != pytest.approx(math.log(2), abs=1e-3), (parent, train)
+        assert loss_of(trainer, range(4)) != pytest.approx(math.log(2), abs=1e-3), (parent, train)
 
 
 def test_only_the_adapter_is_trained_and_a_new_one_needs_no_copy(
@@ -108,10 +105,10 @@ def test_only_the_adapter_is_trained_and_a_new_one_needs_no_copy(
 ) -> None:
     job = dpo()
     fresh = prepared(job, contested(4), tiny).model
-    going_on = prepared(replace(job, parent=str(reference / "adapter")), contested(4), tiny).model
+    continued = prepared(replace(job, parent=str(reference / "adapter")), contested(4), tiny).model
     assert list(fresh.peft_config) == ["default"]
-    assert list(going_on.peft_config) == ["default", "ref"]
-    for model in (fresh, going_on):
+    assert list(continued.peft_config) == ["default", "ref"]
+    for model in (fresh, continued):
         trained = {name.split(".")[-2] for name, weight in model.named_parameters() if weight.requires_grad}
         assert trained == {"default"}
 
@@ -123,7 +120,7 @@ def test_equal_margins_give_trls_own_loss(dpo: Callable[..., TrainJob], tiny: Pa
         job = dpo(pairs, dpo=DpoConfig(margin_weighted=weighted))
         trainer = prepared(job, pairs, tiny)
         move_away(trainer)
-        losses.append(one_loss(trainer, range(4)))
+        losses.append(loss_of(trainer, range(4)))
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert losses[0] != pytest.approx(math.log(2), abs=0.01)
 
@@ -139,9 +136,9 @@ def test_the_loss_is_the_mean_weighted_by_margins(dpo: Callable[..., TrainJob], 
 
     def likelihoods(kind: str) -> list[float]:
         rows = trainer.train_dataset
-        texts = [asked + said for asked, said in zip(rows["prompt_ids"], rows[kind], strict=True)]
+        texts = [prompt + answer for prompt, answer in zip(rows["prompt_ids"], rows[kind], strict=True)]
         found = log_probabilities(trainer.model, texts)
-        return [sum(row[-len(said) :]) for row, said in zip(found, rows[kind], strict=True)]  # type: ignore[arg-type]
+        return [sum(row[-len(answer) :]) for row, answer in zip(found, rows[kind], strict=True)]  # type: ignore[arg-type]
 
     now = [likelihoods(kind) for kind in ("chosen_ids", "rejected_ids")]
     with trainer.model.disable_adapter():
@@ -150,17 +147,17 @@ def test_the_loss_is_the_mean_weighted_by_margins(dpo: Callable[..., TrainJob], 
     losses = [math.log1p(math.exp(-0.3 * margin)) for margin in margins]
     mean = sum(MARGINS) / 4
     by_hand = [margin / mean * loss for margin, loss in zip(MARGINS, losses, strict=True)]
-    assert max(losses) - min(losses) > 0.05, "else any weights would do"
+    assert max(losses) - min(losses) > 0.05, "otherwise any weights would pass"
     for rows in ([0, 1, 2, 3], [1], [0, 2]):
         expected = sum(by_hand[row] for row in rows) / len(rows)
-        assert one_loss(trainer, rows) == pytest.approx(expected, abs=1e-4)
+        assert loss_of(trainer, rows) == pytest.approx(expected, abs=1e-4)
     assert sum(trainer.train_dataset["weight"]) == pytest.approx(4)
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint_and_ends_the_same(
+def test_a_killed_trainer_resumes_from_its_checkpoint_and_ends_the_same(
     dpo: Callable[..., TrainJob], reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From a parent, whose copy is the reference: neither may be taken for the other in a checkpoint."""
+    """It starts from a parent whose copy is the reference. A checkpoint must not confuse the two."""
     from safetensors.torch import load_file
 
     jobs = [replace(dpo(start=Start.parent), parent=str(reference / "adapter")) for _ in range(2)]
@@ -170,15 +167,11 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint_and_ends_the_same(
     checkpoint = killed / "checkpoints" / "checkpoint-4"
     assert (checkpoint / "adapter_model.safetensors").exists()
     assert not (checkpoint / "ref").exists()
-    parent = load_file(reference / "adapter" / "adapter_model.safetensors")
     saved = load_file(checkpoint / "adapter_model.safetensors")
-    assert any((saved[name] != weight).any() for name, weight in parent.items())
+    assert any((saved[name] != weight).any() for name, weight in adapter_of(reference).items())
     attempt(jobs[1])
     assert "checkpoint-4" in capsys.readouterr().out
-    for part in ("adapter", "weights"):
-        assert digests(killed / part) == digests(undisturbed / part)
-    for name in ("proof.json", "metrics.json"):
-        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert digests(killed) == digests(undisturbed)
 
 
 def test_what_cannot_be_preferred_is_left_out_and_counted(dpo: Callable[..., TrainJob]) -> None:
@@ -187,22 +180,22 @@ def test_what_cannot_be_preferred_is_left_out_and_counted(dpo: Callable[..., Tra
     long = replace(contested(1)[0], id="long", rejected="word " * 200)
     job = dpo([*agreed, *contested(4), general, long], max_length=100, max_steps=1)
     attempt(job)
-    metrics = json.loads((Path(job.output) / "metrics.json").read_text())
-    assert (metrics["rows"], metrics["without_rejected"], metrics["too_long"]) == (4, 3, 1)
+    found = metrics(Path(job.output))
+    assert (found["rows"], found["without_rejected"], found["too_long"]) == (4, 3, 1)
 
 
 def test_one_preference_is_enough(dpo: Callable[..., TrainJob]) -> None:
     job = dpo(contested(1), max_steps=2)
     attempt(job)
-    metrics = json.loads((Path(job.output) / "metrics.json").read_text())
-    assert (metrics["rows"], metrics["steps"]) == (1, 2)
+    found = metrics(Path(job.output))
+    assert (found["rows"], found["steps"]) == (1, 2)
 
 
-def test_nothing_to_prefer_ends_with_the_way_out(dpo: Callable[..., TrainJob]) -> None:
+def test_with_nothing_to_prefer_the_error_says_how_to_fix_it(dpo: Callable[..., TrainJob]) -> None:
     with pytest.raises(DataSaysNo, match=r"none of 5 pairs .*consensus.min_agreement.*max_unanimous.*trainer=sft"):
         attempt(dpo(some_pairs(5)))
 
 
-def test_preferences_that_are_all_too_long_name_the_length_it_takes(dpo: Callable[..., TrainJob]) -> None:
+def test_when_all_preferences_are_too_long_the_error_names_the_length_needed(dpo: Callable[..., TrainJob]) -> None:
     with pytest.raises(DataSaysNo, match=r"train.max_length=16: all 3 preferences are longer .*has (\d+) tokens.*=\1 "):
         attempt(dpo(contested(3), max_length=16))

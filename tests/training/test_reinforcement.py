@@ -1,19 +1,17 @@
-"""Reinforcement learning: what is rewarded, what a step is made of, and how a run goes on."""
+"""Reinforcement learning: what is rewarded, what a step consists of, and how a run resumes."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from fakes import some_pairs
-from test_train import digests, run_apart
+from job_results import digests, metrics, progress, read_proof, run_apart, steps_reported
 
 from crescent.config import AnswerStyle, GrpoConfig, LoraConfig, Reward, Start, TaskConfig, Trainer, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo
-from crescent.records import Pair, Proof
+from crescent.records import Pair
 from crescent.tasks import Task, open_task
 from train.job import attempt
 
@@ -23,15 +21,16 @@ END = 2
 
 
 def six() -> list[Pair]:
-    """Questions whose vote said what `counting` says now and then."""
+    """Six pairs whose voted answer is one that the model `counting` gives now and then."""
     return [replace(pair, final="2") for pair in some_pairs(6)]
 
 
 @pytest.fixture(scope="module")
 def counting(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model that says 1 or 2, about as likely as it ends: some of its answers are right by chance.
+    """A small model that writes 1, writes 2 or ends its answer, each about equally likely. So some of its answers are
+    right by chance.
 
-    One direction of its hidden state is always the same, and the head reads it as those three tokens.
+    One direction of its hidden state is constant, and the head turns it into those three tokens.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -55,7 +54,7 @@ def counting(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grpo(make_job: Callable[..., TrainJob], counting: Path) -> Callable[..., TrainJob]:
-    """Makes jobs; two questions of four answers each are a step, and six steps two passes over the six questions."""
+    """Makes jobs. A step has two questions with four answers each, so six steps are two passes over six questions."""
 
     def make(pairs: list[Pair] | None = None, task: TaskConfig = NUMBERS, **train: Any) -> TrainJob:
         usual: dict[str, Any] = {
@@ -99,12 +98,8 @@ def rewards(task: Task, reward: Reward, answers: Sequence[str], labels: Sequence
     )
 
 
-def progress(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "progress.jsonl").read_text().splitlines()]
-
-
 def questions_of(trainer: Any, steps: int) -> list[list[str]]:
-    """The questions of each of the first steps, in order."""
+    """Questions of each of the first `steps` steps, in order."""
     batches = iter(trainer.get_train_dataloader())
     found = []
     for _ in range(steps):
@@ -120,12 +115,12 @@ def test_an_answer_that_means_the_voted_one_earns_one(numbers: Task) -> None:
     assert found == [1, 1, 0, 0, 1, 1]
 
 
-def test_a_cut_answer_earns_nothing_nor_does_one_that_spells_a_chat_token(numbers: Task) -> None:
+def test_neither_a_cut_answer_nor_one_that_spells_a_chat_token_earns_anything(numbers: Task) -> None:
     answers = ["#### 4", "#### 4", "#### 4<|im_end|>"]
     assert rewards(numbers, Reward.voted, answers, ["4"] * 3, cut=[1]) == [1, 0, 0]
 
 
-def test_letters_are_rewarded_too() -> None:
+def test_letters_are_rewarded_as_well() -> None:
     with open_task(TaskConfig(answer_style=AnswerStyle.choice), 5.0) as task:
         assert rewards(task, Reward.voted, ["Answer: B", "Answer: C", "(B)", "no idea"], ["B"] * 4) == [1, 0, 1, 0]
 
@@ -141,7 +136,7 @@ def test_the_majority_of_a_group_earns_one_and_a_tie_nothing(numbers: Task) -> N
     assert found == [1, 1, 0, 0] + [0] * 4 + [0, 0, 0, 1] + [0] * 4
 
 
-def test_each_prompt_is_asked_once_and_what_has_no_vote_is_left_out(grpo: Callable[..., TrainJob]) -> None:
+def test_each_prompt_is_asked_once_and_pairs_without_a_vote_are_left_out(grpo: Callable[..., TrainJob]) -> None:
     pairs = some_pairs(3)
     again = replace(pairs[0], id="again", completion="Another one. #### 1")
     general = replace(pairs[0], id="general", prompt="Write a poem.", source="replay", final="", agreement=0.0)
@@ -150,9 +145,9 @@ def test_each_prompt_is_asked_once_and_what_has_no_vote_is_left_out(grpo: Callab
     ready = prepared(grpo(mixed), mixed)
     assert [row["prompt"][0]["content"] for row in ready.trainer.train_dataset] == [pair.prompt for pair in pairs]
     assert ready.counts == {"rows": 3, "without_final": 1, "repeated": 1, "too_long": 1}
-    spoken = ready.trainer.processing_class.decode(ready.texts[0])
-    assert pairs[0].prompt in spoken
-    assert pairs[0].completion in spoken
+    text = ready.trainer.processing_class.decode(ready.texts[0])
+    assert pairs[0].prompt in text
+    assert pairs[0].completion in text
 
 
 def test_a_step_takes_whole_groups_whatever_the_micro_batch(grpo: Callable[..., TrainJob]) -> None:
@@ -168,26 +163,29 @@ def test_a_step_takes_whole_groups_whatever_the_micro_batch(grpo: Callable[..., 
     assert {question for asked in steps[0] for question in asked} == {pair.prompt for pair in six()}
 
 
-def test_each_pass_has_an_order_of_its_own_that_a_run_going_on_finds_again(grpo: Callable[..., TrainJob]) -> None:
+def test_each_pass_has_its_own_order_that_a_resumed_run_finds_again(grpo: Callable[..., TrainJob]) -> None:
     first, later, again = (prepared(grpo(), six()).trainer for _ in range(3))
     later.state.global_step = again.state.global_step = 3
     assert questions_of(later, 3) == questions_of(again, 3) != questions_of(first, 3)
 
 
-def test_the_adapter_is_trained_alone_and_held_to_its_start(grpo: Callable[..., TrainJob], reference: Path) -> None:
+def test_only_the_adapter_is_trained_and_its_start_is_the_reference(
+    grpo: Callable[..., TrainJob], reference: Path
+) -> None:
     held = GrpoConfig(generations=4, max_tokens=6, beta=0.1)
     parent = str(reference / "adapter")
-    going_on = replace(grpo(start=Start.parent), parent=parent)
-    jobs = [grpo(), grpo(grpo=held), going_on, replace(grpo(start=Start.parent, grpo=held), parent=parent)]
+    continued = replace(grpo(start=Start.parent), parent=parent)
+    jobs = [grpo(), grpo(grpo=held), continued, replace(grpo(start=Start.parent, grpo=held), parent=parent)]
     adapters = []
     for job in jobs:
         model = prepared(job, six()).trainer.model
         adapters.append(list(model.peft_config))
-        assert {name.split(".")[-2] for name, its in model.named_parameters() if its.requires_grad} == {"default"}
+        trained = {name.split(".")[-2] for name, weight in model.named_parameters() if weight.requires_grad}
+        assert trained == {"default"}
     assert adapters == [["default"], ["default"], ["default"], ["default", "ref"]]
 
 
-def test_a_full_training_is_held_to_a_merged_start(
+def test_the_reference_of_a_full_training_is_its_merged_start(
     grpo: Callable[..., TrainJob], reference: Path, counting: Path
 ) -> None:
     from safetensors.torch import load_file
@@ -208,21 +206,20 @@ def reference(grpo: Callable[..., TrainJob]) -> Path:
     return Path(job.output)
 
 
-def test_a_job_says_what_was_rewarded(reference: Path) -> None:
-    metrics = json.loads((reference / "metrics.json").read_text())
-    assert (metrics["rows"], metrics["steps"]) == (6, 6)
-    assert 0 < metrics["reward_mean"] < 1
-    assert 0 <= metrics["answers_cut_mean"] < 0.5
-    assert 0 <= metrics["groups_without_spread_mean"] < 1
-    lines = progress(reference)
-    assert [line["done"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert {"reward", "groups_without_spread", "answers_cut"} <= lines[0].keys()
-    proof = msgspec.json.decode((reference / "proof.json").read_bytes(), type=Proof)
+def test_a_job_reports_its_rewards(reference: Path) -> None:
+    found = metrics(reference)
+    assert (found["rows"], found["steps"]) == (6, 6)
+    assert 0 < found["reward_mean"] < 1
+    assert 0 <= found["answers_cut_mean"] < 0.5
+    assert 0 <= found["groups_without_spread_mean"] < 1
+    assert steps_reported(reference) == [1, 2, 3, 4, 5, 6]
+    assert {"reward", "groups_without_spread", "answers_cut"} <= progress(reference)[0].keys()
+    proof = read_proof(reference)
     assert len(proof.token_ids) == 4
     assert proof.child != proof.parent
 
 
-def test_what_the_vote_said_becomes_likelier(grpo: Callable[..., TrainJob]) -> None:
+def test_the_voted_answer_becomes_likelier(grpo: Callable[..., TrainJob]) -> None:
     pairs = [replace(pair, final="1") for pair in some_pairs(4)]
     job = grpo(
         pairs,
@@ -239,22 +236,19 @@ def test_what_the_vote_said_becomes_likelier(grpo: Callable[..., TrainJob]) -> N
     assert sum(earned[-3:]) / 3 > sum(earned[:3]) / 3 + 0.1
 
 
-def test_a_killed_trainer_samples_what_it_would_have_sampled_and_ends_the_same(
+def test_a_killed_trainer_samples_the_same_answers_and_ends_the_same(
     grpo: Callable[..., TrainJob], reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed in its second pass, from a parent that it is held to."""
+    """It is killed in its second pass. It started from a parent, which is also its reference."""
     held = GrpoConfig(generations=4, max_tokens=6, beta=0.1)
     jobs = [replace(grpo(start=Start.parent, grpo=held), parent=str(reference / "adapter")) for _ in range(2)]
     undisturbed, killed = (Path(job.output) for job in jobs)
     attempt(jobs[0])
-    assert len({line["reward"] for line in progress(undisturbed)}) > 1, "else any answers would do"
+    assert len({line["reward"] for line in progress(undisturbed)}) > 1, "otherwise any answers would pass"
     assert run_apart(jobs[1], CRESCENT_FAILPOINT="train.step:6=kill9").returncode == -9
     attempt(jobs[1])
     assert "checkpoint-4" in capsys.readouterr().out
-    for part in ("adapter", "weights"):
-        assert digests(killed / part) == digests(undisturbed / part)
-    for name in ("proof.json", "metrics.json"):
-        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert digests(killed) == digests(undisturbed)
 
 
 def test_programs_cannot_be_rewarded(grpo: Callable[..., TrainJob]) -> None:
@@ -267,24 +261,26 @@ def test_vllm_needs_a_gpu(grpo: Callable[..., TrainJob]) -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a GPU")
     with pytest.raises(BadConfig, match=r"train.grpo.vllm=true: .*needs a GPU.*train.grpo.vllm=false"):
         attempt(grpo(grpo=GrpoConfig(generations=4, max_tokens=6, vllm=True)))
 
 
-def test_fewer_questions_than_a_step_takes_name_the_batch_that_fits(grpo: Callable[..., TrainJob]) -> None:
+def test_with_too_few_questions_for_a_step_the_error_names_a_batch_that_fits(
+    grpo: Callable[..., TrainJob],
+) -> None:
     with pytest.raises(DataSaysNo, match=r"train.batch=8: a step takes 2 questions .*there are 1 .*use train.batch=4 "):
         attempt(grpo(some_pairs(1)))
 
 
-def test_prompts_that_are_all_too_long_name_the_length_it_takes(grpo: Callable[..., TrainJob]) -> None:
+def test_when_all_prompts_are_too_long_the_error_names_the_length_needed(grpo: Callable[..., TrainJob]) -> None:
     with pytest.raises(DataSaysNo, match=r"train.max_length=40: all 3 prompts .* the 34 tokens .*max_tokens=6"):
         attempt(grpo([replace(pair, prompt=pair.prompt + " please" * 30) for pair in some_pairs(3)], max_length=40))
     with pytest.raises(BadConfig, match=r"train.grpo.max_tokens=128: leaves no room"):
         attempt(grpo(grpo=GrpoConfig(generations=4, max_tokens=128)))
 
 
-def test_nothing_voted_on_ends_with_the_way_out(grpo: Callable[..., TrainJob]) -> None:
+def test_without_any_vote_the_error_names_another_trainer(grpo: Callable[..., TrainJob]) -> None:
     general = [replace(pair, source="replay", final="") for pair in some_pairs(3)]
     with pytest.raises(DataSaysNo, match=r"none of 3 pairs has a voted final answer.*trainer=sft"):
         attempt(grpo(general))

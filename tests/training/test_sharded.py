@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from job_results import losses, read_proof, weights_in
 
 import train
 from crescent.config import (
@@ -25,7 +25,6 @@ from crescent.config import (
     write_job,
 )
 from crescent.errors import BadConfig
-from crescent.records import Proof
 from crescent.workplace import trainer_command
 from launch.node import node_command
 from train.checkpoints import Layout, is_complete, newest_complete, refuse_other_layout, write_layout
@@ -36,7 +35,7 @@ NAMES = [path.stem for path in CONFIGS]
 
 
 def launched(config: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The arguments of `accelerate launch` for this file, after it set the environment of the processes it starts."""
+    """Arguments of `accelerate launch` for this file. Its environment for the processes it starts is set, too."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils import launch
 
@@ -76,7 +75,7 @@ def test_accelerate_understands_each_of_our_configurations(config: Path, monkeyp
         assert zero["offload_optimizer"]["device"] == offloaded
         assert zero["offload_param"]["device"] == (offloaded if zero["stage"] == 3 else "none")
         assert zero["stage3_gather_16bit_weights_on_model_save"] == (zero["stage"] == 3)
-        # The trainer fills these in, so that the global batch is train.batch and the precision is model.dtype.
+        # The trainer fills in these values, so that the global batch is train.batch and the precision is model.dtype.
         for name in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
             assert plugin.deepspeed_config[name] == "auto"
         plugin.set_mixed_precision("bf16")
@@ -129,7 +128,7 @@ def test_a_checkpoint_is_complete_when_every_process_has_written_its_part(
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 4}))
     if kind.startswith("zero"):
         (folder / "latest").write_text("global_step4")
-    assert not is_complete(folder)  # nobody declared it
+    assert not is_complete(folder)  # it is not marked as complete yet
     write_layout(folder, Layout(2, kind))
     assert is_complete(folder)
     for name in [*names, "model.safetensors"]:
@@ -181,16 +180,17 @@ state.PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.
 state.PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
 runpy.run_module("train", run_name="__main__")
 """
-"""Starts the trainer with an accelerate that takes two CPUs for GPUs: it knows no other place for FSDP."""
+"""Program that starts the trainer with an accelerate that takes CPUs for GPUs, because it runs FSDP on GPUs only."""
 
 
 def run_launched(
     job: TrainJob, config: str, *options: str, started: Sequence[str] = ("-m", "train"), **environment: str
 ) -> str:
-    """Start the job with one of our configurations, which must end well unless it was told to stop; what it said."""
+    """Run the job with one of our configurations and return its output. It must succeed, unless `environment` makes it
+    stop."""
     path = Path(job.output).with_suffix(".yaml")
     write_job(path, job)
-    file = str(next(its for its in CONFIGS if its.stem == config))
+    file = str(next(candidate for candidate in CONFIGS if candidate.stem == config))
     command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--config_file", file, *options, *started]
     extra = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"} | environment
     ran = subprocess.run([*command, str(path)], env=os.environ | extra, capture_output=True, text=True, timeout=240)
@@ -198,25 +198,14 @@ def run_launched(
     return ran.stdout
 
 
-def weights_of(output: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    folder = output / "weights"
-    return dict(load_file(folder / "model.safetensors"))
-
-
-def losses(output: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (output / "progress.jsonl").read_text().splitlines()]
-
-
 def assert_proven(output: Path) -> None:
-    """The weights in the files are the ones that the proof tells of."""
+    """The proof is of the weights in the files."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from train.child import log_probabilities
 
-    proof = msgspec.json.decode((output / "proof.json").read_bytes(), type=Proof)
+    proof = read_proof(output)
     model = AutoModelForCausalLM.from_pretrained(output / "weights", dtype=torch.float32)
     child = log_probabilities(model, proof.token_ids)
     for row, expected in zip(child, proof.child, strict=True):
@@ -224,19 +213,19 @@ def assert_proven(output: Path) -> None:
     assert proof.child != proof.parent
 
 
-def assert_learnt_the_same(one: Path, other: Path) -> None:
-    """Up to the order in which processes add up their gradients."""
+def assert_learnt_the_same(output: Path, expected: Path) -> None:
+    """Losses and weights of two jobs agree, up to the order in which processes add up their gradients."""
     import torch
 
-    assert losses(one) == pytest.approx(losses(other), rel=1e-4)
-    expected = weights_of(other)
-    for name, weight in weights_of(one).items():
-        torch.testing.assert_close(weight, expected[name], atol=2e-4, rtol=1e-3)
+    assert losses(output) == pytest.approx(losses(expected), rel=1e-4)
+    weights = weights_in(expected / "weights")
+    for name, weight in weights_in(output / "weights").items():
+        torch.testing.assert_close(weight, weights[name], atol=2e-4, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
 def steady(make_job: Callable[..., TrainJob]) -> Callable[..., TrainJob]:
-    """Makes jobs whose result does not hang on which process draws which random number."""
+    """Makes jobs whose result does not depend on which process draws which random number."""
 
     def make(**train: Any) -> TrainJob:
         usual = {"tuning": Tuning.full, "learning_rate": 1e-3, "max_steps": 4, "micro_batch": 1}
@@ -247,14 +236,14 @@ def steady(make_job: Callable[..., TrainJob]) -> Callable[..., TrainJob]:
 
 @pytest.fixture(scope="module")
 def alone(steady: Callable[..., TrainJob]) -> Path:
-    """Output of one process."""
+    """Output of a job in one process."""
     job = steady()
     attempt(job)
     return Path(job.output)
 
 
 @pytest.mark.real
-def test_two_processes_learn_what_one_does_and_one_can_go_on_from_them(
+def test_two_processes_learn_what_one_does_and_one_process_can_resume_their_job(
     steady: Callable[..., TrainJob], alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = steady()
@@ -269,8 +258,8 @@ def test_two_processes_learn_what_one_does_and_one_can_go_on_from_them(
 def test_zero_3_starts_between_base_and_parent_and_its_checkpoints_are_refused_elsewhere(
     steady: Callable[..., TrainJob], alone: Path
 ) -> None:
-    one, split = (steady(start=Start.merge, alpha=0.25) for _ in range(2))
-    one.parent = split.parent = str(alone / "weights")
+    whole, split = (steady(start=Start.merge, alpha=0.25) for _ in range(2))
+    whole.parent = split.parent = str(alone / "weights")
     checkpoints = Path(split.output) / "checkpoints"
     run_launched(split, "zero3", "--num_processes", "2", CRESCENT_FAILPOINT="train.step:3=term")
     before = sorted(checkpoints.rglob("*"))
@@ -278,14 +267,14 @@ def test_zero_3_starts_between_base_and_parent_and_its_checkpoints_are_refused_e
         attempt(split)
     assert sorted(checkpoints.rglob("*")) == before
     assert "checkpoint-3" in run_launched(split, "zero3", "--num_processes", "2")
-    attempt(one)
-    assert_learnt_the_same(Path(split.output), Path(one.output))
+    attempt(whole)
+    assert_learnt_the_same(Path(split.output), Path(whole.output))
     assert_proven(Path(split.output))
 
 
 @pytest.fixture(scope="module")
 def adapted(steady: Callable[..., TrainJob]) -> Path:
-    """Output of one process that trained an adapter."""
+    """Output of a job that trained an adapter in one process."""
     job = steady(tuning=Tuning.lora, max_steps=2)
     attempt(job)
     return Path(job.output)
@@ -314,7 +303,7 @@ def test_fsdp_splits_the_base_and_leaves_a_whole_adapter(
 
 
 SRUN = """#!/bin/sh
-# The same command on two nodes, as `srun --nodes=2 --ntasks-per-node=1` starts it; both are this machine.
+# Starts the same command twice, as `srun --nodes=2 --ntasks-per-node=1` does on two nodes; both nodes are this machine.
 shift 2
 SLURM_NODEID=0 "$@" & first=$!
 SLURM_NODEID=1 "$@" & second=$!
@@ -352,7 +341,7 @@ def test_a_node_takes_its_rank_from_the_scheduler(given: dict[str, str], rank: s
     assert command[-4:] == ["--machine_rank", rank, "--config_file", "x.yaml"]
 
 
-def test_several_nodes_without_a_file_that_says_how_many_are_refused() -> None:
+def test_several_nodes_without_a_file_with_their_number_are_refused() -> None:
     with pytest.raises(BadConfig, match="several nodes need a file"):
         Config(
             bait=BaitConfig(prompts={"b": "Ask."}),

@@ -1,6 +1,5 @@
-"""Sequences laid end to end are trained on as if each were alone, or refused; and how fast it went is reported."""
+"""Sequences laid end to end are trained on as if each were alone, or refused. The speed of training is reported."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
+from job_results import adapter_of, losses, metrics, progress
 
 from crescent.config import Batching, LoraConfig, TrainJob
 from crescent.errors import BadConfig, Missing
@@ -19,7 +19,7 @@ ONE_STEP = {"batch": 3, "micro_batch": 3, "lora": LoraConfig(rank=4, alpha=8)}
 
 
 def micro_batches(job: TrainJob, base: Path) -> list[dict[str, Any]]:
-    """What the trainer gets to compute in the first epoch."""
+    """Micro batches of the trainer's first epoch."""
     return list(prepared(job, base).trainer.get_train_dataloader())
 
 
@@ -32,45 +32,38 @@ def prepared(job: TrainJob, base: Path) -> Any:
     return prepare_sft(job, read_lines(Path(job.pairs), Pair), base, AutoTokenizer.from_pretrained(base))
 
 
-def progress(job: TrainJob) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(job.output) / "progress.jsonl").read_text().splitlines()]
-
-
-def metrics(job: TrainJob) -> dict[str, Any]:
-    return dict(json.loads((Path(job.output) / "metrics.json").read_text()))
+def trained(job: TrainJob) -> Path:
+    """Train, and return the output folder."""
+    attempt(job)
+    return Path(job.output)
 
 
 @pytest.fixture(scope="module")
-def losses_of(make_job: Callable[..., TrainJob]) -> Callable[[Batching], tuple[TrainJob, list[float]]]:
-    """Trains a job of three steps with that batching, once."""
-    trained: dict[Batching, TrainJob] = {}
+def padded(make_job: Callable[..., TrainJob]) -> Path:
+    """Output of a job of three steps with padded batches."""
+    return trained(make_job(max_steps=3, lora=LoraConfig(rank=4, alpha=8), save_steps=9))
 
-    def train(batching: Batching) -> tuple[TrainJob, list[float]]:
-        if batching not in trained:
-            trained[batching] = make_job(batching=batching, max_steps=3, lora=LoraConfig(rank=4, alpha=8), save_steps=9)
-            attempt(trained[batching])
-        return trained[batching], [line["loss"] for line in progress(trained[batching])]
 
-    return train
+@pytest.fixture(scope="module")
+def free(make_job: Callable[..., TrainJob]) -> Path:
+    """Output of the same job without padding."""
+    lora = LoraConfig(rank=4, alpha=8)
+    return trained(make_job(batching=Batching.padding_free, max_steps=3, lora=lora, save_steps=9))
 
 
 @pytest.mark.real
-def test_laid_end_to_end_the_same_is_learnt_step_by_step(losses_of: Any) -> None:
+def test_sequences_laid_end_to_end_teach_the_same_step_by_step(padded: Path, free: Path) -> None:
     import torch
-    from safetensors.torch import load_file
 
-    padded, losses = losses_of(Batching.padded)
-    free, same_losses = losses_of(Batching.padding_free)
-    assert same_losses == pytest.approx(losses, abs=1e-4)
-    assert losses[-1] < losses[0]
-    one, other = (load_file(Path(job.output) / "adapter" / "adapter_model.safetensors") for job in (padded, free))
-    for name, weight in one.items():
-        torch.testing.assert_close(weight, other[name], atol=1e-4, rtol=1e-3)
+    assert losses(free) == pytest.approx(losses(padded), abs=1e-4)
+    assert losses(padded)[-1] < losses(padded)[0]
+    weights = adapter_of(free)
+    for name, weight in adapter_of(padded).items():
+        torch.testing.assert_close(weight, weights[name], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.real
-def test_tokens_are_counted_alike_with_and_without_padding(losses_of: Any) -> None:
-    padded, free = losses_of(Batching.padded)[0], losses_of(Batching.padding_free)[0]
+def test_tokens_are_counted_alike_with_and_without_padding(padded: Path, free: Path) -> None:
     for name in ("rows", "tokens", "completion_tokens", "tokens_seen"):
         assert metrics(padded)[name] == metrics(free)[name]
     assert [line["tokens"] for line in progress(padded)] == [line["tokens"] for line in progress(free)]
@@ -100,18 +93,19 @@ def test_only_the_answers_are_learnt_when_sequences_lie_end_to_end(
         learnt.add(tokenizer.decode(ids[trained]))
         read.add(tokenizer.decode(ids[~trained]))
     assert learnt == {f"{pair.completion}<|im_end|>\n" for pair in pairs}
-    asked = ([{"role": "user", "content": pair.prompt}] for pair in pairs)
-    assert read == {tokenizer.apply_chat_template(its, tokenize=False, add_generation_prompt=True) for its in asked}
+    prompts = ([{"role": "user", "content": pair.prompt}] for pair in pairs)
+    assert read == {
+        tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts
+    }
 
 
 @pytest.mark.real
 def test_a_packed_step_has_the_loss_of_the_sequences_it_holds(make_job: Callable[..., TrainJob]) -> None:
-    padded = make_job(max_steps=1, batch=12, micro_batch=4, lora=LoraConfig(rank=4, alpha=8))
-    packed = make_job(max_steps=1, batch=2, micro_batch=1, lora=LoraConfig(rank=4, alpha=8))
-    attempt(padded)
+    padded = trained(make_job(max_steps=1, batch=12, micro_batch=4, lora=LoraConfig(rank=4, alpha=8)))
+    two_rows = make_job(max_steps=1, batch=2, micro_batch=1, lora=LoraConfig(rank=4, alpha=8))
     longest_row = -(-metrics(padded)["tokens"] // 2) + 30
-    packed = replace(packed, train=replace(packed.train, batching=Batching.packed, max_length=longest_row))
-    attempt(packed)
+    packing = replace(two_rows.train, batching=Batching.packed, max_length=longest_row)
+    packed = trained(replace(two_rows, train=packing))
     assert metrics(packed)["packed_rows"] == 2
     assert progress(packed)[0]["loss"] == pytest.approx(progress(padded)[0]["loss"], abs=1e-4)
     for name in ("rows", "tokens", "completion_tokens", "tokens_seen"):
@@ -120,7 +114,7 @@ def test_a_packed_step_has_the_loss_of_the_sequences_it_holds(make_job: Callable
 
 @pytest.mark.real
 @pytest.mark.parametrize("batching", [Batching.padded, Batching.padding_free])
-def test_without_a_gpu_the_loss_and_its_gradients_are_still_trls(
+def test_without_a_gpu_loss_and_gradients_are_still_those_of_trl(
     batching: Batching, make_job: Callable[..., TrainJob], tiny: Path
 ) -> None:
     import torch
@@ -138,11 +132,11 @@ def test_without_a_gpu_the_loss_and_its_gradients_are_still_trls(
 
 
 @pytest.mark.real
-def test_steps_and_warm_up_are_reckoned_from_packed_rows(make_job: Callable[..., TrainJob], tiny: Path) -> None:
+def test_steps_and_warm_up_are_computed_from_packed_rows(make_job: Callable[..., TrainJob], tiny: Path) -> None:
     usual = {"epochs": 2.0, "batch": 2, "micro_batch": 1, "warmup": 0.5}
     ready = prepared(make_job(batching=Batching.packed, max_length=150, **usual), tiny)
     rows = ready.trainer.train_dataset
-    lengths = [sum(its) for its in rows["seq_lengths"]]
+    lengths = [sum(sequences) for sequences in rows["seq_lengths"]]
     assert ready.counts["packed_rows"] == len(rows) < ready.counts["rows"] == 12
     assert max(lengths) <= 150
     steps = 2 * -(-len(rows) // 2)
@@ -155,7 +149,7 @@ def test_steps_and_warm_up_are_reckoned_from_packed_rows(make_job: Callable[...,
 
 @pytest.fixture
 def leaking() -> Iterator[str]:
-    """An attention as somebody might add one: causal, and blind to where a sequence begins."""
+    """Name of an attention as anybody might add one: causal, and blind to where a sequence begins."""
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -183,7 +177,7 @@ def test_an_attention_that_lets_sequences_see_each_other_is_refused(
 
 @pytest.mark.real
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_what_a_sequence_sees_of_its_neighbours_is_measured(attention: str, tiny: Path, leaking: str) -> None:
+def test_the_influence_of_neighbouring_sequences_is_measured(attention: str, tiny: Path, leaking: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -202,7 +196,7 @@ def test_what_a_sequence_sees_of_its_neighbours_is_measured(attention: str, tiny
 
 
 @pytest.mark.real
-def test_an_attention_that_is_not_there_is_explained(make_job: Callable[..., TrainJob]) -> None:
+def test_an_attention_that_is_not_installed_is_explained(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(BadConfig, match=r"train.attention=nonsense: .*not supported"):
         attempt(make_job(attention="nonsense"))
     with pytest.raises(Missing, match=r"train.attention=flash_attention_2: .*pip install flash-attn .*attention=null"):
@@ -234,7 +228,7 @@ def test_each_micro_batch_of_each_process_holds_rows_of_like_length(processes: i
     shards = [list(BatchSamplerShard(sampler, processes, index)) for index in range(processes)]
     assert len({len(shard) for shard in shards}) == 1
     for number, at_once in enumerate(zip(*shards, strict=True)):
-        # processes that wait for each other compute neighbours in the order of length
+        # Processes that wait for each other compute rows that are neighbours in the order of length.
         start = number * micro_batch * processes
         assert [row for batch in at_once for row in batch] == order[start : start + micro_batch * processes]
     slots = [max(lengths[row] for row in batch) * len(batch) for shard in shards for batch in shard]
@@ -248,7 +242,7 @@ def linear(inputs: int, outputs: int, trained: bool) -> Any:
 
 
 def model_of(*layers: Any) -> Any:
-    """A model of 2 layers with 4 heads of size 8, as far as its configuration says."""
+    """A model whose configuration says 2 layers with 4 heads of size 8."""
     import torch
 
     model = torch.nn.Sequential(*layers)
@@ -287,36 +281,35 @@ def test_a_gpus_peak_is_known_by_its_name_and_others_are_not() -> None:
 
 
 @pytest.mark.real
-def test_rates_count_real_tokens_and_say_nothing_of_what_is_unknown() -> None:
-    from train.throughput import Cost, Speedometer, Work, spoken
+def test_rates_count_tokens_without_padding_and_leave_out_what_is_unknown() -> None:
+    from train.throughput import Cost, Speedometer, Work, rates_text
 
     step = Work(seconds=2.0, tokens=300, slots=400, squares=9000)
     rates = Speedometer(Cost(weights=1000, attention=10), peak=1e6).rates(step)
     assert rates == {"tokens_per_second": 150, "padding": 0.25, "mfu": 0.195}
-    assert spoken(rates) == "150 tokens/s  padding 25 %  MFU 20 %"
+    assert rates_text(rates) == "150 tokens/s  padding 25%  MFU 20%"
     unknown = Speedometer(None, None).rates(step + Work(1.0, 300, None, None))
     assert unknown == {"tokens_per_second": 200, "padding": None, "mfu": None}
-    assert spoken(unknown) == "200 tokens/s"
+    assert rates_text(unknown) == "200 tokens/s"
 
 
 @pytest.mark.real
-def test_speed_is_reported_step_by_step_and_kept_out_of_what_equal_jobs_share(
+def test_speed_is_reported_step_by_step_and_kept_out_of_the_files_that_equal_jobs_share(
     make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = make_job(max_steps=2)
-    attempt(job)
-    said = capsys.readouterr().out
-    for line in progress(job):
+    output = trained(make_job(max_steps=2))
+    printed = capsys.readouterr().out
+    for line in progress(output):
         assert line["tokens_per_second"] > 0
         assert line["seconds"] > 0
         assert 0 <= line["padding"] < 1
         assert line["mfu"] is None or 0 < line["mfu"] < 1
-    assert said.count("tokens/s") == 3  # each step, and their mean
-    assert f"{metrics(job)['tokens_seen']} tokens in " in said
-    assert not {"seconds", "tokens_per_second", "padding", "mfu"} & set(metrics(job))
+    assert printed.count("tokens/s") == 3  # each step, and their mean
+    assert f"{metrics(output)['tokens_seen']} tokens in " in printed
+    assert not {"seconds", "tokens_per_second", "padding", "mfu"} & set(metrics(output))
 
 
-def test_the_benchmark_trains_on_recorded_answers_of_all_lengths() -> None:
+def test_the_speed_benchmark_trains_on_recorded_answers_of_all_lengths() -> None:
     from benchmarks.training import recorded_pairs
 
     lengths = [len(pair.completion) for pair in recorded_pairs(12)]

@@ -1,21 +1,16 @@
 import importlib.util
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from fakes import some_pairs
+from job_results import digests, losses, metrics, read_proof, run_apart, weights_in
 
-from crescent.config import Dtype, LoraConfig, Start, TrainJob, Tuning, write_job
+from crescent.config import Dtype, LoraConfig, Start, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo, Missing
-from crescent.records import Proof
 from train.job import attempt
 
 pytestmark = pytest.mark.real
@@ -32,14 +27,8 @@ def trained(make_job: Callable[..., TrainJob]) -> Path:
     return Path(job.output)
 
 
-def tensors(folder: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(folder / "model.safetensors"))
-
-
 def changed(tiny: Path, folder: Path, by: float) -> Path:
-    """Another checkpoint of the same model, all of whose weights are a little different."""
+    """Another checkpoint of the same model, in which every weight is a little different."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -52,8 +41,8 @@ def changed(tiny: Path, folder: Path, by: float) -> Path:
     return folder
 
 
-def adapter_of(base: Path, folder: Path, rank: int = 4) -> Path:
-    """An adapter of the settings `RANK` that already does something."""
+def make_adapter(base: Path, folder: Path, rank: int = 4) -> Path:
+    """An adapter with the settings `RANK` that changes the model's output."""
     import torch
     from peft import LoraConfig as Low
     from peft import get_peft_model
@@ -72,18 +61,14 @@ def adapter_of(base: Path, folder: Path, rank: int = 4) -> Path:
     return folder
 
 
-def losses(output: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (output / "progress.jsonl").read_text().splitlines()]
-
-
 def test_all_weights_are_trained_and_only_they_are_written(trained: Path, tiny: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {"weights", "proof.json", "metrics.json", "progress.jsonl"}
-    base, child = tensors(tiny), tensors(trained / "weights")
+    base, child = weights_in(tiny), weights_in(trained / "weights")
     assert child.keys() == base.keys()
     assert all(child[name].dtype == base[name].dtype and not child[name].equal(base[name]) for name in base)
-    metrics = json.loads((trained / "metrics.json").read_text())
-    assert metrics["trainable_parameters"] == sum(weight.numel() for weight in base.values())
-    assert metrics["loss_last"] < metrics["loss_first"]
+    found = metrics(trained)
+    assert found["trainable_parameters"] == sum(weight.numel() for weight in base.values())
+    assert found["loss_last"] < found["loss_first"]
 
 
 def test_the_proof_is_of_the_weights_in_their_files(trained: Path, tiny: Path) -> None:
@@ -92,7 +77,7 @@ def test_the_proof_is_of_the_weights_in_their_files(trained: Path, tiny: Path) -
 
     from train.child import log_probabilities
 
-    proof = msgspec.json.decode((trained / "proof.json").read_bytes(), type=Proof)
+    proof = read_proof(trained)
     for folder, expected in ((trained / "weights", proof.child), (tiny, proof.parent)):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         assert log_probabilities(model, proof.token_ids) == expected
@@ -112,19 +97,12 @@ def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
     job = make_job(**FULL)
     job.merge = False
     output = Path(job.output)
-    path = output.with_suffix(".yaml")
-    write_job(path, job)
-    command = [sys.executable, "-P", "-m", "train", str(path)]
-    killed = {"CRESCENT_FAILPOINT": "train.saving:2=kill9"}
-    assert subprocess.run(command, env=os.environ | killed, capture_output=True, timeout=240).returncode == -9
-    half = output / "checkpoints" / "checkpoint-4"
-    assert (half / "model.safetensors").exists()
+    assert run_apart(job, CRESCENT_FAILPOINT="train.saving:2=kill9").returncode == -9
+    incomplete = output / "checkpoints" / "checkpoint-4"
+    assert (incomplete / "model.safetensors").exists()
     attempt(job)
     assert "checkpoint-2" in capsys.readouterr().out
-    for part in ("weights", "."):
-        for file in (trained / part).iterdir():
-            if file.is_file() and file.name != "progress.jsonl":  # how fast it went
-                assert (output / part / file.name).read_bytes() == file.read_bytes()
+    assert digests(output) == digests(trained)
 
 
 def test_stopped_anywhere_while_the_child_is_written_the_end_is_the_same(
@@ -141,12 +119,7 @@ def test_stopped_anywhere_while_the_child_is_written_the_end_is_the_same(
         assert trained_again == (part == "adapter")
     monkeypatch.delenv("CRESCENT_FAILPOINT")
     attempt(job)
-    one, other = Path(undisturbed.output), Path(job.output)
-    names = {path.relative_to(one) for path in one.rglob("*")}
-    assert {path.relative_to(other) for path in other.rglob("*")} == names
-    for name in names:
-        if (one / name).is_file() and name.name != "progress.jsonl":
-            assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert digests(Path(job.output)) == digests(Path(undisturbed.output))
 
 
 def test_all_weights_are_held_in_float32_and_written_in_the_models_type(
@@ -160,10 +133,10 @@ def test_all_weights_are_held_in_float32_and_written_in_the_models_type(
     job.model.dtype = Dtype.bfloat16
     assert load_start(job, tiny).dtype == torch.float32
     attempt(job)
-    assert {weight.dtype for weight in tensors(Path(job.output) / "weights").values()} == {torch.bfloat16}
+    assert {weight.dtype for weight in weights_in(Path(job.output) / "weights").values()} == {torch.bfloat16}
 
 
-def test_a_loss_that_is_not_finite_stops_all_weights_too(make_job: Callable[..., TrainJob]) -> None:
+def test_a_loss_that_is_not_finite_stops_training_of_all_weights_as_well(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(DataSaysNo, match=r"step \d: loss=.* gradient norm=nan .*lower train.learning_rate"):
         attempt(make_job(**{**FULL, "learning_rate": 1e30}, warmup=0.0))
 
@@ -171,11 +144,11 @@ def test_a_loss_that_is_not_finite_stops_all_weights_too(make_job: Callable[...,
 def test_one_pair_is_enough_to_train(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(some_pairs(1), epochs=1.0, batch=1, micro_batch=1)
     attempt(job)
-    assert json.loads((Path(job.output) / "metrics.json").read_text())["rows"] == 1
+    assert metrics(Path(job.output))["rows"] == 1
 
 
 @pytest.mark.parametrize(("start", "alpha"), [(Start.parent, 1.0), (Start.merge, 0.25)])
-def test_an_adapter_is_started_from_at_alpha_of_its_strength(
+def test_training_starts_from_an_adapter_scaled_by_alpha(
     make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path, start: Start, alpha: float
 ) -> None:
     import torch
@@ -183,10 +156,10 @@ def test_an_adapter_is_started_from_at_alpha_of_its_strength(
 
     from train.start import load_start, load_started
 
-    parent = adapter_of(tiny, tmp_path / "adapter")
+    parent = make_adapter(tiny, tmp_path / "adapter")
     job = make_job(start=start, alpha=0.25, lora=RANK)
     job.parent = str(parent)
-    low_rank, base = load_file(parent / "adapter_model.safetensors"), tensors(tiny)
+    low_rank, base = load_file(parent / "adapter_model.safetensors"), weights_in(tiny)
     for load in (load_start, load_started):
         merged = load(job, tiny).merge_and_unload().state_dict()
         for name in base:
@@ -209,7 +182,7 @@ def test_all_weights_start_between_base_and_parent(
 
     job = make_job(**FULL, start=start, alpha=0.25)
     job.parent = str(changed(tiny, tmp_path / "weights", by=0.1))
-    base, parent = tensors(tiny), tensors(tmp_path / "weights")
+    base, parent = weights_in(tiny), weights_in(tmp_path / "weights")
     for load in (load_start, load_started):
         started = load(job, tiny).state_dict()
         for name in base:
@@ -225,12 +198,12 @@ def test_a_parent_of_the_wrong_kind_or_of_another_model_is_refused(
     config = AutoConfig.from_pretrained(tiny)
     config.hidden_size = 16
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
-    adapter = adapter_of(tiny, tmp_path / "adapter")
-    wide = adapter_of(tiny, tmp_path / "wide", rank=8)
-    foreign = adapter_of(tmp_path / "other", tmp_path / "foreign")
+    adapter = make_adapter(tiny, tmp_path / "adapter")
+    wide = make_adapter(tiny, tmp_path / "wide", rank=8)
+    foreign = make_adapter(tmp_path / "other", tmp_path / "foreign")
     for tuning, parent, reason in (
-        (Tuning.full, adapter, "an adapter, and train.tuning=full goes on from complete weights"),
-        (Tuning.lora, tiny, "complete weights, and train.tuning=lora goes on from an adapter"),
+        (Tuning.full, adapter, "an adapter, but train.tuning=full continues from complete weights"),
+        (Tuning.lora, tiny, "complete weights, but train.tuning=lora continues from an adapter"),
         (Tuning.lora, wide, "train.lora.rank=4: the parent's adapter has 8"),
         (Tuning.lora, foreign, "fits only the base it was trained on"),
         (Tuning.full, tmp_path / "other", "not a descendant of model.path"),
@@ -243,7 +216,7 @@ def test_a_parent_of_the_wrong_kind_or_of_another_model_is_refused(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bits_without_bitsandbytes_are_refused_with_the_way_to_install_it(
+def test_without_bitsandbytes_four_bits_are_refused_with_the_command_that_installs_it(
     make_job: Callable[..., TrainJob],
 ) -> None:
     with pytest.raises(Missing, match=r"train.tuning=qlora: needs bitsandbytes.*pip install 'bitsandbytes>="):
@@ -268,7 +241,7 @@ def test_an_adapter_on_four_bits_is_merged_into_the_unquantised_base(
     output = Path(job.output)
     base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload().state_dict()
-    for name, weight in tensors(output / "weights").items():
+    for name, weight in weights_in(output / "weights").items():
         torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=1e-5)
     assert losses(output)[-1] < losses(output)[0]
 
@@ -287,7 +260,7 @@ def test_a_tokenizer_of_another_model_is_refused(make_job: Callable[..., TrainJo
         attempt(replace(job, model=replace(job.model, path=str(folder))))
 
 
-def test_the_card_says_what_it_is_and_nothing_of_where_it_lay(
+def test_the_card_describes_the_weights_and_reveals_no_local_path(
     make_job: Callable[..., TrainJob], tiny: Path, tmp_path: Path
 ) -> None:
     from huggingface_hub import ModelCard
@@ -299,19 +272,19 @@ def test_the_card_says_what_it_is_and_nothing_of_where_it_lay(
     (licensed / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
     job = make_job(start=Start.merge, alpha=0.25)
     job.lineage, job.parent = {"run": "a | b", "round": "3"}, "somewhere"
-    metrics = {"rows": 7, "too_long": 1, "steps": 6, "loss_first": 2.0, "loss_last": 1.0, "settings": "0123"}
-    card = model_card(job, licensed, metrics)
+    facts = {"rows": 7, "too_long": 1, "steps": 6, "loss_first": 2.0, "loss_last": 1.0, "settings": "0123"}
+    card = model_card(job, licensed, facts)
     data = ModelCard(card).data
     assert (data["base_model"], data["license"], data["library_name"]) == ("some/base", "mit", "peft")
-    for said in ("abc123", "0.25 (parent - base)", "7 trained on, 1 left out", "a \\| b", "learning rate 0.01", "0123"):
-        assert said in card
-    assert card == model_card(job, licensed, metrics)
-    plain = model_card(make_job(**FULL), tiny, metrics)
+    for text in ("abc123", "0.25 (parent - base)", "7 trained on, 1 left out", "a \\| b", "learning rate 0.01", "0123"):
+        assert text in card
+    assert card == model_card(job, licensed, facts)
+    plain = model_card(make_job(**FULL), tiny, facts)
     assert "| licence | unknown: see the base model |" in plain
     assert str(tiny.parent) not in plain
     assert ModelCard(plain).data["license"] is None
     (tiny / "LICENSE").write_text("\n  Apache License\n  Version 2.0\n")
     try:
-        assert "| licence | Apache License |" in model_card(make_job(**FULL), tiny, metrics)
+        assert "| licence | Apache License |" in model_card(make_job(**FULL), tiny, facts)
     finally:
         (tiny / "LICENSE").unlink()

@@ -1,1 +1,1 @@
-"""One trainer a file: SFT, DPO and GRPO, and what they share."""
+"""One file per trainer: SFT, DPO and GRPO; and the code they share."""

@@ -1,4 +1,4 @@
-"""What every trainer needs before its first step."""
+"""The part that all trainers share: a trainer that is ready to start, and its common arguments."""
 
 import math
 import os
@@ -16,18 +16,20 @@ from train.start import stored_dtype
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trainer of TRL's that is ready to start."""
+    """A TRL trainer that is ready to start."""
 
     trainer: Any
     texts: list[list[int]]
-    """Some of its sequences as token ids, in the order of the pairs: `PROOF_TEXTS` of them are the proof's."""
+    """Token ids of some of its sequences, in the order of the pairs. The proof uses the first `PROOF_TEXTS` of them."""
     counts: dict[str, float]
-    """What became of the pairs: `rows`, `too_long`, `tokens`, …; goes into metrics.json."""
+    """Numbers of pairs used and left out: `rows`, `too_long`, `tokens`, …; they go into metrics.json."""
 
 
 def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
-    """What TRL's configurations of all trainers are given, for so many rows. Make the configuration before the model:
-    by it, ZeRO-3 splits the weights among the processes while they are read."""
+    """Arguments that the TRL configurations of all trainers have in common, for this number of rows.
+
+    Create the configuration before the model: it makes ZeRO-3 split the weights among processes while they are read.
+    """
     cfg = job.train
     gpu = torch.cuda.is_available()
     return {
@@ -41,7 +43,7 @@ def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
         "per_device_train_batch_size": cfg.micro_batch,
         "gradient_accumulation_steps": accumulation(cfg, world_size()),
         "gradient_checkpointing": cfg.gradient_checkpointing,
-        # DeepSpeed and FSDP find out by themselves, and are switched off by this.
+        # DeepSpeed and FSDP find the device themselves, and `use_cpu` would switch them off.
         "use_cpu": not gpu and not deepspeed_launched() and not fsdp_launched(),
         "ddp_backend": "gloo" if not gpu and "RANK" in os.environ else None,
         "bf16": gpu and stored_dtype(job, base) == torch.bfloat16,
@@ -49,16 +51,16 @@ def common_arguments(job: TrainJob, rows: int, base: Path) -> dict[str, Any]:
         "save_steps": cfg.save_steps,
         "save_total_limit": 2,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # a filtered NaN looks like a small loss
+        "logging_nan_inf_filter": False,  # a NaN that is filtered out looks like a small loss
         "report_to": "none",
         "disable_tqdm": not sys.stderr.isatty(),
     }
 
 
 def warmup_steps(cfg: TrainConfig, rows: int) -> int:
-    """Steps in which the learning rate rises, rounded down.
+    """Number of steps during which the learning rate rises, rounded down.
 
-    transformers would round up, and the first of these steps has a rate of zero: in a short run a step lost.
+    transformers would round up. The first of these steps has a learning rate of zero, so a short run would lose a step.
     """
     steps = cfg.max_steps if cfg.max_steps > 0 else math.ceil(cfg.epochs * math.ceil(rows / cfg.batch))
     return int(cfg.warmup * steps)
