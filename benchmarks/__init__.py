@@ -1,4 +1,7 @@
-"""What the loop's parts cost and yield, measured. `python -m benchmarks` lists what there is; runs from a checkout."""
+"""Speed benchmarks: what the parts of the loop cost and yield. `python -m benchmarks` lists them, in a checkout.
+
+Benchmarks of models are something else; they are in eval/benchmarks.
+"""
 
 import json
 import os
@@ -11,12 +14,14 @@ from typing import Any
 
 import psutil
 
+from crescent.machine.disk import write_whole
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def save(name: str, results: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/<name>.json`: the results, and what machine, day, commit and command they are from."""
-    made = {
+    """Write `benchmarks/results/<name>.json`: the results, with the command, commit, day and machine that gave them."""
+    origin = {
         "command": "python -m benchmarks " + " ".join([name, *sys.argv[2:]]),
         "commit": _commit(),
         "date": date.today().isoformat(),
@@ -24,12 +29,12 @@ def save(name: str, results: dict[str, Any]) -> Path:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**made, "results": results}, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, (json.dumps({**origin, "results": results}, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 
 def machine() -> dict[str, Any]:
-    """Processor, its cores that we may use, and memory in GiB."""
+    """Processor, number of its cores that this process may use, and memory in GiB."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
@@ -38,12 +43,12 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of the checkout, with `+` when tracked files differ from it."""
-    ended = subprocess.run(
+    """Commit of the checkout, with `+` when tracked files differ from it."""
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--abbrev=8", "--exclude=*"],
         cwd=RESULTS.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    return ended.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"

@@ -1,4 +1,7 @@
-"""`python -m benchmarks NAME …`"""
+"""Speed benchmarks of Crescent's own parts: python -m benchmarks NAME [--help]
+
+Benchmarks of models are something else: they are in eval/benchmarks, and `python -m eval` runs them.
+"""
 
 import importlib
 import sys
@@ -6,20 +9,20 @@ import sys
 from crescent.errors import run_to_exit_code
 
 COMMANDS = {
-    "dedup": "self-deduplication against pairwise Python and FAISS",
-    "training": "training speed against two TRL scripts (ten minutes)",
-    "votes": "adaptive voting against asking all K, on recorded answers",
-    "ablations": "what each default buys, on recorded sums whose truth is known",
-    "baits": "what each bait prompt yields on a served model (minutes)",
-    "record": "record a real synthesis for the tests and for `votes` and `ablations` (minutes)",
+    "dedup": "speed of self-deduplication, compared with pairwise Python and FAISS",
+    "training": "speed of training, compared with two TRL scripts (ten minutes)",
+    "votes": "cost of adaptive voting, compared with asking all K, on recorded answers",
+    "ablations": "effect of each default on yield, cost and labels, on recorded sums whose truth is known",
+    "baits": "yield and cost of each bait prompt on a served model (minutes)",
+    "record": "no benchmark: records a real synthesis for the tests and for `votes` and `ablations` (minutes)",
 }
-"""Modules of this package; each has `main(arguments)`."""
+"""One line about each module of this package that is a command. Each has `main(arguments)`."""
 
 
 def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
     if name not in COMMANDS:
-        print(__doc__, *(f"  {its:<10} {what}" for its, what in COMMANDS.items()), sep="\n")
+        print(__doc__, *(f"  {command:<10} {line}" for command, line in COMMANDS.items()), sep="\n")
         sys.exit(2 if name else 0)
     importlib.import_module(f"benchmarks.{name}").main(arguments)
 

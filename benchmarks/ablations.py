@@ -1,9 +1,9 @@
-"""What each default buys: `python -m benchmarks ablations`. Recorded sums, whose truth is known; no engine, a minute.
+"""Effect of each default: `python -m benchmarks ablations`. It uses recorded sums whose truth is known and no engine.
 
-With `--embedders lexical` it takes seconds.
+It takes a minute, or seconds with `--embedders lexical`.
 
-One thing is varied at a time; the rest is K=8, agreement ≥ 0.5, ties dropped, no cap on unanimous questions, and every
-different question answered. "label" is the share of right winners among the kept questions that are a plain sum.
+One setting is varied at a time; the others are K=8, agreement ≥ 0.5, ties dropped, no cap on unanimous questions, and
+every different question answered. "label" is the share of right winners among the kept questions that are plain sums.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks import save
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, replay
 from benchmarks.tables import Row, rate, show
 from benchmarks.truth import truth
-from benchmarks.votes import first
+from benchmarks.votes import vote_of_first
 from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
 from crescent.errors import Missing
 from crescent.models.embedders import Embed, Vectors, open_embedder
@@ -27,6 +27,7 @@ from crescent.synthesis.consensus import is_kept, is_unanimous
 from crescent.tasks.equivalence import as_number
 
 ASKED = ARITHMETIC.bait.questions
+"""Number of bait completions in the recording."""
 DEFAULT = ConsensusConfig(samples=8, min_agreement=0.5)
 THRESHOLDS = {
     Embedder.lexical: (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.97, 1.0),
@@ -37,8 +38,8 @@ THRESHOLDS = {
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks ablations", description=__doc__)
-    names = [its.value for its in Embedder]
-    parser.add_argument("--embedders", default=",".join(names), help=f"of the self-deduplication table: {names}")
+    names = [embedder.value for embedder in Embedder]
+    parser.add_argument("--embedders", default=",".join(names), help=f"for the self-deduplication table: {names}")
     options = parser.parse_args(arguments)
     votes = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis(diversify=NO_REPEATS)).votes
     tables = {
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         "winner": by_winner(votes),
         "self-deduplication": [row for name in options.embedders.split(",") for row in by_threshold(Embedder(name))],
     }
-    known = sum(truth(its.question.text) is not None for its in votes)
+    known = sum(truth(vote.question.text) is not None for vote in votes)
     print(f"{ASKED} bait completions, {len(votes)} different questions, {known} of them plain sums")
     for title, rows in tables.items():
         if rows:
@@ -58,27 +59,28 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def by_samples(votes: Sequence[Vote]) -> list[Row]:
-    """A single answer is trained on as it is: the arm without a vote."""
+    """Rows by number of samples. K=1 is the arm without a vote: the single answer is trained on as it is."""
     rows = []
     for samples in (1, 3, 4, 5, 8):
         cfg = replace(DEFAULT, samples=max(2, samples))
-        few = [first(its, samples) for its in votes]
-        rows.append({"K": samples, **outcome([its for its in few if is_kept(its, cfg)], few)})
+        few = [vote_of_first(vote, samples) for vote in votes]
+        rows.append({"K": samples, **outcome([vote for vote in few if is_kept(vote, cfg)], few)})
     return rows
 
 
 def by_cut(votes: Sequence[Vote]) -> list[Row]:
+    """Rows by the agreement below which a question is dropped."""
     cuts = [number / 10 for number in range(10)]
-    kept = {cut: [its for its in votes if is_kept(its, replace(DEFAULT, min_agreement=cut))] for cut in cuts}
+    kept = {cut: [vote for vote in votes if is_kept(vote, replace(DEFAULT, min_agreement=cut))] for cut in cuts}
     return [{"agreement ≥": cut, **outcome(kept[cut], votes)} for cut in cuts]
 
 
 def by_cap(votes: Sequence[Vote]) -> list[Row]:
-    """Unanimous: the first ⌊K/2⌋+1 answers agree."""
-    kept = [its for its in votes if is_kept(its, DEFAULT)]
-    easy = [its for its in kept if is_unanimous(its, DEFAULT.samples)]
+    """Rows by the largest share of unanimous questions, which are those whose first ⌊K/2⌋+1 answers agree."""
+    kept = [vote for vote in votes if is_kept(vote, DEFAULT)]
+    easy = [vote for vote in kept if is_unanimous(vote, DEFAULT.samples)]
     rows = [{"unanimous ≤": share, **outcome(cap_unanimous(kept, 8, share), votes)} for share in (0.0, 0.2, 0.4, 1.0)]
-    hard = [its for its in kept if its not in easy]
+    hard = [vote for vote in kept if vote not in easy]
     return [
         *rows,
         {"unanimous ≤": "only these", **outcome(easy, votes)},
@@ -87,23 +89,23 @@ def by_cap(votes: Sequence[Vote]) -> list[Row]:
 
 
 def by_ties(votes: Sequence[Vote]) -> list[Row]:
-    """Where a tie can be kept: at K=3 without a cut, as in the authors' released code, and at our K and cut."""
+    """Rows with and without ties: at K=3 without a cut, as in the authors' released code, and at our K and cut."""
     rows = []
     for samples, cut in ((3, 0.0), (8, 0.0), (8, 0.5)):
         cfg = replace(DEFAULT, samples=samples, min_agreement=cut)
         for ties in (False, True):
-            decided = [first(its, samples, keep_ties=ties) for its in votes]
-            kept = [its for its in decided if is_kept(its, cfg)]
+            decided = [vote_of_first(vote, samples, keep_ties=ties) for vote in votes]
+            kept = [vote for vote in decided if is_kept(vote, cfg)]
             rows.append({"ties": "kept" if ties else "dropped", "K": samples, "cut": cut, **outcome(kept, decided)})
     return rows
 
 
 def by_winner(votes: Sequence[Vote]) -> list[Row]:
-    """Which of the winning responses is trained on decides how long the next round's answers are."""
-    kept = [its for its in votes if is_kept(its, DEFAULT)]
+    """Rows by the winning response that is trained on, which affects how long the next round's answers are."""
+    kept = [vote for vote in votes if is_kept(vote, DEFAULT)]
 
     def chosen(decided: Vote, rule: str) -> Answer:
-        answers = sorted(winning_answers(decided), key=lambda its: (len(its.text), its.sample))
+        answers = sorted(winning_answers(decided), key=lambda answer: (len(answer.text), answer.sample))
         match rule:
             case "shortest":
                 return answers[0]
@@ -112,10 +114,10 @@ def by_winner(votes: Sequence[Vote]) -> list[Row]:
         return choose_responses(answers, PairsConfig())[0]
 
     rows: list[Row] = []
-    of_all = [median(len(answer.text) for answer in winning_answers(its)) for its in kept]
+    of_all = [median(len(answer.text) for answer in winning_answers(vote)) for vote in kept]
     for rule in ("shortest", "median", "longest"):
-        lengths = [len(chosen(its, rule).text) for its in kept]
-        tokens = [chosen(its, rule).tokens for its in kept]
+        lengths = [len(chosen(vote, rule).text) for vote in kept]
+        tokens = [chosen(vote, rule).tokens for vote in kept]
         rows.append(
             {
                 "winner": rule,
@@ -129,12 +131,13 @@ def by_winner(votes: Sequence[Vote]) -> list[Row]:
 
 
 def by_threshold(embedder: Embedder) -> list[Row]:
-    """Without rewrites: what is too near is dropped. A repeat is a sum that an accepted question asks already."""
+    """Rows by cosine threshold, without rewrites: a near-duplicate is dropped. "different" counts the different sums
+    among the accepted questions."""
     rows = []
     with ExitStack() as opened:
         try:
             weights = str(packaged_model()) if embedder is Embedder.self else None
-            embed = once(opened.enter_context(open_embedder(DiversifyConfig(embedder=embedder), weights)))
+            embed = remembered(opened.enter_context(open_embedder(DiversifyConfig(embedder=embedder), weights)))
             embed(["2 + 3"])
         except Missing as error:
             print(f"{embedder.value}: left out: {error}")
@@ -142,15 +145,15 @@ def by_threshold(embedder: Embedder) -> list[Row]:
         for threshold in THRESHOLDS[embedder]:
             diversify = DiversifyConfig(embedder=embedder, threshold=threshold, max_rewrites=0)
             votes = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis(diversify=diversify), embed).votes
-            sums = [its.written for vote in votes if (its := truth(vote.question.text))]
-            found = outcome([its for its in votes if is_kept(its, DEFAULT)], votes)
+            sums = [known.written for vote in votes if (known := truth(vote.question.text))]
+            found = outcome([vote for vote in votes if is_kept(vote, DEFAULT)], votes)
             row = {"embedder": embedder.value, "cosine <": threshold, "questions": len(votes)}
             rows.append({**row, "sums": len(sums), "different": len(set(sums)), **found})
     return rows
 
 
-def once(embed: Embed) -> Embed:
-    """The same blocks of questions come at each threshold."""
+def remembered(embed: Embed) -> Embed:
+    """The embedder with a memory, because the same blocks of questions come again at each threshold."""
     known: dict[tuple[str, ...], Vectors] = {}
 
     def remembering(texts: Sequence[str]) -> Vectors:
@@ -162,10 +165,10 @@ def once(embed: Embed) -> Embed:
 
 
 def outcome(kept: Sequence[Vote], votes: Sequence[Vote]) -> Row:
-    """Of the kept ones among all votes."""
-    truths = [(its.winner, found.value) for its in kept if (found := truth(its.question.text))]
+    """Yield, label quality and cost of the kept votes among all votes."""
+    truths = [(vote.winner, known.value) for vote in kept if (known := truth(vote.question.text))]
     right = sum(winner is not None and as_number(winner) == value for winner, value in truths)
-    tokens = sum(answer.tokens for its in votes for answer in its.answers)
+    tokens = sum(answer.tokens for vote in votes for answer in vote.answers)
     return {
         "pairs / 100 asked": 100 * len(kept) / ASKED,
         "label": rate(right, len(truths)),

@@ -1,6 +1,6 @@
-"""What each bait prompt yields on a served model: `python -m benchmarks baits` (minutes for each bait on two cores).
+"""Yield of each bait prompt on a served model: `python -m benchmarks baits` (minutes for each bait on two cores).
 
-Starts the engine once and makes one synthesis per preset of conf/bait, without rewrites and with the same seeds.
+It starts the engine once and runs one synthesis for each preset of conf/bait, without rewrites and with the same seeds.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from crescent.synthesis.consensus import is_kept
 from crescent.synthesis.stream import Synthesis, SynthesisConfig
 
 BAITS = ("arithmetic", "paper", "llama2", "llama3", "pool")
-OF_SUMS = {"arithmetic": ("arithmetic", "short", 0.97)}
-"""Task, consensus, and cosine of a bait that is not for word problems."""
-OF_WORDS = ("math", "majority", 0.6)
+SUMS = {"arithmetic": ("arithmetic", "short", 0.97)}
+"""Task, consensus and cosine threshold of each bait that does not ask for word problems."""
+WORD_PROBLEMS = ("math", "majority", 0.6)
+"""Task, consensus and cosine threshold of all other baits."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--bait", default=",".join(BAITS), help="presets of conf/bait, separated by commas")
     parser.add_argument("--questions", type=int, default=60, help="bait completions for each preset")
     parser.add_argument("--max-tokens", type=int, default=256, help="longest question, and longest answer")
-    parser.add_argument("--temperature", type=float, help="of the questions, instead of the preset's")
+    parser.add_argument("--temperature", type=float, help="temperature of the questions, instead of the preset's")
     parser.add_argument("--model", default=f"{PACKAGED}smollm2", help="as model.path; served in float32 on this CPU")
     options = parser.parse_args(arguments)
     model = preset("model", "smollm2", ModelConfig, path=options.model, dtype=Dtype.float32)
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
             bait = replace(bait, max_tokens=min(bait.max_tokens, options.max_tokens))
             bait = replace(bait, temperature=options.temperature or bait.temperature)
             cfg = settings(name, bait, options.max_tokens)
-            rows.append({"bait": name, **yielded(asyncio.run(ask(endpoint, cfg)), cfg)})
+            rows.append({"bait": name, **yield_of(asyncio.run(ask(endpoint, cfg)), cfg)})
             path = save("baits", {"options": vars(options), "rows": rows})
             print(f"{name}: {rows[-1]['kept']} of {options.questions} kept", flush=True)
     shown = [{name: value for name, value in row.items() if name != "one that is kept"} for row in rows]
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def settings(name: str, bait: BaitConfig, max_tokens: int) -> SynthesisConfig:
-    task, consensus, threshold = OF_SUMS.get(name, OF_WORDS)
+    """Settings of a synthesis for the bait preset `name`, with answers of at most `max_tokens`."""
+    task, consensus, threshold = SUMS.get(name, WORD_PROBLEMS)
     voting = preset("consensus", consensus, ConsensusConfig)
     return SynthesisConfig(
         preset("task", task, TaskConfig),
@@ -67,17 +69,20 @@ def settings(name: str, bait: BaitConfig, max_tokens: int) -> SynthesisConfig:
 
 
 async def ask(endpoint: Endpoint, cfg: SynthesisConfig) -> Synthesis:
+    """Run one synthesis on the served model."""
     async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency=32, timeout_s=600) as client:
         return await first_round(client, cfg)
 
 
-def yielded(found: Synthesis, cfg: SynthesisConfig) -> Row:
-    """Usable: with a question in it; distinct: not near an earlier one; agreement and silence: of adaptive asking."""
+def yield_of(found: Synthesis, cfg: SynthesisConfig) -> Row:
+    """Row of one bait. "usable": contained a question; "distinct": not near an earlier question. Agreement and silent
+    answers are those of adaptive asking."""
     asked = cfg.bait.questions
     usable, distinct, kept, unanimous = (
-        sum(getattr(its, name) for its in found.baits) for name in ("usable", "accepted", "agreed", "unanimous")
+        sum(getattr(bait, name) for bait in found.baits) for name in ("usable", "accepted", "agreed", "unanimous")
     )
-    answers = sum(len(its.answers) for its in found.votes)
+    answers = [answer for vote in found.votes for answer in vote.answers]
+    example = next((vote.question.text[:60] for vote in found.votes if is_kept(vote, cfg.consensus)), "")
     return {
         "asked": asked,
         "usable": usable,
@@ -86,11 +91,9 @@ def yielded(found: Synthesis, cfg: SynthesisConfig) -> Row:
         "kept / 100 asked": 100 * kept / asked,
         "agreement": found.metrics["agreement"],
         "unanimous": unanimous,
-        "silent answers": sum(its.final is None for vote in found.votes for its in vote.answers) / answers
-        if answers
-        else None,
-        "answers": answers,
+        "silent answers": sum(answer.final is None for answer in answers) / len(answers) if answers else None,
+        "answers": len(answers),
         "tokens": found.metrics["tokens"],
         "tokens a pair": found.metrics["tokens"] / kept if kept else None,
-        "one that is kept": next((its.question.text[:60] for its in found.votes if is_kept(its, cfg.consensus)), ""),
+        "one that is kept": example,
     }

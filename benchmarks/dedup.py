@@ -1,11 +1,12 @@
-"""Self-deduplication against other ways to do the same: `python -m benchmarks dedup`.
+"""Speed of self-deduplication, compared with other ways to do the same: `python -m benchmarks dedup`.
 
-Questions are put together from word lists, two in ten of them an earlier one with other numbers or another name, and
-embedded once (`lexical`). Each contender then decides all of them in order, at the same threshold, where it can in the
-same blocks; contenders take turns. SemHash decides all at once and searches approximately, so it may keep others.
+Questions are composed from word lists. Two in ten are an earlier question with one word replaced, such as a number or a
+name. They are embedded once (`lexical`). Then each contender decides all of them in order, at the same threshold and,
+where it can, in the same blocks. Contenders take turns. SemHash decides all questions at once and searches
+approximately, so it may keep other questions.
 
-FAISS and SemHash are measured when they are installed (`pip install faiss-cpu semhash`). On a machine that does other
-things too, `OMP_NUM_THREADS=1` before the command makes all of them faster and the comparison fairer.
+FAISS and SemHash are measured if they are installed (`pip install faiss-cpu semhash`). On a machine with other work,
+`OMP_NUM_THREADS=1` before the command makes all of them faster and the comparison fairer.
 """
 
 import argparse
@@ -37,8 +38,10 @@ from crescent.synthesis.stream import BLOCK
 CFG = DiversifyConfig(threshold=0.6, max_rewrites=0)
 SEMHASH = "SemHash"
 SAMPLE = 1000
+"""Number of questions on which the Python pairs are timed before their time is extrapolated."""
 
 Kept = list[int]
+"""Indices of the questions that are kept."""
 Contender = Callable[[list[Question], Vectors], Kept]
 
 
@@ -49,8 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--full", action="store_true", help="run all Python pairs up to 10,000 questions: half an hour or more"
     )
-    given = parser.parse_args(arguments)
-    sizes = sorted(int(size) for size in given.sizes.split(","))
+    options = parser.parse_args(arguments)
+    sizes = sorted(int(size) for size in options.sizes.split(","))
 
     texts = questions(sizes[-1])
     started = time.perf_counter()
@@ -58,40 +61,43 @@ def main(arguments: Sequence[str]) -> None:
     embedded_per_s = len(texts) / (time.perf_counter() - started)
     records = [Question(str(index), text, 1, index, bait="", seed=0) for index, text in enumerate(texts)]
 
-    measured = [
-        its
-        for size in sizes
-        for its in compete(records[:size], vectors[:size], given.repeats, given.full and size <= 10_000)
-    ]
+    timings: list[Timing] = []
+    for size in sizes:
+        timings += compete(records[:size], vectors[:size], options.repeats, options.full and size <= 10_000)
     resident = resident_bytes(sizes[-1])
-    rows = [row(its, ours_of(measured, its.size)) for its in measured]
-    show(f"Self-deduplication of generated questions, {given.repeats} turns each, seconds", rows)
-    ours = [ours_of(measured, size) for size in sizes]
-    growth = [exponent(one, other) for one, other in pairwise(ours)]
+    rows = [row(timing, ours_of(timings, timing.size)) for timing in timings]
+    show(f"Self-deduplication of generated questions, {options.repeats} turns each, seconds", rows)
+    ours = [ours_of(timings, size) for size in sizes]
+    growth = [exponent(smaller, larger) for smaller, larger in pairwise(ours)]
     totals: Row = {
         "embedded/s": embedded_per_s,
         "bytes a question": resident,
         "growth of all, from size to size": growth,
-        "growth of one question": [its - 1 for its in growth],
+        "growth of one question": [slope - 1 for slope in growth],
         "characters": statistics.mean(map(len, texts)),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
-    show("Ours", [{name: its if isinstance(its, str) else str(np.round(its, 2)) for name, its in totals.items()}])
+    rounded = {name: value if isinstance(value, str) else str(np.round(value, 2)) for name, value in totals.items()}
+    show("Ours", [rounded])
     print(f"saved: {save('dedup', {'rows': rows, 'ours': totals})}")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timing:
+    """Times of one contender on one number of questions."""
+
     contender: str
     size: int
+    """Number of questions."""
     seconds: list[float]
+    """Time of each turn."""
     kept: Kept | None
-    """`None` when the time is reckoned from a smaller size."""
+    """Questions that it keeps; `None` if the time is extrapolated from a smaller size."""
     note: str = ""
 
 
-def compete(records: list[Question], vectors: Vectors, repeats: int, pairs: bool) -> list[Measured]:
-    """Every contender `repeats` times, taking turns; the Python pairs once, where `pairs` says so."""
+def compete(records: list[Question], vectors: Vectors, repeats: int, full: bool) -> list[Timing]:
+    """Time every contender `repeats` times, in turns; then the Python pairs once, on all questions only if `full`."""
     contenders: dict[str, Contender] = {"ours": ours}
     if importlib.util.find_spec("faiss") is not None:
         contenders["FAISS flat"] = faiss_flat
@@ -103,48 +109,51 @@ def compete(records: list[Question], vectors: Vectors, repeats: int, pairs: bool
         for name, contender in contenders.items():
             taken, kept[name] = timed(contender, records, vectors)
             seconds[name].append(taken)
-    found = [Measured(name, len(records), seconds[name], kept[name]) for name in contenders]
-    return found + [
-        pairs_measured(name, contender, records, vectors, kept["ours"], pairs)
+    timings = [Timing(name, len(records), seconds[name], kept[name]) for name in contenders]
+    return timings + [
+        time_pairs(name, contender, records, vectors, kept["ours"], full)
         for name, contender in {"pairs, Python": python_pairs, "pairs, np.dot": numpy_pairs}.items()
     ]
 
 
-def pairs_measured(
+def time_pairs(
     name: str, contender: Contender, records: list[Question], vectors: Vectors, kept: Kept, full: bool
-) -> Measured:
-    """In full, or reckoned from the seconds per pair among the first questions."""
+) -> Timing:
+    """Time of a pairwise contender: on all questions, or extrapolated from its time per pair on the first `SAMPLE`."""
     size = len(records)
     if full or size <= SAMPLE:
         taken, found = timed(contender, records, vectors)
-        return Measured(name, size, [taken], found)
+        return Timing(name, size, [taken], found)
     taken, found = timed(contender, records[:SAMPLE], vectors[:SAMPLE])
     share = pairs_compared(kept, size) / pairs_compared(found, SAMPLE)
-    return Measured(name, size, [taken * share], None, f"reckoned from {SAMPLE:,} by the number of pairs")
+    return Timing(name, size, [taken * share], None, f"extrapolated from {SAMPLE:,} by the number of pairs")
 
 
 def pairs_compared(kept: Kept, size: int) -> int:
-    """Each question is compared with all that were kept before it."""
+    """Number of comparisons when each question is compared with all questions kept before it."""
     return sum(size - 1 - index for index in kept)
 
 
 def timed(contender: Contender, records: list[Question], vectors: Vectors) -> tuple[float, Kept]:
+    """Seconds that a contender takes, and the questions that it keeps."""
     started = time.perf_counter()
     kept = contender(records, vectors)
     return time.perf_counter() - started, kept
 
 
 def ours(records: list[Question], vectors: Vectors) -> Kept:
+    """Crescent's own self-deduplication."""
     memory, kept = Memory(), []
     for start in range(0, len(records), BLOCK):
         block = records[start : start + BLOCK]
         decisions = decide(block, vectors[start : start + BLOCK], memory, CFG)
-        kept += [its.index for its, decision in zip(block, decisions, strict=True) if decision.action == "accept"]
+        accepted = (decision.action == "accept" for decision in decisions)
+        kept += [question.index for question, is_kept in zip(block, accepted, strict=True) if is_kept]
     return kept
 
 
 def faiss_flat(records: list[Question], vectors: Vectors) -> Kept:
-    """Exact search in blocks, as ours; the ones of a block are compared with each other here."""
+    """Exact search in the same blocks as ours. Questions of one block are compared with each other in numpy."""
     faiss: Any = importlib.import_module("faiss")
     index = faiss.IndexFlatIP(vectors.shape[1])
     kept: Kept = []
@@ -163,21 +172,21 @@ def faiss_flat(records: list[Question], vectors: Vectors) -> Kept:
 
 
 def semhash(records: list[Question], vectors: Vectors) -> Kept:
-    """Its own index and order, on our vectors."""
-    found: Any = importlib.import_module("semhash")
-    texts = [its.text for its in records]
+    """SemHash with its own index and order, on our vectors."""
+    library: Any = importlib.import_module("semhash")
+    texts = [question.text for question in records]
     places = {text: place for place, text in reversed(list(enumerate(texts)))}
 
     class Ours:
         def encode(self, inputs: Sequence[str], **_: Any) -> Vectors:
             return vectors[[places[text] for text in inputs]]
 
-    hashed = found.SemHash.from_embeddings(vectors, records=texts, model=Ours())
+    hashed = library.SemHash.from_embeddings(vectors, records=texts, model=Ours())
     return sorted(places[text] for text in hashed.self_deduplicate(threshold=CFG.threshold).selected)
 
 
 def python_pairs(records: list[Question], vectors: Vectors) -> Kept:
-    """Pair by pair in plain Python."""
+    """Every pair, in plain Python."""
     rows: list[list[float]] = vectors.tolist()
     kept: Kept = []
     for index, vector in enumerate(rows):
@@ -190,7 +199,7 @@ def python_pairs(records: list[Question], vectors: Vectors) -> Kept:
 
 
 def numpy_pairs(records: list[Question], vectors: Vectors) -> Kept:
-    """Pair by pair, each product in numpy."""
+    """Every pair, each product in numpy."""
     kept: Kept = []
     for index, vector in enumerate(vectors):
         for other in kept:
@@ -201,39 +210,42 @@ def numpy_pairs(records: list[Question], vectors: Vectors) -> Kept:
     return kept
 
 
-def row(its: Measured, ours: Measured) -> Row:
-    low, median, high = min(its.seconds), statistics.median(its.seconds), max(its.seconds)
+def row(timing: Timing, ours: Timing) -> Row:
+    """Row of one contender: its median time with its range, and how it compares with ours on the same questions."""
+    low, median, high = min(timing.seconds), statistics.median(timing.seconds), max(timing.seconds)
     same = None
-    if its.kept is not None and ours.kept is not None:
-        same = 100 * len(set(its.kept) & set(ours.kept)) / len(set(its.kept) | set(ours.kept))
+    if timing.kept is not None and ours.kept is not None:
+        same = 100 * len(set(timing.kept) & set(ours.kept)) / len(set(timing.kept) | set(ours.kept))
     return {
-        "questions": its.size,
-        "contender": its.contender,
+        "questions": timing.size,
+        "contender": timing.contender,
         "median": seconds(median),
         "range": f"[{seconds(low)}, {seconds(high)}]",
         "÷ ours": median / statistics.median(ours.seconds),
-        "kept": None if its.kept is None else len(its.kept),
+        "kept": None if timing.kept is None else len(timing.kept),
         "same questions, %": same,
-        "note": its.note,
+        "note": timing.note,
     }
 
 
 def seconds(value: float) -> str:
+    """Seconds as text with three significant digits."""
     return f"{value:.3g}"
 
 
-def ours_of(measured: Sequence[Measured], size: int) -> Measured:
-    return next(its for its in measured if its.size == size and its.contender == "ours")
+def ours_of(timings: Sequence[Timing], size: int) -> Timing:
+    """Timing of our own self-deduplication on `size` questions."""
+    return next(timing for timing in timings if timing.size == size and timing.contender == "ours")
 
 
-def exponent(one: Measured, other: Measured) -> float:
-    """Slope in a log-log plot."""
-    times = statistics.median(other.seconds) / statistics.median(one.seconds)
-    return math.log(times) / math.log(other.size / one.size)
+def exponent(smaller: Timing, larger: Timing) -> float:
+    """Exponent with which time grows with the number of questions: the slope in a log-log plot."""
+    times = statistics.median(larger.seconds) / statistics.median(smaller.seconds)
+    return math.log(times) / math.log(larger.size / smaller.size)
 
 
 def resident_bytes(size: int) -> float:
-    """Of one question in memory: what a fresh process grows by, holding so many, divided by their number."""
+    """Memory of one question in bytes: growth of a fresh process that holds `size` questions, divided by `size`."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_resident_bytes, size).result()
 
@@ -245,7 +257,7 @@ def _resident_bytes(size: int) -> float:
     memory.nearest(vectors)
     before = psutil.Process().memory_info().rss
     for index in range(size):
-        # A text of its own for each, as questions have.
+        # Each gets its own text, because real questions have their own.
         memory.add(Neighbour(f"{index:016x}", texts[index % 512]), vectors[index % 512])
     return float(psutil.Process().memory_info().rss - before) / size
 
@@ -289,7 +301,7 @@ ENDS = (
 
 
 def questions(number: int) -> list[str]:
-    """The same ones every time, 120 to 250 characters long."""
+    """Generated questions of 120 to 250 characters, the same every time."""
     dice = random.Random(0)
     made: list[str] = []
     while len(made) < number:
@@ -307,7 +319,7 @@ def _invented(dice: random.Random) -> str:
 
 
 def _altered(text: str, dice: random.Random) -> str:
-    """One word of it changed into another of its kind."""
+    """The text with one word replaced by another of the same kind."""
     words = text.split(" ")
     kinds = (*WORDS.values(), [str(number) for number in NUMBERS])
     place, kind = dice.choice([(place, kind) for place, word in enumerate(words) for kind in kinds if word in kind])

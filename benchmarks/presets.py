@@ -1,4 +1,4 @@
-"""The groups of conf/ as config objects, without Hydra."""
+"""Presets of the groups in conf/ as config objects, without Hydra."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ CONF = Path(__file__).parent.parent / "conf"
 def preset(group: str, name: str, kind: type[C], **changes: object) -> C:
     """`conf/<group>/<name>.yaml` as a checked config; `changes` override single fields."""
     settings = OmegaConf.structured(kind)
-    # Assigned, not merged: a preset's bait prompts replace the default ones.
+    # Assigned and not merged, because a preset's bait prompts replace the default ones.
     for key, value in OmegaConf.load(CONF / group / f"{name}.yaml").items():
         settings[key] = value
     for key, value in changes.items():

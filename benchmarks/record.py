@@ -1,7 +1,7 @@
 """Record a real synthesis: `python -m benchmarks record [--out FOLDER] [--only arithmetic|words]`.
 
-What the folder's recording already holds is not asked again. So after a change of how questions are read, the same
-command asks only for what is missing, and drops what nobody asks for any more.
+It does not ask again for completions that the folder's recording already holds. So after a change in how questions are
+read, the same command asks only for what is missing, and drops what no stage asks for any more.
 """
 
 import argparse
@@ -23,41 +23,41 @@ from launch.local import LocalLaunch
 
 
 class Recorder:
-    """An engine that answers from an earlier recording where it can, else from the model."""
+    """An engine that answers from an earlier recording if it can, otherwise from the model."""
 
     def __init__(self, engine: Engine, known: Recording, baits: int, journal: Path) -> None:
         self.engine = engine
         self.known = known
         self.baits = baits
         self.journal = journal
-        """Gets every new completion at once: an interrupted recording goes on from there."""
+        """File to which every new completion is written at once, so that an interrupted recording can resume."""
         self.recording = Recording()
-        """All that was asked for."""
+        """All completions that were asked for."""
         self._new = 0
         self._tokens = 0
 
     async def complete(self, request: Request) -> Completion:
         kind, wanted = request.key.split("/")[0], sample_of(request, self.baits)
         if kind == "rewrite":
-            found = await asyncio.gather(*(self._say(kind, request, sample) for sample in range(REWRITES)))
-            return found[wanted]
-        return await self._say(kind, request, wanted)
+            rewrites = await asyncio.gather(*(self._answer(kind, request, sample) for sample in range(REWRITES)))
+            return rewrites[wanted]
+        return await self._answer(kind, request, wanted)
 
-    async def _say(self, kind: str, request: Request, sample: int) -> Completion:
-        said = self.known.find(kind, request, sample)
-        is_new = said is None
-        if said is None:
+    async def _answer(self, kind: str, request: Request, sample: int) -> Completion:
+        completion = self.known.find(kind, request, sample)
+        is_new = completion is None
+        if completion is None:
             seed = request_seed(0, "recording", kind, request.prompt, request.temperature, sample)
-            said = await self.engine.complete(replace(request, seed=seed))
+            completion = await self.engine.complete(replace(request, seed=seed))
         asked = (kind, request.prompt, request.temperature, request.max_tokens, request.stop, sample)
-        row = Row(*asked, said.text, said.finish_reason, said.tokens)
+        row = Row(*asked, completion.text, completion.finish_reason, completion.tokens)
         self.recording.add(row)
         if is_new:
             self.known.add(row)
-            self._write_down(row)
-        return said
+            self._append(row)
+        return completion
 
-    def _write_down(self, row: Row) -> None:
+    def _append(self, row: Row) -> None:
         with self.journal.open("ab") as journal:
             journal.write(to_line(row))
         self._new += 1
@@ -67,7 +67,7 @@ class Recorder:
 
 
 async def record_questions(engine: Engine, bait: BaitConfig) -> None:
-    """What a bait prompt gives, unread."""
+    """Ask for the completions of a bait prompt, without reading questions in them."""
     (prompt,) = bait.prompts.values()
     settings = (prompt, bait.temperature, bait.max_tokens, 0, tuple(bait.stop))
     await asyncio.gather(*(engine.complete(Request(f"question/{index}", *settings)) for index in range(bait.questions)))
@@ -85,7 +85,7 @@ async def record_words(engine: Engine) -> None:
 
 
 PARTS = {"arithmetic": (record_arithmetic, len(ARITHMETIC.bait.prompts)), "words": (record_words, 1)}
-"""How each part is recorded, and how many bait prompts take turns in it."""
+"""Parts of the recording, by name: the function that records one, and the number of bait prompts that take turns."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 async def record(name: str, endpoint: Endpoint, path: Path) -> None:
-    """Go on with the recording at `path`, and with what an interrupted attempt left beside it."""
+    """Complete the recording at `path`, starting from what an interrupted attempt left beside it."""
     part, baits = PARTS[name]
     known, journal = read_recording(path), path.with_suffix(".partial")
     for row in read_lines(journal, Row) if journal.exists() else ():
@@ -117,7 +117,7 @@ async def record(name: str, endpoint: Endpoint, path: Path) -> None:
 
 @contextmanager
 def served(weights: str, model: ModelConfig, log: Path) -> Iterator[Endpoint]:
-    """A model's folder on the real server, on this CPU."""
+    """Endpoint of the real server with the model in the folder `weights`, on this CPU."""
     serving = preset("serving", "vllm_cpu", ServingConfig)
     server = Server(serving, model, TrainConfig(), LocalLaunch(grace_s=20), "benchmark", log, print)
     try:

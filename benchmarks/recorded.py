@@ -1,7 +1,7 @@
-"""A recording of a real model: what was asked, and what it said, whatever code asks.
+"""A recording of a real model: requests and their completions, independent of the code that asks.
 
-A completion is found by what was asked (kind, prompt, sampling settings, number of the sample), never by our own seeds
-or ids: code that changes how questions are read or decided can be replayed on the same text.
+A completion is found by its request (kind, prompt, sampling settings, number of the sample), never by our own seeds or
+ids. So code that changes how questions are read or decided can be replayed on the same text.
 """
 
 import gzip
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from crescent.machine.disk import write_whole
 from crescent.records import Completion, Request, to_line
 
 FOLDER = Path(__file__).parent.parent / "tests" / "recorded"
@@ -27,7 +28,7 @@ class Row:
     max_tokens: int
     stop: tuple[str, ...]
     sample: int
-    """0, 1, …: several completions of the same prompt under the same settings."""
+    """Number of the completion, from 0, among those of the same prompt under the same settings."""
     text: str
     finish_reason: str
     tokens: int
@@ -37,31 +38,31 @@ Asked = tuple[str, str, float, int, tuple[str, ...]]
 
 
 class Recording:
-    """All rows, by what was asked."""
+    """All rows, found by their request."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        self._said: dict[tuple[Asked, int], Row] = {}
+        self._rows: dict[tuple[Asked, int], Row] = {}
         for row in rows:
             self.add(row)
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._rows)
 
     def add(self, row: Row) -> None:
-        self._said[(row.kind, row.prompt, row.temperature, row.max_tokens, row.stop), row.sample] = row
+        self._rows[(row.kind, row.prompt, row.temperature, row.max_tokens, row.stop), row.sample] = row
 
     def find(self, kind: str, request: Request, sample: int) -> Completion | None:
         asked = (kind, request.prompt, request.temperature, request.max_tokens, request.stop)
-        row = self._said.get((asked, sample))
+        row = self._rows.get((asked, sample))
         return None if row is None else Completion(row.text, row.finish_reason, row.tokens)
 
     def rows(self) -> list[Row]:
-        """In an order that does not depend on when what was said."""
-        return sorted(self._said.values())
+        """All rows, in an order that does not depend on when they were recorded."""
+        return sorted(self._rows.values())
 
 
 def read_recording(path: Path) -> Recording:
-    """An empty one when there is no such file."""
+    """The recording at `path`; an empty one if there is no such file."""
     if not path.exists():
         return Recording()
     decode = msgspec.json.Decoder(Row).decode
@@ -70,19 +71,19 @@ def read_recording(path: Path) -> Recording:
 
 
 def write_recording(path: Path, recording: Recording) -> None:
-    """Equal recordings give equal files."""
+    """Write the recording. Equal recordings give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(b"".join(map(to_line, recording.rows())), mtime=0))
+    write_whole(path, gzip.compress(b"".join(map(to_line, recording.rows())), mtime=0))
 
 
 REWRITES = 2
-"""Completions recorded of each rewrite prompt: equal candidates need not get equal rewrites."""
+"""Number of completions recorded for each rewrite prompt, because equal candidates need not get equal rewrites."""
 
 
 def sample_of(request: Request, baits: int) -> int:
-    """Which of the completions recorded for a prompt answers this request; a function of its key alone.
+    """Number of the recorded completion that answers this request. It depends only on the request's key.
 
-    `baits` prompts take turns, so `question/7` of three is the third completion of its own.
+    `baits` prompts take turns, so with three of them `question/7` is the third completion of its prompt (number 2).
     """
     match request.key.split("/"):
         case ["question", index]:
@@ -93,18 +94,18 @@ def sample_of(request: Request, baits: int) -> int:
             return int(sample)
         case ["topics" | "difficulties", index]:
             return int(index)
-    raise ValueError(f"{request.key}: no kind of request that is known here; teach `sample_of` what it is")
+    raise ValueError(f"{request.key}: unknown kind of request; add it to `sample_of` in benchmarks/recorded.py")
 
 
 class RecordedEngine:
-    """Says what the recorded model said. What it was never asked comes back as refused (`finish_reason="error"`)."""
+    """Answers with the recorded completions. A request that was not recorded is refused (`finish_reason="error"`)."""
 
     def __init__(self, recording: Recording, baits: int = 1) -> None:
         """`baits` is the number of bait prompts that take turns."""
         self.recording = recording
         self.baits = baits
         self.unknown: list[Request] = []
-        """Requests that the recording does not hold."""
+        """Requests that were refused because the recording does not hold them."""
 
     async def complete(self, request: Request) -> Completion:
         return self.say(request)

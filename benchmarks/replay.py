@@ -1,4 +1,4 @@
-"""Run the real synthesis over the recordings: `replay(ARITHMETIC)`."""
+"""Run the real synthesis on the recordings: `replay(ARITHMETIC.engine(), ARITHMETIC.synthesis())`."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from crescent.tasks import open_task
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recording and the settings it was made with."""
+    """A recording, and the settings it was made with."""
 
     path: Path
     task: TaskConfig
@@ -29,7 +29,7 @@ class Recorded:
         return RecordedEngine(_read(self.path), baits=len(self.bait.prompts))
 
     def synthesis(self, **changes: object) -> SynthesisConfig:
-        """`changes` replace the settings of one stage, e.g. `consensus=…`."""
+        """Settings of a synthesis. `changes` replace the settings of single stages, e.g. `consensus=…`."""
         parts = {"task": self.task, "bait": self.bait, "diversify": self.diversify, "consensus": self.consensus}
         return SynthesisConfig(**{**parts, **changes}, seed=0, round=1)  # type: ignore[arg-type]
 
@@ -37,11 +37,11 @@ class Recorded:
 _read = cache(read_recording)
 
 NO_REPEATS = DiversifyConfig(embedder=Embedder.lexical, threshold=1.0, max_rewrites=0)
-"""Every question is answered but exact repeats."""
+"""Every question is answered except exact repeats."""
 
 
 def word_baits() -> dict[str, BaitConfig]:
-    """Bait prompts for word problems, by name in the recording."""
+    """Bait presets for word problems, by the name they have in the recording."""
     baits = {
         name: preset("bait", name, BaitConfig, questions=70, max_tokens=256) for name in ("llama3", "llama2", "paper")
     }
@@ -65,10 +65,11 @@ WORDS = Recorded(
 
 
 def replay(engine: Engine, cfg: SynthesisConfig, embed: Embed = lexical_vectors) -> Synthesis:
-    """One round's synthesis, nothing known before."""
+    """Run the synthesis of one round without any earlier questions."""
     return asyncio.run(first_round(engine, cfg, embed))
 
 
 async def first_round(engine: Engine, cfg: SynthesisConfig, embed: Embed = lexical_vectors) -> Synthesis:
+    """The same as `replay`, inside an event loop."""
     with open_task(cfg.task, cfg.consensus.grading_timeout_s) as task:
         return await synthesise(engine, embed, task, cfg, Memory(), lambda _: None)

@@ -1,4 +1,4 @@
-"""Rows as a table for people; the same rows are saved as JSON."""
+"""Show rows as a table. The same rows are saved as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
-    """Columns are the first row's keys."""
+    """Print a table whose columns are the keys of the first row."""
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
@@ -22,11 +22,11 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 
 def rate(part: int, whole: int) -> str:
-    """`61 % [50, 71] of 96`: a share with its 95 % Wilson interval."""
+    """A share with its 95% Wilson confidence interval, as `61% [50, 71] of 96`."""
     if not whole:
         return "–"
     low, high = wilson(part, whole)
-    return f"{100 * part / whole:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of {whole}"
+    return f"{100 * part / whole:.0f}% [{100 * low:.0f}, {100 * high:.0f}] of {whole}"
 
 
 def _written(value: Any) -> str:

@@ -1,15 +1,15 @@
-"""Training speed against two TRL scripts: `python -m benchmarks training`.
+"""Speed of training, compared with two TRL scripts: `python -m benchmarks training`.
 
-Everybody trains a LoRA adapter of the same rank on SmolLM2-135M in float32, on the same rows with the same batch: word
-problems a real model answered (tests/recorded), which are as different in length as answers are. Everybody takes a turn
-in each repeat, in one process on one machine. Counted are tokens without padding, per second from the beginning of
-training to the end of its last step: without loading, without saving. The processor's seconds stand beside the clock's,
-because on a machine that does other things too they are disturbed less.
+All contenders train a LoRA adapter of the same rank on SmolLM2-135M in float32, on the same rows with the same batch.
+The rows are word problems that a real model answered (tests/recorded), so they vary in length as answers do. Each
+contender takes one turn per repeat, in one process on one machine. The rate is tokens without padding per second, from
+the beginning of training to the end of its last step, without loading and saving. CPU time is reported beside the
+elapsed time, because other work on the machine disturbs it less.
 
-- *default*: `SFTTrainer` as a newcomer writes it, but in float32, because half precision is slow on CPUs that have no
-  instructions for it: rows in random order, padded; gradient checkpointing, which TRL switches on by itself.
+- *default*: `SFTTrainer` as a newcomer would write it, but in float32, because half precision is slow on CPUs without
+  instructions for it: rows in random order, padded, with gradient checkpointing, which is TRL's default.
 - *tuned*: the same without gradient checkpointing and with rows grouped by length.
-- *ours*: `train.batching` padded and padding_free, as a round trains.
+- *ours*: `train.batching=padded` and `padding_free`, as a round trains.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from crescent.models.packaged_model import packaged_model
 from crescent.records import Pair
 
 RANK = 16
+"""Rank of the adapter."""
 DEFAULT, TUNED, PADDED, FREE = "TRL, default", "TRL, tuned", "ours, padded", "ours, padding-free"
 
 
@@ -41,21 +42,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--micro-batch", type=int, default=4, help="sequences per forward pass")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", help="comma-separated parts of contenders' names")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
-    pairs = recorded_pairs(given.rows)
+    pairs = recorded_pairs(options.rows)
     with tempfile.TemporaryDirectory() as folder:
-        measured = compete(pairs, given.batch, given.micro_batch, given.repeats, Path(folder), given.only)
-    rows = [row(its, measured) for its in measured]
-    show(f"Training on {given.rows} pairs, {given.repeats} turns each", rows)
-    lengths = measured[0].lengths
+        turns = compete(pairs, options.batch, options.micro_batch, options.repeats, Path(folder), options.only)
+    rows = [row(contender, turns) for contender in turns]
+    show(f"Training on {options.rows} pairs, {options.repeats} turns each", rows)
+    lengths = turns[0].lengths
     totals = {
-        "pairs": given.rows,
-        "batch": given.batch,
-        "micro batch": given.micro_batch,
+        "pairs": options.rows,
+        "batch": options.batch,
+        "micro batch": options.micro_batch,
         "tokens a pair": [min(lengths), statistics.median(lengths), max(lengths)],
-        "tokens/s of each turn": {its.name: [round(rate, 1) for rate in its.rates] for its in measured},
-        "CPU s of each turn": {its.name: [round(used, 1) for used in its.cpu_seconds] for its in measured},
+        "tokens/s of each turn": {taken.contender: [round(rate, 1) for rate in taken.rates] for taken in turns},
+        "CPU s of each turn": {taken.contender: [round(used, 1) for used in taken.cpu_seconds] for taken in turns},
         "load average": os.getloadavg(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
@@ -63,34 +64,39 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def recorded_pairs(count: int) -> list[Pair]:
-    """Finished answers to word problems, of evenly spread lengths: the median of so many equal parts."""
-    said = [its for its in read_recording(FOLDER / "words.jsonl.gz").rows() if its.kind == "answer"]
-    said = sorted((its for its in said if its.finish_reason == "stop"), key=lambda its: (its.tokens, its.text))
-    chosen = [said[(2 * part + 1) * len(said) // (2 * count)] for part in range(count)]
-    return [Pair(str(n), f"q{n}", 1, its.prompt, its.text, "", 1.0) for n, its in enumerate(chosen)]
+    """Pairs from complete answers to word problems, with evenly spread lengths: sorted by length and divided into
+    `count` equal parts, the median of each part."""
+    recorded = read_recording(FOLDER / "words.jsonl.gz").rows()
+    answers = [row for row in recorded if row.kind == "answer" and row.finish_reason == "stop"]
+    answers.sort(key=lambda row: (row.tokens, row.text))
+    chosen = [answers[(2 * part + 1) * len(answers) // (2 * count)] for part in range(count)]
+    return [Pair(str(n), f"q{n}", 1, row.prompt, row.text, "", 1.0) for n, row in enumerate(chosen)]
 
 
 @dataclass(frozen=True)
-class Measured:
-    name: str
+class Turns:
+    """All turns of one contender."""
+
+    contender: str
     lengths: list[int]
-    """Tokens of each row."""
+    """Number of tokens in each row."""
     seconds: list[float]
+    """Elapsed time of each turn."""
     cpu_seconds: list[float]
-    """Of all cores together, and of this process alone."""
+    """CPU time of each turn: of this process alone, over all cores."""
     slots: int
-    """Tokens with padding, in the order of the last turn."""
+    """Number of tokens with padding, in the order of the last turn."""
 
     @property
     def rates(self) -> list[float]:
         """Tokens per second of each turn."""
-        return [sum(self.lengths) / its for its in self.seconds]
+        return [sum(self.lengths) / taken for taken in self.seconds]
 
 
 def compete(
     pairs: list[Pair], batch: int, micro_batch: int, repeats: int, folder: Path, only: str | None
-) -> list[Measured]:
-    """All contenders `repeats` times, taking turns."""
+) -> list[Turns]:
+    """Train with every contender `repeats` times, in turns. `only`: comma-separated parts of contenders' names."""
     makers: dict[str, Callable[[], Any]] = {
         DEFAULT: lambda: trl_trainer(pairs, batch, micro_batch, folder / "default"),
         TUNED: lambda: trl_trainer(
@@ -113,9 +119,9 @@ def compete(
             taken, used = timed(trainer, seed=turn)
             seconds[name].append(taken)
             cpu_seconds[name].append(used)
-            print(f"turn {turn + 1} of {repeats}: {name}, {taken:.1f} s, {used:.1f} s of the processor", flush=True)
+            print(f"turn {turn + 1} of {repeats}: {name}, {taken:.1f} s, {used:.1f} s of CPU time", flush=True)
     return [
-        Measured(
+        Turns(
             name,
             [len(ids) for ids in trainer.train_dataset["input_ids"]],
             seconds[name],
@@ -127,12 +133,12 @@ def compete(
 
 
 def slots(trainer: Any) -> int:
-    """Tokens with padding in one pass over a trainer's rows."""
+    """Number of tokens with padding in one pass over a trainer's rows."""
     return sum(batch["input_ids"].numel() for batch in trainer.get_train_dataloader())
 
 
 def trl_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, **tuning: Any) -> Any:
-    """A script as TRL's documentation shows it (https://huggingface.co/docs/trl/sft_trainer)."""
+    """A trainer as in the scripts of TRL's documentation (https://huggingface.co/docs/trl/sft_trainer)."""
     trl, peft, datasets = (importlib.import_module(name) for name in ("trl", "peft", "datasets"))
     rows = [
         {
@@ -163,7 +169,7 @@ def trl_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, *
 
 
 def our_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, batching: Batching) -> Any:
-    """What a round's training starts, with all that watches over it."""
+    """The trainer that a round uses, with its callbacks."""
     from transformers import AutoTokenizer, PrinterCallback
 
     from train.trainers.sft import prepare_sft
@@ -190,10 +196,10 @@ def our_trainer(pairs: list[Pair], batch: int, micro_batch: int, output: Path, b
 
 
 def timed(trainer: Any, seed: int) -> tuple[float, float]:
-    """Seconds from the beginning of one training to the end of its last step, by the clock and of the processor."""
+    """Elapsed seconds and CPU seconds from the beginning of one training to the end of its last step."""
     stopwatch = _stopwatch()
     trainer.add_callback(stopwatch)
-    trainer.args.seed = seed  # another order of rows in each turn
+    trainer.args.seed = seed  # so that each turn has another order of rows
     trainer.train()
     trainer.remove_callback(stopwatch)
     taken, used = (end - begin for begin, end in zip(stopwatch.began, stopwatch.ended, strict=True))
@@ -215,17 +221,17 @@ def _stopwatch() -> Any:
     return Stopwatch()
 
 
-def row(its: Measured, measured: Sequence[Measured]) -> dict[str, Any]:
-    """A contender's median rate with its range, and the medians' ratio to each TRL script."""
-    medians = {other.name: statistics.median(other.rates) for other in measured}
-    found = {
-        "contender": its.name,
-        "tokens/s": medians[its.name],
-        "lowest": min(its.rates),
-        "highest": max(its.rates),
-        "CPU s": statistics.median(its.cpu_seconds),
-        "padding": 1 - sum(its.lengths) / its.slots,
+def row(contender: Turns, turns: Sequence[Turns]) -> dict[str, Any]:
+    """Row of one contender: its median rate with its range, and the ratio of its median to that of each TRL script."""
+    medians = {taken.contender: statistics.median(taken.rates) for taken in turns}
+    cells = {
+        "contender": contender.contender,
+        "tokens/s": medians[contender.contender],
+        "lowest": min(contender.rates),
+        "highest": max(contender.rates),
+        "CPU s": statistics.median(contender.cpu_seconds),
+        "padding": 1 - sum(contender.lengths) / contender.slots,
     }
     for name, title in ((DEFAULT, "÷ default"), (TUNED, "÷ tuned")):
-        found[title] = medians[its.name] / medians[name] if name in medians else None
-    return found
+        cells[title] = medians[contender.contender] / medians[name] if name in medians else None
+    return cells

@@ -1,4 +1,4 @@
-"""What a recorded sum comes to, where that is beyond doubt: `truth("What is 2 + 3?")` is 5."""
+"""The value of a recorded sum, where it is beyond doubt: that of `truth("What is 2 + 3?")` is 5."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _OF = re.compile(rf"\b(sum|product) of ({_NUMBER}) and ({_NUMBER})(?!\d)")
 _LABEL = re.compile(r"^\s*\d{1,2}[.)]\s")
 _SIGNS = {"−": "-", "–": "-", "×": "*", "x": "*", "X": "*", "÷": "/"}
 _SIGNS |= {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "divided by": "/"}
-# With these a sentence asks for something else than the value of the sum in it, or for nothing yet.
+# A sentence with one of these asks for something else than the value of the sum in it, or for nothing yet.
 _DOUBT = re.compile(
     r"\d|[=%^()\[\]]|\b(?:how many|how much can|if|equals?|half|twice|double|itself|answer|remainder)\b", re.I
 )
@@ -19,15 +19,15 @@ _DOUBT = re.compile(
 
 @dataclass(frozen=True)
 class Sum:
-    """A computation as asked, in one spelling."""
+    """A computation that a question asks for."""
 
     written: str
-    """`2+3`"""
+    """Computation in one spelling: `2+3`."""
     value: Fraction
 
 
 def truth(question: str) -> Sum | None:
-    """The one computation a question consists of; `None` when there is none, or several, or anything else to it.
+    """The only computation in a question; `None` if it has none or several, or asks for anything else.
 
     Multiplication and division come before addition and subtraction; division by zero has no value.
     """
@@ -46,6 +46,7 @@ def truth(question: str) -> Sum | None:
 
 
 def _value(written: str) -> Fraction | None:
+    """Exact value of a computation; `None` if it divides by zero."""
     total = Fraction(0)
     for term in re.findall(r"[-+]?[^-+]+", written):
         first, *rest = re.split(r"([*/])", term)

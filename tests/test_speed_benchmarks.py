@@ -1,0 +1,50 @@
+"""`python -m benchmarks` lists the speed benchmarks, and each of them can be started."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import COMMANDS
+from benchmarks.tables import rate
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_without_arguments_each_speed_benchmark_is_listed_with_one_line() -> None:
+    listed = run()
+    assert listed.returncode == 0, listed.stderr
+    assert "eval/benchmarks" in listed.stdout, "benchmarks of models are somewhere else"
+    assert dict(re.findall(r"^  (\w+) +(.+)$", listed.stdout, re.MULTILINE)) == COMMANDS
+
+
+def test_an_unknown_name_shows_the_list_and_fails() -> None:
+    listed = run("nonsense")
+    assert listed.returncode == 2
+    assert "dedup" in listed.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_listed_command_has_a_main(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as ended:
+        module.main(["--help"])
+    assert ended.value.code == 0
+
+
+def test_a_module_with_a_main_is_listed() -> None:
+    modules = [path for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__main__"]
+    assert {path.stem for path in modules if "\ndef main(" in path.read_text()} == set(COMMANDS)
+
+
+def test_a_rate_is_shown_with_its_interval() -> None:
+    assert rate(59, 96) == "61% [51, 71] of 96"
+    assert rate(0, 0) == "–"
