@@ -37,4 +37,4 @@ sys.exit(run_to_exit_code(lambda: run_async(work())))
 def test_an_interruption_among_many_tasks_is_told_in_one_line() -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert ended.returncode == 75
-    assert ended.stderr == "error: interrupted by SIGINT; run the same command again to go on\n"
+    assert ended.stderr == "error: interrupted by SIGINT; to resume, run the same command again\n"
