@@ -18,7 +18,7 @@ from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
 from crescent.judging.reliability import LabelledVote, Reliability, curve, read_reliability
 from crescent.records import Answer, Item, Question, Vote, write_lines
-from crescent.synthesis.consensus import SILENCE, answer_request, read_answer, vote
+from crescent.synthesis.consensus import SILENCE, read_answer, sample_request, vote
 from crescent.tasks import Task
 from eval.benchmarks import choose, load
 from eval.progress import progress
@@ -44,7 +44,7 @@ async def ask_votes(
 
     async def answer(question: Question, sample: int) -> Answer:
         nonlocal done
-        request = answer_request(question, sample, job.task, job.consensus, job.seed)
+        request = sample_request(question, sample, job.task, job.consensus, job.seed)
         # Two benchmarks may hold the same item.
         completion = await engine.complete(replace(request, key=f"{question.bait}/{request.key}"))
         done += 1

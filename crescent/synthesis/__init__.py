@@ -1,1 +1,1 @@
-"""Paper steps I to III: questions are invented, deduplicated and voted on."""
+"""Paper steps I to III: invent questions, deduplicate them, and vote on their answers."""

@@ -1,7 +1,7 @@
 """Paper step I: the bait prompt makes the model invent questions; no seed data.
 
-Source: Crescent (arXiv 2502.13441), section on bait prompting. Where many baits come from, and how often each is used,
-is in `crescent/synthesis/bait_pool.py`; what is read from a completion in `crescent/synthesis/extraction.py`.
+Source: Crescent (arXiv 2502.13441), section on bait prompting. `crescent/synthesis/bait_pool.py` makes many baits and
+decides how often each is used; `crescent/synthesis/extraction.py` reads the question from a completion.
 """
 
 from crescent.config import BaitConfig
@@ -10,7 +10,7 @@ from crescent.synthesis.extraction import extract_question
 
 
 def bait_request(bait: Bait, index: int, cfg: BaitConfig, round_number: int, run_seed: int) -> Request:
-    """The request behind candidate question `index` of a round. Its seed is the same whatever the bait."""
+    """The request for candidate question `index` of a round. The seed does not depend on the bait."""
     return Request(
         key=f"question/{index}",
         prompt=bait.prompt,
@@ -22,5 +22,5 @@ def bait_request(bait: Bait, index: int, cfg: BaitConfig, round_number: int, run
 
 
 def read_question(completion: Completion, min_characters: int) -> str | None:
-    """The question a completion contains, or `None`; `extract_question` also says why."""
+    """The question a completion contains, or `None`; `extract_question` also gives the reason."""
     return extract_question(completion, min_characters).text

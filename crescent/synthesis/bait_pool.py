@@ -1,7 +1,7 @@
-"""Many baits instead of one: prompts × topics × levels of difficulty, which the model itself lists, so that no outside
-data enters. How often each is used follows what earlier rounds kept of its questions.
+"""Many baits instead of one: prompts × topics × levels of difficulty.
 
-Paper step I (Crescent, arXiv 2502.13441) knows one bait prompt; the pool is ours.
+The model itself lists the topics and levels, so no outside data enters. A bait is used the more often, the more of its
+questions earlier rounds kept. Paper step I (Crescent, arXiv 2502.13441) has one bait prompt; the pool is ours.
 """
 
 import re
@@ -20,14 +20,15 @@ from crescent.records import Bait, BaitCount, Completion, Request, digest, reque
 from crescent.synthesis.chatter import CHAT_TOKEN
 
 REQUESTS = 8
-"""For one list, at most; a model that repeats itself is asked again with another seed."""
+"""Largest number of requests for one list; a model that repeats itself is asked again with another seed."""
 LONGEST_ENTRY = 60
-"""Characters; what is longer is a sentence."""
+"""Characters of the longest entry; anything longer is a sentence."""
 LONGEST_LIST = 20_000
-"""Characters read of one reply."""
+"""Number of characters of a reply that are read."""
 LONGEST_SLUG = 40
+"""Characters of a topic or level in a bait's name."""
 PRIOR = 10.0
-"""Questions at the overall rate that every bait is credited with: after ten of its own, they count half."""
+"""Number of questions at the overall rate that every bait is credited with; after ten real ones they count half."""
 
 FIELD = re.compile(r"\{(topic|difficulty)\}")
 MARKER = re.compile(r"[ \t]*+(?:[-*•–+](?=\s)|\(?\d{1,4}[.):](?=\s)|\(?[A-Za-z][.)](?=\s)|\*\*\d{1,4}[.)])\s*+")
@@ -43,36 +44,39 @@ CHATTER = re.compile(
 
 
 async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int) -> list[Bait]:
-    """All baits, by name. The model is asked only for lists that some prompt has a place for.
+    """All baits, sorted by name. The model is asked only for the lists that some prompt has a field for.
 
-    A bait whose list the model cannot give is left out while others remain.
+    A bait whose list the model cannot give is left out, as long as others remain.
 
     Raises:
-        DataSaysNo: none remains.
+        DataSaysNo: no bait remains.
     """
     wanted = {field for prompt in cfg.prompts.values() for field in FIELD.findall(prompt)}
     lists: dict[str, list[str]] = {}
-    said: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for field, kind in (("topic", "topics"), ("difficulty", "difficulties")):
         if field in wanted:
-            lists[field], said[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
+            lists[field], unreadable[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
     baits = [bait for name, prompt in cfg.prompts.items() for bait in _fill(name, prompt, lists)]
     if not baits:
-        missing = next(kind for kind, reply in said.items() if reply)
+        missing = next(kind for kind, reply in unreadable.items() if reply)
         raise DataSaysNo(
-            f"bait.{missing}={getattr(cfg, missing)}: asked {REQUESTS} times, the model listed none that can be read; "
-            f"it said {said[missing][:80]!r}; reword bait.{missing}_prompt, or set bait.{missing}=0 and take prompts "
-            "that need no list (bait=llama3)"
+            f"bait.{missing}={getattr(cfg, missing)}: none of the model's {REQUESTS} replies is a readable list, e.g. "
+            f"{unreadable[missing][:80]!r}; reword bait.{missing}_prompt, or set bait.{missing}=0 and use prompts that "
+            "need no list (bait=llama3)"
         )
+    # Two topics may have the same slug; counts are kept by name, so each bait needs its own.
     names = Counter(bait.name for bait in baits)
-    unique = [Bait(f"{its.name}-{digest(its.prompt)[:8]}", its.prompt) if names[its.name] > 1 else its for its in baits]
-    return sorted(unique, key=lambda its: its.name)
+    unique = [
+        Bait(f"{bait.name}-{digest(bait.prompt)[:8]}", bait.prompt) if names[bait.name] > 1 else bait for bait in baits
+    ]
+    return sorted(unique, key=lambda bait: bait.name)
 
 
 async def _ask_for(
     kind: str, engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int
 ) -> tuple[list[str], str]:
-    """Topics or difficulties, as many as the config wants or the model knows; without any, what it said first."""
+    """Topics or difficulties, as many as configured or as the model knows; if none, also the model's first reply."""
     count, prompt = (cfg.topics, cfg.topics_prompt) if kind == "topics" else (cfg.difficulties, cfg.difficulties_prompt)
     found: dict[str, str] = {}
     replies: list[str] = []
@@ -101,19 +105,21 @@ def _entries(completion: Completion) -> list[str]:
 
 
 def read_list(text: str) -> list[str]:
-    """The entries of a list a model wrote: numbered, bulleted, separated by commas, or one on a line.
+    """The entries of a list that a model wrote: numbered, bulleted, separated by commas, or one on each line.
 
-    If any line has a number or a bullet, only those lines count. Of `**Algebra**: the study of…` the name is kept.
-    Greetings, sentences, tokens of a chat template and repetitions are left out.
+    If any line has a number or a bullet, only those lines count. `**Algebra**: the study of…` is read as `Algebra`.
+    Greetings, sentences, chat-template tokens and repetitions are left out.
     """
     lines = [part for line in text[:LONGEST_LIST].splitlines() for part in INLINE_NUMBER.split(line) if part.strip()]
-    marked = [found for line in lines if (found := MARKER.match(line))]
-    if marked:
-        entries = [its.string[its.end() :] for its in marked]
+    markers = [marker for line in lines if (marker := MARKER.match(line))]
+    if markers:
+        entries = [marker.string[marker.end() :] for marker in markers]
     else:
-        bare = [kept for line in lines if (kept := _without_chatter(line))]
-        entries = re.split(r"[,;]", " ".join(bare)) if len(bare) < 3 and re.search("[,;]", " ".join(bare)) else bare
-        entries = [re.sub(r"\A\s*+(?:and|or)\s", "", its) for its in entries]
+        entries = [kept for line in lines if (kept := _without_chatter(line))]
+        # One or two lines with commas are a list in a sentence; from three lines on, each line is an entry.
+        if len(entries) < 3 and re.search("[,;]", " ".join(entries)):
+            entries = re.split(r"[,;]", " ".join(entries))
+        entries = [re.sub(r"\A\s*+(?:and|or)\s", "", entry) for entry in entries]
     distinct: dict[str, str] = {}
     for entry in map(_clean, entries):
         if entry:
@@ -122,7 +128,7 @@ def read_list(text: str) -> list[str]:
 
 
 def _without_chatter(line: str) -> str:
-    """What a line without number or bullet may contribute: of `Here are three: a, b, c` what follows the colon."""
+    """The entries in a line without number or bullet: in `Here are three: a, b, c`, what follows the colon."""
     line = MARKDOWN.sub("", line).strip()
     if CHATTER.match(line):
         return line.partition(": ")[2]
@@ -131,8 +137,9 @@ def _without_chatter(line: str) -> str:
 
 
 def _clean(entry: str) -> str:
-    """One entry without markdown and description; empty if it is none."""
-    if CHAT_TOKEN.search(entry) or any(unicodedata.category(its)[0] == "C" and its != "\t" for its in entry):
+    """One entry without markdown and description; empty if nothing usable is left."""
+    control = any(unicodedata.category(character)[0] == "C" and character != "\t" for character in entry)
+    if control or CHAT_TOKEN.search(entry):
         return ""
     name = DESCRIPTION.sub("", MARKDOWN.sub("", entry).strip())
     name = " ".join(name.split()).strip(" \"'“”.,;:")
@@ -140,13 +147,13 @@ def _clean(entry: str) -> str:
 
 
 def _fill(name: str, prompt: str, lists: dict[str, list[str]]) -> list[Bait]:
-    """One bait for each combination of what the prompt has a place for."""
+    """One bait for each combination of values of the prompt's fields."""
     fields = [field for field in ("topic", "difficulty") if "{" + field + "}" in prompt]
     baits = []
     for values in product(*(lists[field] for field in fields)):
         chosen = dict(zip(fields, values, strict=True))
         # In one pass: a `{difficulty}` that the model wrote into a topic must stay text.
-        filled = FIELD.sub(lambda found, chosen=chosen: chosen[found[1]], prompt)  # type: ignore[misc]
+        filled = FIELD.sub(lambda field, chosen=chosen: chosen[field[1]], prompt)  # type: ignore[misc]
         baits.append(Bait("/".join([name, *map(_slug, values)]), filled))
     return baits
 
@@ -159,8 +166,8 @@ def _slug(text: str) -> str:
 def weights(baits: Sequence[Bait], counts: Sequence[BaitCount], cfg: BaitConfig) -> list[float]:
     """Share of a round's questions for each bait, summing to 1; `counts` are those of all earlier rounds.
 
-    A share `explore` is spread evenly. The rest is proportional to how many of the questions asked ended as a vote that
-    makes the cut, shrunk towards the rate of all baits together.
+    The share `explore` is spread evenly. The rest is proportional to the rate at which a bait's questions became votes
+    that make the agreement cut, shrunk towards the rate of all baits together.
     """
     asked, agreed = Counter[str](), Counter[str]()
     for count in counts:
@@ -174,13 +181,13 @@ def weights(baits: Sequence[Bait], counts: Sequence[BaitCount], cfg: BaitConfig)
 
 
 def choose(index: int, baits: Sequence[Bait], weights: Sequence[float], round_number: int, run_seed: int) -> Bait:
-    """The bait of question `index`. Among the first n questions, each bait has n times its weight, give or take one."""
+    """The bait of question `index`. Among the first n questions, each bait occurs n times its weight, within one."""
     names = tuple(bait.name for bait in baits)
     return baits[_schedule(names, tuple(weights), round_number, run_seed)[index]]
 
 
 class _Schedule:
-    """Which bait comes when: earliest deadline first among those that are due.
+    """The order of the baits: among those that are due, the one with the earliest deadline.
 
     Source: R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980): with n baits, no count is
     ever more than 1 - 1/(2n - 2) away from its share. Random choice would be off by several among forty questions.
@@ -188,7 +195,7 @@ class _Schedule:
 
     def __init__(self, shares: Sequence[float], order: Sequence[int]) -> None:
         self.order = np.asarray(order)
-        """Equal deadlines are met in this order."""
+        """Indices of the baits, in the order in which equal deadlines are met."""
         self.shares = np.asarray(shares, dtype=np.float64)[self.order]
         self.given = np.zeros(len(order))
         self.chosen: list[int] = []
@@ -200,14 +207,14 @@ class _Schedule:
             due = owed >= 1 - slack - 1e-9
             with np.errstate(divide="ignore", invalid="ignore"):
                 deadlines = np.where(due & (self.shares > 0), np.round((slack - owed) / self.shares, 6), np.inf)
-            place = int(np.argmin(deadlines) if due.any() else np.argmax(owed))
-            self.given[place] += 1
-            self.chosen.append(int(self.order[place]))
+            next_ = int(np.argmin(deadlines) if due.any() else np.argmax(owed))
+            self.given[next_] += 1
+            self.chosen.append(int(self.order[next_]))
         return self.chosen[index]
 
 
 @lru_cache(maxsize=8)
 def _schedule(names: tuple[str, ...], shares: tuple[float, ...], round_number: int, run_seed: int) -> _Schedule:
-    """Each round begins with other baits: a round may have fewer questions than there are baits."""
-    order = sorted(range(len(names)), key=lambda place: digest(run_seed, round_number, "bait", names[place]))
+    """Each round begins with different baits, since a round may have fewer questions than there are baits."""
+    order = sorted(range(len(names)), key=lambda index: digest(run_seed, round_number, "bait", names[index]))
     return _Schedule(shares, order)

@@ -1,18 +1,19 @@
-"""What a chat model writes around a problem: greetings, labels, lists, solutions, goodbyes; patterns only.
+"""Patterns of what a chat model writes around a problem: greetings, labels, lists, solutions, goodbyes.
 
-Which of them count, and where, is decided in `crescent/synthesis/extraction.py`. All are linear: quantifiers are
-bounded or possessive (++), since a model can write ten thousand spaces.
+`crescent/synthesis/extraction.py` decides which of them count, and where. All run in linear time: quantifiers are
+bounded or possessive (++), because a model can write ten thousand spaces.
 """
 
 import re
 
-# Of the chat templates of Llama 3, Qwen, Phi (bars), DeepSeek (wide bars), Llama 2 and Mistral (INST), Gemma (turn).
+# Tokens of the chat templates of Llama 3, Qwen, Phi (bars), DeepSeek (wide bars), Llama 2 and Mistral (INST), and
+# Gemma (turn).
 CHAT_TOKEN = re.compile(
     r"<[|｜][^|｜<>\s]{2,40}[|｜]>|</?s>|<</?SYS>>|\[/?INST\]|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
 )
 
-# ---- labels: `**Problem 2:**`, `### Question`. What `bold` opened is closed. Without a colon, a label has a number or
-# a line of its own.
+# ---- labels: `**Problem 2:**`, `### Question`. A label that opens in bold must close it. Without a colon, a label has
+# a number or a line of its own.
 KINDS = r"(?:(?:math(?:s|ematics|ematical)?|word|practice|sample|algebra|geometry)\s++){0,4}"
 LABEL = re.compile(
     rf"""(?P<heading>\#++\s*+)?(?P<bold>\*++)?\s*+{KINDS}
@@ -34,10 +35,10 @@ BOLD_LABEL = re.compile(
 )
 LABELS = (TITLED_LABEL, LABEL, BOLD_LABEL)
 
-# ---- what is said before a problem: `Sure! Here's a problem for you:`. An announcement ends with its sentence or line.
+# ---- before a problem: `Sure! Here's a problem for you:`. An announcement ends with its sentence or line.
 ENDED = r"\s*+(?:(?(mark)[:.!]?(?P=mark):?|(?:[:!]++|\.(?!\.)))(?=\s|\Z)\s*+)"
 OWN_LINE = r"[ \t]*+(?:(?(mark)[:.!]?(?P=mark):?|:)|[.!]?(?=\n|\Z))\s*+"
-# Of the words before `problem`, "of" may only be that of "an example of": "the number of problems" is no announcement.
+# Before `problem`, "of" may only be part of "an example of": "the number of problems" is no announcement.
 WORDS = r"""(?:
     \s++(?:examples?|couple|list|set|series|collection|selection|few)\s++of
   | \s++(?!of\b)[^\s.:!?]++
@@ -52,7 +53,7 @@ OTHER_NOUN = (
     "two three four five"
 ).replace(" ", "|")
 # A bare calculation needs the words that make it a question: `A simple addition question: 2 + 3`.
-SAYS_IT = r"(?=\Z|[^\n]{0,120}?[^\W\d_]{3,})"
+WORDS_FOLLOW = r"(?=\Z|[^\n]{0,120}?[^\W\d_]{3,})"
 ANNOUNCEMENT = rf"""(?P<mark>\*++)?(?:
     here(?:['’]s|\s++(?:is|are))(?:
         {WORDS}(?:problem|question)s?\b[^.:!?\n]{{0,160}}(?:{ENDED}|{OWN_LINE})
@@ -61,9 +62,9 @@ ANNOUNCEMENT = rf"""(?P<mark>\*++)?(?:
           (?![.]\s*+\S)(?:{ENDED}|{OWN_LINE})
       )
   | here\s++(?:it\s++is|they\s++are|you\s++go)(?:{ENDED}|{OWN_LINE})
-  | the\s++problem\s++is\s*+:\s*+{SAYS_IT}
+  | the\s++problem\s++is\s*+:\s*+{WORDS_FOLLOW}
   | (?:an?|one|the)\s++(?:(?:{QUALITY}),?\s++){{0,9}}(?:problem|question)\s*+
-      (?:(?:is|are|(?:c|w)ould\s++be|(?:can|might)\s++be)\s*+:|(?<!the\sproblem):)\s*+{SAYS_IT}
+      (?:(?:is|are|(?:c|w)ould\s++be|(?:can|might)\s++be)\s*+:|(?<!the\sproblem):)\s*+{WORDS_FOLLOW}
   | I(?:['’]d|['’]m|\s++would|\s++am)\s++(?:be\s++)?(?:more\s++than\s++)?(?:happy|glad|delighted|love)\s++to\s++
       (?:help|assist|create|provide|come|give|generate|write|make|share|craft)\b[^.:!?\n]{{0,160}}{ENDED}
   | (?:I(?:['’]ve|['’]ll|\s++(?:have|will|can))|let(?:['’]s|\s++me|\s++us))\s++(?:just\s++)?
@@ -96,7 +97,7 @@ ITEM = re.compile(
 BULLET = re.compile(r"^[-*•] ++(?=\S)", re.M)
 ITEM_TITLE = re.compile(r"\A\*\*[^*\n?\d]{1,60}(?::\*\*|\*\*:|\*\*(?=[ \t]*+\n))\s*+(?=\S)")
 
-# ---- what makes a passage ask
+# ---- how a passage asks for something
 TASK_VERB = "find|calculate|determine|compute|evaluate|simplify|prove|solve"
 FIRST_VERB = (
     TASK_VERB + "|show|express|estimate|convert|factor|expand|write|explain|identify|choose|select|round|derive"
@@ -108,7 +109,7 @@ TASK = re.compile(
     re.I | re.X,
 )
 
-# ---- what is said after a problem
+# ---- after a problem
 SENTENCE = r"(?:^|(?<=[.?!)*\"”])[ ]++)[*_(]{0,3}"
 CLOSING = re.compile(
     rf"""{SENTENCE}(?:

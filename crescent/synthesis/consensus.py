@@ -1,7 +1,7 @@
-"""Paper step III: K sampled answers per question, and the final answer most of them agree on.
+"""Paper step III: K sampled answers to each question, and the final answer that most of them agree on.
 
 Source: majority voting over sampled answers is self-consistency (arXiv 2203.11171), used by Crescent (arXiv 2502.13441)
-to choose the training target. Asking adaptively is ours; it never changes which questions are kept or who wins.
+to choose the training target. Adaptive voting is ours; it never changes which questions are kept or which answer wins.
 """
 
 import math
@@ -15,10 +15,11 @@ from crescent.synthesis.chatter import CHAT_TOKEN
 from crescent.tasks import Task
 
 SILENCE = -1
+"""Class of an answer without a final answer."""
 
 
-def answer_request(question: Question, sample: int, task: TaskConfig, cfg: ConsensusConfig, run_seed: int) -> Request:
-    """The request behind one sample."""
+def sample_request(question: Question, sample: int, task: TaskConfig, cfg: ConsensusConfig, run_seed: int) -> Request:
+    """The request for one sampled answer."""
     return Request(
         key=f"answer/{question.id}/{sample}",
         prompt=fill(task.answer_prompt, question.text),
@@ -31,7 +32,7 @@ def answer_request(question: Question, sample: int, task: TaskConfig, cfg: Conse
 def read_answer(
     question: Question, sample: int, seed: int, completion: Completion, task: Task, inputs: Sequence[str] = ()
 ) -> Answer:
-    """One sample, as it was answered."""
+    """One sampled answer, with its final answer read."""
     return Answer(
         question=question.id,
         sample=sample,
@@ -59,33 +60,32 @@ def vote(
     keep_ties: bool = False,
     inputs: tuple[str, ...] = (),
 ) -> Vote:
-    """Count the classes. Silence never wins, and a tie has no winner, or with `keep_ties` the earliest one."""
+    """Count the classes. Silence never wins; a tie has no winner, or with `keep_ties` the answer that came first."""
     leader, votes, runner_up = standings(classes)
     winner = None
     if leader is not None and (votes > runner_up or keep_ties):
-        winner = next(a.final for a, its in zip(answers, classes, strict=True) if its == leader)
+        winner = answers[classes.index(leader)].final
     return Vote(question, tuple(answers), tuple(classes), winner, votes, len(answers), inputs)
 
 
 def margin(decided: Vote) -> float:
     """Votes of the winner minus those of the runner-up, as a share of the samples asked, in [0, 1]."""
-    _, leads, follows = standings(decided.classes)
-    return (leads - follows) / decided.of if decided.of else 0.0
+    _, votes, runner_up = standings(decided.classes)
+    return (votes - runner_up) / decided.of if decided.of else 0.0
 
 
 def entropy(decided: Vote) -> float:
     """Shannon entropy of the classes in bits; 0 when all samples agree. Each silent sample is a class of its own."""
-    counts = Counter(its for its in decided.classes if its != SILENCE)
-    shares = [count / decided.of for count in counts.values()]
-    shares += [1 / decided.of for its in decided.classes if its == SILENCE]
+    spoken = [answer_class for answer_class in decided.classes if answer_class != SILENCE]
+    shares = [count / decided.of for count in Counter(spoken).values()]
+    shares += [1 / decided.of for answer_class in decided.classes if answer_class == SILENCE]
     return -sum(share * math.log2(share) for share in shares) + 0.0
 
 
 def is_unanimous(decided: Vote, samples: int) -> bool:
     """Whether the first ⌊K/2⌋+1 answers agree; `samples` is K.
 
-    Those are the answers that adaptive voting asks of every question: whether a question is too easy must not depend on
-    whether it was asked adaptively.
+    Adaptive voting asks that many of every question. Whether a question is too easy must not depend on adaptive voting.
     """
     first = decided.classes[: samples // 2 + 1]
     return len(set(first)) == 1 and first[0] != SILENCE
@@ -98,17 +98,17 @@ def is_kept(decided: Vote, cfg: ConsensusConfig) -> bool:
 
 def standings(classes: Sequence[int]) -> tuple[int | None, int, int]:
     """The leading class, its votes, and the votes of the runner-up."""
-    counts = Counter(c for c in classes if c != SILENCE).most_common(2)
+    counts = Counter(answer_class for answer_class in classes if answer_class != SILENCE).most_common(2)
     if not counts:
         return None, 0, 0
     return counts[0][0], counts[0][1], counts[1][1] if len(counts) > 1 else 0
 
 
 def samples_to_ask(classes: Sequence[int], cfg: ConsensusConfig) -> int:
-    """How many more samples to ask; 0 when none could change who wins or whether the vote is kept.
+    """Number of further samples to ask; 0 when none could change the winner or whether the vote is kept.
 
-    With r samples left and the leader at L, the runner-up at S: nothing can be kept if L + r misses the cut, and
-    nothing can change if L has made the cut and L > S + r. Otherwise the fewest that could bring either about.
+    With r samples left, L votes for the leader and S for the runner-up: the vote cannot be kept if L + r misses the
+    cut, and cannot change if L has made the cut and L > S + r. Otherwise the smallest number that could settle it.
     """
     asked, samples = len(classes), cfg.samples
     if not cfg.adaptive:
@@ -116,15 +116,16 @@ def samples_to_ask(classes: Sequence[int], cfg: ConsensusConfig) -> int:
     if asked == 0:
         return samples // 2 + 1
     left = samples - asked
-    _, leads, follows = standings(classes)
+    _, votes, runner_up = standings(classes)
     # By division, as `Vote.agreement` is: 0.7 x 10 need not round to 7.
-    cut = next(votes for votes in range(samples + 1) if votes / samples >= cfg.min_agreement)
+    cut = next(count for count in range(samples + 1) if count / samples >= cfg.min_agreement)
 
     def settled(more: int, for_leader: int) -> bool:
         """Whether the vote is decided after `more` samples of which `for_leader` back the leader, the rest silent."""
-        then, remaining = leads + for_leader, left - more
-        return then + remaining < cut or (then >= cut and then > follows + remaining)
+        leading, remaining = votes + for_leader, left - more
+        return leading + remaining < cut or (leading >= cut and leading > runner_up + remaining)
 
     if settled(0, 0):
         return 0
+    # What settles a vote earliest: all further samples back the leader, or none does.
     return next((more for more in range(1, left) if settled(more, more) or settled(more, 0)), left)

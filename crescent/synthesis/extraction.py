@@ -1,24 +1,24 @@
-"""Take the one problem out of a completion: whole and unharmed, or not at all.
+"""Read one problem from a completion: whole and unchanged, or not at all.
 
 A chat model greets, labels, lists several problems, solves the first one and says goodbye
-(`crescent/synthesis/chatter.py`). What surrounds the problem is left out; nothing inside it is touched. Where the line
-runs is decided by one idea, that a passage *asks*: it has a question mark, or a sentence that begins with a task (Find,
+(`crescent/synthesis/chatter.py`). What surrounds the problem is left out; nothing inside it is changed. One idea
+decides where a problem ends: a passage *asks* when it has a question mark, or a sentence that begins with a task (Find,
 Calculate, Prove…).
 
-- A further problem begins at the next label of the same kind (`Problem 2:`), or at item 2 of a list when the text
-  begins with item 1 and both items ask by themselves. Numbered conditions or parts, of which only the end or the stem
-  asks, are one problem.
-- A solution comes after what it solves: `Answer:` ends a problem unless only what follows it asks.
-- Prose that merely sounds like a solution (`Step 1:`, `To find…, we…`) ends a problem only if what comes before asks,
+- Another problem begins at the next label of the same kind (`Problem 2:`), or at item 2 of a list when the text
+  begins with item 1 and each of the two items asks. Numbered conditions or parts are one problem when only the end or
+  the stem asks.
+- A solution comes after its problem: `Answer:` ends a problem, unless only what follows it asks.
+- Prose that only sounds like a solution (`Step 1:`, `To find…, we…`) ends a problem only if the text before it asks and
   does not announce steps, and nothing after it has a question mark.
-- Code between fences is never read for any of this.
+- None of these patterns is looked for in code between fences.
 
 In doubt the text stays longer: a vote on a strange question finds no majority, a vote on half a question may.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from crescent.records import Completion
@@ -47,9 +47,9 @@ from crescent.synthesis.chatter import (
 )
 
 LONGEST = 20_000
-"""Characters; a longer completion is no question, and is not searched for one."""
+"""Characters of the longest completion that is searched for a question."""
 PASSES = 8
-"""Wrapped once more than this, it is debris."""
+"""Number of layers of wrapping (label, quotes, label again…) that are removed; with more, the text is unusable."""
 
 KEPT_CONTROLS = ("\n", "\t")
 WRAPPERS = ('"', "'", "“", "”", "**", "`")
@@ -59,21 +59,21 @@ TEXT_FENCE = re.compile(r"```(?:text|markdown|md|plaintext)?[ \t]*+\n([^`]*+)```
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was found in one completion."""
+    """The problem that was found in a completion, or why none was found."""
 
     text: str | None
     """The problem, as the model wrote it."""
     why: str = ""
-    """Why there is none, in a few words."""
+    """Why there is no problem, in a few words; part of the metric name `unusable/<why>`, so never reworded."""
     dropped: int = 0
-    """Further problems of the same completion, left out."""
+    """Number of further problems in the same completion, which are left out."""
 
 
 def extract_question(completion: Completion, min_characters: int) -> Extraction:
     """The first problem of a completion, at least `min_characters` long.
 
-    What comes out, read again, comes out the same. A text with a token of a chat template in it is no question: asked
-    again, it would speak as another turn.
+    Reading the result again gives the same result. A text with a chat-template token is no question: in a prompt, the
+    token would start another turn.
     """
     if completion.finish_reason != "stop":
         return Extraction(None, "cut at max_tokens" if completion.finish_reason == "length" else "refused")
@@ -114,22 +114,24 @@ def _visible(character: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    """Without `<think>…</think>`, whose first half some chat templates write themselves. Unclosed, all is thought."""
+    """Without `<think>…</think>`; some chat templates write the opening tag. An unclosed thought leaves nothing."""
     *closed, rest = text.split("</think>")
     if "<think>" in rest:
         return ""
-    return "\n".join([*(its.partition("<think>")[0] for its in closed if "<think>" in its), rest]).strip()
+    # What stands before an opening tag is text; without one, the template wrote it, and all up to here is thought.
+    spoken = [part.partition("<think>")[0] for part in closed if "<think>" in part]
+    return "\n".join([*spoken, rest]).strip()
 
 
 def _without_opening(text: str) -> tuple[str, str]:
     """Without chatter and labels before the problem, and the noun of the last label (`problem`), if there was one."""
     noun, start = "", 0
     while start < len(text):
-        found = next((its for pattern in (TITLED_LABEL, LABEL, *OPENINGS) if (its := pattern.match(text, start))), None)
-        if not found or found.end() == start:
+        opening = _first_match((TITLED_LABEL, LABEL, *OPENINGS), text, start)
+        if not opening or opening.end() == start:
             break
-        noun = _noun(found) if found.re in LABELS else noun
-        start = found.end()
+        noun = _noun(opening) if opening.re in LABELS else noun
+        start = opening.end()
     text = text[start:]
     if inside := BOLD_LABEL.match(text):
         return inside["bold"] + text[inside.end() :], inside["noun"].lower()
@@ -137,42 +139,55 @@ def _without_opening(text: str) -> tuple[str, str]:
 
 
 def _first_problem(text: str, noun: str) -> tuple[str, int]:
-    """The first of several problems, and how many others there are. `noun` is that of the label it had."""
+    """The first of several problems, and the number of the others. `noun` is that of the label before the text."""
     prose = _prose(text)
-    labels = [*_labels(prose)]
-    if noun:
-        alike = [its for its in labels if _noun(its) == noun]
-    else:
-        alike = [its for its in labels if _begins_another(its) and asks(prose[: labels[0].start()])]
-    if alike and text[: alike[0].start()].strip():
-        return text[: alike[0].start()].strip(), len(alike)
+    further = _further_labels(prose, noun)
+    if further and text[: further[0].start()].strip():
+        return text[: further[0].start()].strip(), len(further)
     announced = ANNOUNCES_LIST.match(prose)
     for start in (0, announced.end()) if announced else (0,):
         items = _items(prose, start) or [*BULLET.finditer(prose, start)]
         if not items or items[0].start() != start:
             continue
-        ends = [*(its.start() for its in items[1:]), len(text)]
-        contents = [prose[its.end() : end] for its, end in zip(items[:2], ends, strict=False)]
+        ends = [*(item.start() for item in items[1:]), len(text)]
+        # The first two tell a list of problems from the parts of one problem.
+        contents = [prose[item.end() : end] for item, end in zip(items[:2], ends, strict=False)]
         if _each_asks(contents) and (len(items) > 1 or items[0].re is ITEM):
+            first = text[items[0].end() : ends[0]].strip()
+            # `**1. Find x.**`: the item's pattern took the opening stars, so give them back to the closing ones.
             bold = items[0].re is ITEM and items[0]["mark"] == "**" and not items[0]["close"]
-            item = text[items[0].end() : ends[0]].strip()
-            return ITEM_TITLE.sub("", "**" + item if bold else item), len(items) - 1
+            return ITEM_TITLE.sub("", "**" + first if bold else first), len(items) - 1
     return text, 0
 
 
+def _further_labels(prose: str, noun: str) -> list[re.Match[str]]:
+    """The labels that begin another problem: after a labelled one those of the same kind, else `Problem:` and alike."""
+    labels = [*_labels(prose)]
+    if noun:
+        return [label for label in labels if _noun(label) == noun]
+    if labels and not asks(prose[: labels[0].start()]):
+        return []
+    return [label for label in labels if _begins_another(label)]
+
+
 def _prose(text: str) -> str:
-    """The text with fenced code made illegible, at equal length. An unclosed fence ends with the text."""
-    return FENCED.sub(lambda its: "`" * len(its[0]), text)
+    """The text with fenced code blanked out, at equal length. An unclosed fence ends with the text."""
+    return FENCED.sub(lambda code: "`" * len(code[0]), text)
 
 
 def _labels(prose: str) -> Iterator[re.Match[str]]:
-    """Labels at the beginning of a line, but the first line."""
+    """Labels at the beginning of any line but the first."""
     start = prose.find("\n") + 1
     while start:
         blank = prose[start : start + 1].isspace()
-        if not blank and (found := next((its for kind in LABELS if (its := kind.match(prose, start))), None)):
-            yield found
+        if not blank and (label := _first_match(LABELS, prose, start)):
+            yield label
         start = prose.find("\n", start) + 1
+
+
+def _first_match(patterns: Sequence[re.Pattern[str]], text: str, start: int) -> re.Match[str] | None:
+    """The match, at `start`, of the first pattern that matches there."""
+    return next((match for pattern in patterns if (match := pattern.match(text, start))), None)
 
 
 def _noun(label: re.Match[str]) -> str:
@@ -181,7 +196,8 @@ def _noun(label: re.Match[str]) -> str:
 
 
 def _begins_another(label: re.Match[str]) -> bool:
-    """After a problem without a label: `Problem:` or `Problem 2:`. `Question:` and `Question 1:` belong to a stem."""
+    """Whether a label after an unlabelled problem begins another one: `Problem:` and `Problem 2:` do, while `Question:`
+    and `Problem 1:` follow a stem."""
     return _noun(label) == "problem" and label.groupdict().get("number") != "1"
 
 
@@ -196,19 +212,20 @@ def _items(prose: str, start: int) -> list[re.Match[str]]:
 
 
 def _each_asks(contents: list[str]) -> bool:
-    """By itself and in the same way: `1. Find half of x. 2. What is x?` is one problem."""
-    if any("?" in its for its in contents):
-        return all("?" in its for its in contents)
-    return all(asks(its.strip()) for its in contents)
+    """Whether each item asks, and in the same way: `1. Find half of x. 2. What is x?` is one problem."""
+    if any("?" in content for content in contents):
+        return all("?" in content for content in contents)
+    return all(asks(content.strip()) for content in contents)
 
 
 def _without_closing(text: str) -> str:
-    """Without what is said to the reader after the problem."""
+    """Without the words to the reader that follow the problem."""
     for pattern in (CLOSING, COMMENTARY, SEPARATOR):
         prose = _prose(text)
         asked = _asked(prose)
         for found in pattern.finditer(prose):
             start = found.start()
+            # A closing is unmistakable; commentary may be part of a problem, a rule may separate its parts.
             certain = pattern is CLOSING or (asked <= start and (pattern is SEPARATOR or "?" not in prose[start:]))
             if certain and text[:start].strip():
                 text = text[:start].strip()
@@ -217,7 +234,7 @@ def _without_closing(text: str) -> str:
 
 
 def _without_solution(text: str) -> str:
-    """What comes before the first solution; empty if it begins with one."""
+    """The text before the first solution; empty if the text begins with one."""
     for pattern in (GSM8K_ANSWER, SOLUTION, INLINE_SOLUTION, SOUNDS_LIKE_SOLUTION):
         prose = _prose(text)
         asked, last_mark = _asked(prose), prose.rfind("?")
@@ -232,26 +249,26 @@ def _without_solution(text: str) -> str:
 
 
 def _asked(prose: str) -> int:
-    """Where the first question mark or task ends; beyond the end if there is none."""
-    task, mark = TASK.search(prose), prose.find("?")
-    return min(task.end() if task else len(prose) + 1, mark + 1 if mark >= 0 else len(prose) + 1)
+    """Position at which the first question mark or task ends; beyond the end of the text if it does not ask."""
+    task, mark, beyond = TASK.search(prose), prose.find("?"), len(prose) + 1
+    return min(task.end() if task else beyond, mark + 1 if mark >= 0 else beyond)
 
 
 def _before_reasoning(prose: str, start: int) -> int:
-    """GSM8K's `####` comes after a reasoning that nothing announces: the problem ends with the last line that asks, or
-    with its options."""
+    """End of the problem before GSM8K's `####`, which follows a reasoning without any announcement: the end of the last
+    line that asks, or of the last option."""
     asked = max(prose.rfind("?", 0, start), 0) or _asked(prose)
-    last = max([asked, *(its.start(1) for its in OPTION.finditer(prose, 0, start))])
+    last = max([asked, *(option.start(1) for option in OPTION.finditer(prose, 0, start))])
     line_end = prose.find("\n", last)
     return line_end if 0 <= line_end < start else start
 
 
 def _solves(found: re.Match[str], asked: bool, asks_later: bool) -> bool:
-    """Whether a solution begins here, given whether what comes before asks, and what comes after."""
+    """Whether a solution begins here, given whether the text before it asks, and the text after it."""
     before, rest = found.string[: found.start()], found.string[found.end() :]
     begins = not before or before.isspace()
     if found.re is SOLUTION:
-        # `Answers:` may head the options of a question.
+        # `Answers:` may introduce the options of a question.
         choices = OPTION.findall(rest[:2000])[:2] in (["A", "B"], ["a", "b"]) and not OPTION.search(before)
         return (begins or asked or not asks_later) and not choices
     if found.re is GSM8K_ANSWER:
@@ -264,7 +281,7 @@ def _solves(found: re.Match[str], asked: bool, asks_later: bool) -> bool:
 
 
 def _unwrap(text: str) -> str:
-    """Without quotes, bold or a fence around the whole of it, and without a first quote that is never closed."""
+    """Without quotes, bold or a fence around the whole text, and without an opening quote that is never closed."""
     if fenced := TEXT_FENCE.fullmatch(text):
         text = fenced[1]
     if text.startswith(('"', "“")) and not re.search(r'["”]', text[1:]):

@@ -1,6 +1,6 @@
 """General instructions that the base writes and answers itself, so that a child trained on them forgets less.
 
-Nothing from outside comes in here either: the bait prompt asks for requests instead of problems, and there is no vote.
+No outside data enters here either: the bait prompt asks for requests instead of problems, and there is no vote.
 """
 
 import asyncio
@@ -17,8 +17,10 @@ from crescent.synthesis.chatter import CHAT_TOKEN
 from crescent.synthesis.diversify import Memory, Neighbour
 
 MIN_CHARACTERS = 8
+"""Length of the shortest instruction."""
 ANSWER_TEMPERATURE = 0.7
-"""The child shall keep how the base usually speaks. Greedy text is not that, and in small models repeats itself."""
+"""The child should keep the way the base usually speaks; greedy text is different, and repeats itself when small models
+write it."""
 
 # A line that announces the instruction, then a label in front of it. Possessive and bounded: the scan stays linear.
 PREAMBLE = re.compile(r"^(?:sure|certainly|of course|okay|here)\b[^\n:]{0,100}+:\s*+", re.I)
@@ -31,30 +33,30 @@ LABEL = re.compile(
 async def write_instructions(
     engine: Engine, embed: Embed, cfg: ReplayConfig, count: int, run_seed: int, threshold: float = 0.85
 ) -> list[Pair]:
-    """Ask for so many instructions, then for an answer to each that is usable and not like an earlier one.
+    """Ask for `count` instructions, then for an answer to each one that is usable and no near-duplicate.
 
-    Fewer come back than were asked for, or none: a run can do without. The outcome does not depend on timing:
-    instructions are compared in the order they were asked for, once all are there.
+    Fewer pairs come back, or even none: a run can do without them. The outcome does not depend on timing, because
+    instructions are compared in the order of their requests, once all have arrived.
 
     Args:
         threshold: Cosine from which two instructions are near-duplicates.
     """
-    asked = [instruction_request(index, cfg, run_seed) for index in range(count)]
-    written = map(read_instruction, await _complete_all(engine, asked))
+    requests = [instruction_request(index, cfg, run_seed) for index in range(count)]
+    written = map(read_instruction, await _complete_all(engine, requests))
     usable = [(index, text) for index, text in enumerate(written) if text is not None]
     if not usable:
         return []
-    instructions = await asyncio.to_thread(different, usable, embed, threshold)
-    answers = await _complete_all(engine, [answer_request(index, text, cfg, run_seed) for index, text in instructions])
+    instructions = await asyncio.to_thread(without_near_duplicates, usable, embed, threshold)
+    replies = await _complete_all(engine, [reply_request(index, text, cfg, run_seed) for index, text in instructions])
     return [
-        pair_of(index, text, answer)
-        for (index, text), answer in zip(instructions, answers, strict=True)
-        if is_whole(answer)
+        replay_pair(index, text, reply)
+        for (index, text), reply in zip(instructions, replies, strict=True)
+        if is_whole(reply)
     ]
 
 
 def instruction_request(index: int, cfg: ReplayConfig, run_seed: int) -> Request:
-    """The request behind instruction `index`."""
+    """The request for instruction `index`."""
     return Request(
         key=f"replay/question/{index}",
         prompt=cfg.prompt,
@@ -64,8 +66,8 @@ def instruction_request(index: int, cfg: ReplayConfig, run_seed: int) -> Request
     )
 
 
-def answer_request(index: int, instruction: str, cfg: ReplayConfig, run_seed: int) -> Request:
-    """The request behind the answer to instruction `index`: the instruction alone, as a person would send it."""
+def reply_request(index: int, instruction: str, cfg: ReplayConfig, run_seed: int) -> Request:
+    """The request for the reply to instruction `index`: the instruction alone, as a person would send it."""
     return Request(
         key=f"replay/answer/{index}",
         prompt=instruction,
@@ -76,7 +78,7 @@ def answer_request(index: int, instruction: str, cfg: ReplayConfig, run_seed: in
 
 
 def read_instruction(completion: Completion) -> str | None:
-    """The instruction a completion contains, without label and quotes; `None` as for a question (`read_question`)."""
+    """The instruction in a completion, without label and quotes; `None` where `read_question` finds nothing."""
     text = read_question(completion, MIN_CHARACTERS)
     if text is None:
         return None
@@ -84,13 +86,15 @@ def read_instruction(completion: Completion) -> str | None:
     return read_question(replace(completion, text=bare), MIN_CHARACTERS)
 
 
-def is_whole(answer: Completion) -> bool:
-    """Whether an answer ended by itself, says something, and spells out no token of a chat template."""
-    return answer.finish_reason == "stop" and bool(answer.text.strip()) and not CHAT_TOKEN.search(answer.text)
+def is_whole(reply: Completion) -> bool:
+    """Whether a reply ended by itself, is not empty, and contains no chat-template token."""
+    return reply.finish_reason == "stop" and bool(reply.text.strip()) and not CHAT_TOKEN.search(reply.text)
 
 
-def different(instructions: Sequence[tuple[int, str]], embed: Embed, threshold: float) -> list[tuple[int, str]]:
-    """Those less alike than `threshold` to all that were kept before them."""
+def without_near_duplicates(
+    instructions: Sequence[tuple[int, str]], embed: Embed, threshold: float
+) -> list[tuple[int, str]]:
+    """The instructions whose cosine to every earlier kept one is below `threshold`."""
     memory = Memory()
     kept = []
     vectors = embed([text for _, text in instructions])
@@ -102,15 +106,15 @@ def different(instructions: Sequence[tuple[int, str]], embed: Embed, threshold: 
     return kept
 
 
-def pair_of(index: int, instruction: str, answer: Completion) -> Pair:
-    """No round made it and no vote stands behind it."""
+def replay_pair(index: int, instruction: str, reply: Completion) -> Pair:
+    """A pair that belongs to no round (0) and has no vote behind it (agreement 0)."""
     question = digest(instruction)
     return Pair(
         id=digest(question, index, instruction),
         question=question,
         round=0,
         prompt=instruction,
-        completion=answer.text,
+        completion=reply.text,
         final="",
         agreement=0.0,
         source="replay",
@@ -118,7 +122,7 @@ def pair_of(index: int, instruction: str, answer: Completion) -> Pair:
 
 
 async def _complete_all(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
-    """In the order of the requests; when one fails, the others are not asked any more."""
+    """The completions in the order of the requests; when one request fails, the others are cancelled."""
     async with asyncio.TaskGroup() as tasks:
         completing = [tasks.create_task(engine.complete(request)) for request in requests]
     return [task.result() for task in completing]

@@ -1,8 +1,8 @@
 """Paper steps I, II and III as one stream over one engine: ask → diversify → solve → vote.
 
 There are no barriers: a question that passes self-deduplication gets its first answers while others are still being
-written. Two rules keep the outcome independent of timing. Each request's seed comes from what it is for; and decisions
-that depend on order are committed in request order, all originals first, then all first rewrites, then all second ones.
+written. Two rules make the outcome independent of timing. The seed of a request is computed from its purpose; and
+decisions that depend on order are made in request order: all originals, then all first rewrites, then all second ones.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from crescent.synthesis.bait import bait_request
 from crescent.synthesis.bait_pool import choose, open_pool, weights
 from crescent.synthesis.consensus import (
     SILENCE,
-    answer_request,
     entropy,
     is_kept,
     is_unanimous,
     margin,
     read_answer,
+    sample_request,
     samples_to_ask,
     vote,
 )
@@ -44,24 +44,23 @@ from crescent.tasks import Task
 from crescent.tasks.code import inputs_request, read_inputs
 
 BLOCK = 32
-"""Candidates embedded and compared at once. Always the same ones: how sums are rounded depends on the block."""
-
-
+"""Number of candidates embedded and compared at once; never varied, because rounding depends on the block."""
 RAW = 2000
-"""Characters of an unusable completion that are kept, to be looked at."""
+"""Characters of an unusable completion that are kept for a person to read."""
 
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """What a round's synthesis depends on, besides the engine."""
+    """All that a round's synthesis depends on, besides the engine."""
 
     task: TaskConfig
     bait: BaitConfig
     diversify: DiversifyConfig
     consensus: ConsensusConfig
     seed: int
-    """The run's seed."""
+    """Seed of the run."""
     round: int
+    """Number of the round, from 1."""
 
 
 @dataclass(frozen=True)
@@ -70,54 +69,58 @@ class Synthesis:
 
     votes: list[Vote]
     candidates: list[Candidate]
-    """Everything that was invented or rewritten, and what became of it."""
+    """Every question as invented or rewritten, with its outcome."""
     baits: list[BaitCount]
-    """What came of each bait's questions."""
+    """Counts of each bait's questions."""
     vectors: Vectors
-    """Of the voted questions, shape (questions, dimensions)."""
+    """Embeddings of the voted questions, shape (questions, dimensions)."""
     metrics: dict[str, float]
 
-    def became(self, outcome: Outcome) -> list[Question]:
+    def with_outcome(self, outcome: Outcome) -> list[Question]:
         """The candidates with this outcome, in request order."""
-        return [its.question for its in self.candidates if its.outcome == outcome]
+        return [candidate.question for candidate in self.candidates if candidate.outcome == outcome]
 
 
 @dataclass
 class Progress:
-    """Counts for whoever watches."""
+    """Counts of a round under way, for the progress line."""
 
     asked: int = 0
-    """Candidate questions received."""
+    """Number of candidate questions received."""
     candidates: int = 0
-    """Candidate questions asked for."""
+    """Number of candidate questions requested."""
     unusable: int = 0
+    """Number of completions, rewrites included, without a usable question."""
     questions: int = 0
-    """Accepted by self-deduplication so far."""
+    """Number of questions accepted by self-deduplication so far."""
     rejected: int = 0
+    """Number of near-duplicates dropped."""
     voted: int = 0
+    """Number of questions whose vote is decided."""
     agreed: int = 0
-    """Votes that make the agreement cut."""
+    """Number of votes that make the agreement cut."""
     agreement: float = 0.0
-    """Sum over votes; divide by `voted`."""
+    """Sum of the agreement over all votes; divide by `voted` for the mean."""
     answers: int = 0
-    """To the questions that are voted on."""
+    """Number of answers to the voted questions."""
     tokens: int = 0
+    """Number of tokens generated."""
 
     @property
     def acceptance(self) -> float:
-        """Share of the candidates that are usable and no near-duplicates, as far as it can be told, in [0, 1]."""
+        """Estimated share, in [0, 1], of the candidates that are usable and no near-duplicates."""
         decided = self.questions + self.rejected
         usable = max(0.0, 1 - self.unusable / self.asked) if self.asked else 1.0
         return usable * (self.questions / decided if decided else 1.0)
 
     def completions(self, samples: int) -> tuple[int, int]:
-        """How many are done, and how many it will be if candidates go on being accepted as often as until now."""
+        """Number of completions so far, and the number expected in all if acceptance stays as it is."""
         expected = max(self.questions, self.candidates * self.acceptance)
-        each = self.answers / self.voted if self.voted else samples
-        return self.asked + self.answers, self.candidates + round(expected * each)
+        per_question = self.answers / self.voted if self.voted else samples
+        return self.asked + self.answers, self.candidates + round(expected * per_question)
 
     def note(self) -> str:
-        """In a few words, what matters most first."""
+        """One line, the most important counts first."""
         voted = f"{self.voted} of {self.questions} voted"
         agreed = f", {self.agreed / self.voted:.0%} agreed" if self.voted else ""
         lost = f"{self.rejected} near-duplicates, {self.unusable} unusable"
@@ -125,6 +128,7 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+"""Called after each step of a round."""
 
 
 async def synthesise(
@@ -137,48 +141,49 @@ async def synthesise(
     counts: Sequence[BaitCount] = (),
     ahead: int = 256,
 ) -> Synthesis:
-    """Make one round's votes. `memory` holds the questions of earlier rounds and gets this round's too.
+    """Make one round's votes. `memory` holds the questions of earlier rounds; this round's are added to it.
 
     Args:
-        counts: What came of the baits in earlier rounds: those baits are used again, in proportion.
-        ahead: Questions under way at once, so that answers do not wait until the last question is written.
+        counts: Counts of the baits in earlier rounds: those baits are used again, in proportion to their success.
+        ahead: Number of questions requested at once, so that answers do not wait until the last question is written.
     """
     known = len(memory)
-    pool = list({its.bait.name: its.bait for its in counts}.values())
+    pool = list({count.bait.name: count.bait for count in counts}.values())
     pool = pool or await open_pool(engine, cfg.bait, cfg.round, cfg.seed)
     stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead)
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
-    votes = sorted((task.result() for task in stream.solving), key=lambda its: its.question.index)
-    in_order = known + np.argsort(stream.accepted, kind="stable")
-    candidates = sorted(stream.candidates, key=lambda its: (its.question.index, its.question.rewrites))
-    counted = count_baits(pool, candidates, votes, cfg)
-    return Synthesis(votes, candidates, counted, memory.vectors(in_order), stream.metrics(votes))
+    votes = sorted((task.result() for task in stream.solving), key=lambda decided: decided.question.index)
+    # `memory` got the questions in the order of acceptance, the votes are in the order of requests.
+    in_request_order = known + np.argsort(stream.accepted, kind="stable")
+    candidates = sorted(stream.candidates, key=lambda each: (each.question.index, each.question.rewrites))
+    bait_counts = count_baits(pool, candidates, votes, cfg)
+    return Synthesis(votes, candidates, bait_counts, memory.vectors(in_request_order), stream.metrics(votes))
 
 
 def count_baits(
     pool: Sequence[Bait], candidates: Sequence[Candidate], votes: Sequence[Vote], cfg: SynthesisConfig
 ) -> list[BaitCount]:
-    """What came of each bait's questions, in the order of `pool`."""
+    """Counts of each bait's questions, in the order of `pool`."""
     asked_by, voted_by = defaultdict[str, list[Candidate]](list), defaultdict[str, list[Vote]](list)
-    for its in candidates:
-        if its.question.rewrites == 0:
-            asked_by[its.question.bait].append(its)
+    for candidate in candidates:
+        if candidate.question.rewrites == 0:
+            asked_by[candidate.question.bait].append(candidate)
     for decided in votes:
         voted_by[decided.question.bait].append(decided)
     counts = []
     for bait in pool:
         asked, voted = asked_by[bait.name], voted_by[bait.name]
-        agreed = [its for its in voted if is_kept(its, cfg.consensus)]
+        agreed = [decided for decided in voted if is_kept(decided, cfg.consensus)]
         counts.append(
             BaitCount(
                 bait,
                 asked=len(asked),
-                usable=sum(its.outcome != "unusable" for its in asked),
+                usable=sum(candidate.outcome != "unusable" for candidate in asked),
                 accepted=len(voted),
                 agreed=len(agreed),
-                unanimous=sum(is_unanimous(its, cfg.consensus.samples) for its in agreed),
-                agreement=_mean(its.agreement for its in voted),
+                unanimous=sum(is_unanimous(decided, cfg.consensus.samples) for decided in agreed),
+                agreement=_mean(decided.agreement for decided in voted),
             )
         )
     return counts
@@ -209,7 +214,7 @@ class _Stream:
         self.weights = weights(pool, counts, cfg.bait)
         self.candidates: list[Candidate] = []
         self.accepted: list[int] = []
-        """Index of each accepted question, in the order in which `memory` got them."""
+        """Index of each accepted question, in the order in which they were added to `memory`."""
         self.solving: list[asyncio.Task[Vote]] = []
         self.answers_cut = 0
         self.problems_dropped = 0
@@ -245,7 +250,7 @@ class _Stream:
         return self.read(replace(question, seed=request.seed, rewrites=rewrites, parent=question.id), completion)
 
     def read(self, question: Question, completion: Completion) -> Question | None:
-        """The question with the text found in a completion, `None` for an unusable one."""
+        """The question with the text found in a completion; `None` when the completion is unusable."""
         found = extract_question(completion, self.cfg.bait.min_characters)
         self.problems_dropped += found.dropped
         why = found.why
@@ -266,7 +271,7 @@ class _Stream:
     async def commit(
         self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup
     ) -> list[asyncio.Task[Question | None]]:
-        """Decide a wave of candidates in request order; returns the rewrites of those that were too near."""
+        """Decide a wave of candidates in request order; returns the rewrites of the near-duplicates."""
         rewrites: list[asyncio.Task[Question | None]] = []
         for start in range(0, len(wave), BLOCK):
             block, vectors = await self.embedded(wave[start : start + BLOCK])
@@ -285,7 +290,7 @@ class _Stream:
             self.carry_out(rewritten, unchecked, tasks)
 
     async def embedded(self, wave: Sequence[asyncio.Task[Question | None]]) -> tuple[list[Question], Vectors]:
-        """The usable ones among some candidates, with their vectors."""
+        """The usable questions of a wave, with their vectors."""
         block = [question for task in wave if (question := await task) is not None]
         if not block:
             return [], np.zeros((0, 0), dtype=np.float32)
@@ -294,7 +299,7 @@ class _Stream:
     def carry_out(
         self, block: Sequence[Question], decisions: Sequence[Decision], tasks: asyncio.TaskGroup
     ) -> list[asyncio.Task[Question | None]]:
-        """Have the accepted ones solved; returns the rewrites under way."""
+        """Start solving the accepted questions; returns the rewrites that were started."""
         rewrites: list[asyncio.Task[Question | None]] = []
         for question, decision in zip(block, decisions, strict=True):
             nearest = decision.neighbour.id if decision.neighbour else None
@@ -318,7 +323,7 @@ class _Stream:
         return rewrites
 
     async def solve(self, question: Question) -> Vote:
-        """Ask until the vote is decided."""
+        """Ask for answers until the vote is decided."""
         cfg = self.cfg.consensus
         answers: list[Answer] = []
         classes: Sequence[int] = ()
@@ -338,7 +343,7 @@ class _Stream:
         return decided
 
     async def inputs(self, question: Question) -> tuple[str, ...] | None:
-        """What programs are run on, written by the model; empty where no programs are, `None` when it wrote none."""
+        """Inputs for the programs, written by the model: empty for other tasks, `None` if the model wrote none."""
         task = self.cfg.task
         if task.inputs_prompt is None:
             return ()
@@ -346,35 +351,35 @@ class _Stream:
         return read_inputs(await self.complete(request), task.inputs) or None
 
     async def answer(self, question: Question, sample: int, inputs: Sequence[str]) -> Answer:
-        request = answer_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
+        request = sample_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
         completion = await self.complete(request)
         self.answers_cut += completion.finish_reason == "length"
         return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task, inputs)
 
     def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
-        answers = sum(len(its.answers) for its in votes)
+        answers = sum(len(decided.answers) for decided in votes)
         planned = len(votes) * self.cfg.consensus.samples
-        became = Counter(its.outcome for its in self.candidates)
-        reasons = Counter(its.why for its in self.candidates if its.outcome == "unusable")
+        outcomes = Counter(candidate.outcome for candidate in self.candidates)
+        reasons = Counter(candidate.why for candidate in self.candidates if candidate.outcome == "unusable")
         return {
             "candidates": self.progress.candidates,
             "baits": len(self.pool),
-            "unusable": became["unusable"],
+            "unusable": outcomes["unusable"],
             **{f"unusable/{why}": count for why, count in sorted(reasons.items())},
             "problems_dropped": self.problems_dropped,
-            "rewrites": became["rewritten"],
-            DROPPED_NEAR_DUPLICATES.name: became["near-duplicate"],
+            "rewrites": outcomes["rewritten"],
+            DROPPED_NEAR_DUPLICATES.name: outcomes["near-duplicate"],
             "questions": len(votes),
-            "without_inputs": sum(not its.answers for its in votes),
+            "without_inputs": sum(not decided.answers for decided in votes),
             "answers": answers,
             "answers_saved": planned - answers,
             "answers_cut": self.answers_cut,
-            "answers_silent": sum(its.classes.count(SILENCE) for its in votes),
-            "agreement": _mean(its.agreement for its in votes),
-            "margin": _mean(margin(its) for its in votes),
-            "entropy": _mean(entropy(its) for its in votes),
-            "ties": sum(its.winner is None and its.votes > 0 for its in votes),
-            "unanimous": sum(is_unanimous(its, self.cfg.consensus.samples) for its in votes),
+            "answers_silent": sum(decided.classes.count(SILENCE) for decided in votes),
+            "agreement": _mean(decided.agreement for decided in votes),
+            "margin": _mean(margin(decided) for decided in votes),
+            "entropy": _mean(entropy(decided) for decided in votes),
+            "ties": sum(decided.winner is None and decided.votes > 0 for decided in votes),
+            "unanimous": sum(is_unanimous(decided, self.cfg.consensus.samples) for decided in votes),
             "tokens": self.progress.tokens,
             "undecided": self.task.undecided,
         }

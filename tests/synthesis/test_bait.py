@@ -1,6 +1,6 @@
-"""A bait prompt becomes a request, and a question is taken from its completion whole and unharmed, or not at all.
+"""A bait prompt becomes a request; the question is read from its completion whole and unchanged, or not at all.
 
-Most cases are defects of the authors' released question cleaner. What surrounds a question: `test_extraction.py`.
+Most cases are defects of the authors' released question cleaner; `test_extraction.py` has what surrounds a question.
 """
 
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_quotes_around_the_whole_question_go(wrapped: str) -> None:
     "text",
     ['"Nine" and "ten"', "**Ann** has 3 more than **Bob**", "“Two” is half of “four”", "`x + y` is less than `x * y`"],
 )
-def test_quotes_around_a_part_of_it_stay(text: str) -> None:
+def test_quotes_around_a_part_of_the_question_stay(text: str) -> None:
     assert read(text) == text
 
 
@@ -152,7 +152,7 @@ def test_markup_tables_and_templates_are_text(text: str) -> None:
 ANY = Bait("a", "Ask A.")
 
 
-def test_each_request_has_a_seed_of_its_own_whatever_else_is_asked() -> None:
+def test_each_request_has_its_own_seed_whatever_else_is_asked() -> None:
     few, many = (BaitConfig({"a": "Ask A."}, questions=number) for number in (10, 10_000))
     assert bait_request(ANY, 7, few, 1, 0) == bait_request(ANY, 7, many, 1, 0)
     asked = [bait_request(ANY, index, few, number, run) for index in range(10) for number in (1, 2) for run in (0, 1)]
@@ -160,7 +160,7 @@ def test_each_request_has_a_seed_of_its_own_whatever_else_is_asked() -> None:
     assert all(0 <= request.seed < 2**31 for request in asked)
 
 
-def test_a_request_asks_with_its_bait_and_a_seed_that_no_bait_changes() -> None:
+def test_a_request_carries_its_bait_and_a_seed_that_does_not_depend_on_the_bait() -> None:
     cfg = BaitConfig({"a": "Ask A."}, temperature=0.5, max_tokens=99, stop=["="])
     request = bait_request(Bait("b", "Invent a problem."), 7, cfg, round_number=2, run_seed=3)
     assert (request.key, request.prompt) == ("question/7", "Invent a problem.")
@@ -175,7 +175,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
-def test_each_preset_is_valid_and_says_where_it_comes_from(name: str) -> None:
+def test_each_preset_is_valid_and_names_its_source(name: str) -> None:
     assert BaitConfig(**preset(name)).prompts
     assert (PRESETS / f"{name}.yaml").read_text().startswith("# ")
 
@@ -194,8 +194,8 @@ def test_a_list_of_problems_ends_after_the_first() -> None:
     assert read(text) == "What is 3 + 4?"
 
 
-def test_each_prompt_of_the_pool_has_a_place_for_topic_and_difficulty() -> None:
+def test_each_prompt_of_the_pool_has_a_field_for_topic_and_for_difficulty() -> None:
     pool = preset("pool")
-    assert all("{topic}" in its and "{difficulty}" in its for its in pool["prompts"].values())
+    assert all("{topic}" in prompt and "{difficulty}" in prompt for prompt in pool["prompts"].values())
     assert pool["topics"] == 24
     assert pool["difficulties"] == 4

@@ -1,4 +1,4 @@
-"""A pool of baits from lists the model wrote; which baits a round uses, and how often."""
+"""A pool of baits from lists that the model wrote; which baits a round uses, and how often."""
 
 import asyncio
 from collections import Counter
@@ -38,12 +38,12 @@ TOPICS = ["Algebra", "Number theory", "Probability"]
     ],
 )
 def test_a_list_is_read_however_it_is_written(text: str) -> None:
-    assert [its.capitalize() for its in read_list(text)] == TOPICS
+    assert [entry.capitalize() for entry in read_list(text)] == TOPICS
 
 
 def test_what_looks_like_chatter_or_a_field_is_a_topic_in_a_list() -> None:
     entries = ["Absolutely convergent series", "{difficulty}", "Sums of 3 squares", "数论"]
-    assert read_list("\n".join(f"- {its}" for its in entries)) == entries
+    assert read_list("\n".join(f"- {entry}" for entry in entries)) == entries
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "Sure! Here are some topics:", "1.\n2.\n3.", "???", "I'm sorry.", "\x00"])
@@ -54,8 +54,8 @@ def test_without_entries_a_list_is_empty(text: str) -> None:
 @given(st.text(max_size=300))
 def test_entries_are_short_distinct_single_lines(text: str) -> None:
     entries = read_list(text)
-    assert all(0 < len(its) <= 60 and its.isprintable() and its == its.strip() for its in entries)
-    assert len({its.casefold() for its in entries}) == len(entries)
+    assert all(0 < len(entry) <= 60 and entry.isprintable() and entry == entry.strip() for entry in entries)
+    assert len({entry.casefold() for entry in entries}) == len(entries)
 
 
 @pytest.mark.timeout(30)
@@ -65,7 +65,7 @@ def test_a_megabyte_of_list_is_read_in_no_time(part: str) -> None:
 
 
 def listing(replies: dict[str, Sequence[Completion]]) -> ShufflingEngine:
-    """A model that lists what `replies` says, by kind and number of the request."""
+    """A model that answers from `replies`, by kind and number of the request."""
 
     def say(request: Request) -> Completion:
         kind, _, index = request.key.partition("/")
@@ -103,7 +103,7 @@ def test_a_pool_is_every_combination_and_asks_only_for_what_it_needs() -> None:
     assert only_topics.answered == {"topics/0": 1}
 
 
-def test_the_model_is_told_how_many_and_asked_again_with_another_seed_until_there_are_enough() -> None:
+def test_the_model_is_asked_again_with_another_seed_until_there_are_enough_entries() -> None:
     asked: list[Request] = []
 
     def say(request: Request) -> Completion:
@@ -112,48 +112,48 @@ def test_the_model_is_told_how_many_and_asked_again_with_another_seed_until_ther
 
     cfg = BaitConfig({"a": "{topic}?"}, topics=4, stop=["\n"], temperature=0.7)
     baits = asyncio.run(open_pool(ShufflingEngine(say), cfg, 1, 0))
-    assert [its.name for its in baits] == ["a/sums", "a/topic-1", "a/topic-2", "a/topic-3"]
-    assert [its.key for its in asked] == ["topics/0", "topics/1", "topics/2"]
-    assert len({its.seed for its in asked}) == 3
-    assert {(its.prompt, its.temperature, its.stop) for its in asked} == {
+    assert [bait.name for bait in baits] == ["a/sums", "a/topic-1", "a/topic-2", "a/topic-3"]
+    assert [request.key for request in asked] == ["topics/0", "topics/1", "topics/2"]
+    assert len({request.seed for request in asked}) == 3
+    assert {(request.prompt, request.temperature, request.stop) for request in asked} == {
         ("List 4 different topics of mathematics. One per line, no explanations.", 0.7, ())
     }
 
 
 def test_a_model_that_knows_fewer_is_asked_eight_times_and_gives_what_it_has() -> None:
     engine = listing({"topics": [stop("1. Sums\n2. Sets")]})
-    assert [its.name for its in pool(engine, {"a": "{topic}?"}, topics=20)] == ["a/sets", "a/sums"]
+    assert [bait.name for bait in pool(engine, {"a": "{topic}?"}, topics=20)] == ["a/sets", "a/sums"]
     assert engine.asked == REQUESTS == 8
 
 
 def test_of_a_list_that_was_cut_the_last_entry_does_not_count() -> None:
     engine = listing({"topics": [cut("1. Sums\n2. Probab"), Completion("1. Refused", "error", 0), stop("1. Sets")]})
-    assert [its.prompt for its in pool(engine, {"a": "{topic}?"}, topics=2)] == ["Sets?", "Sums?"]
+    assert [bait.prompt for bait in pool(engine, {"a": "{topic}?"}, topics=2)] == ["Sets?", "Sums?"]
 
 
 def test_a_topic_never_becomes_a_template() -> None:
     engine = listing({"topics": [stop("- {difficulty}\n- \\1 {0} %s")], "difficulties": [stop("- {topic}")]})
     baits = pool(engine, {"a": "{topic} is {difficulty}"}, 2, 1)
-    assert {its.prompt for its in baits} == {"{difficulty} is {topic}", "\\1 {0} %s is {topic}"}
+    assert {bait.prompt for bait in baits} == {"{difficulty} is {topic}", "\\1 {0} %s is {topic}"}
 
 
 def test_names_are_unique_ascii_and_the_same_in_every_run() -> None:
     topics = ["Prime numbers", "Prime-numbers", "数论", "几何", "Géométrie", "Geometrie", "a/b", "A" + "b" * 55]
-    engine = listing({"topics": [stop("\n".join(f"- {its}" for its in topics))]})
+    engine = listing({"topics": [stop("\n".join(f"- {topic}" for topic in topics))]})
     baits = pool(engine, {"a": "{topic}?"}, len(topics))
-    names = [its.name for its in baits]
-    assert len(set(names)) == len({its.prompt for its in baits}) == len(topics)
+    names = [bait.name for bait in baits]
+    assert len(set(names)) == len({bait.prompt for bait in baits}) == len(topics)
     assert all(name.isascii() and name.count("/") == 1 and len(name) < 60 for name in names)
-    assert names == sorted(names) == [its.name for its in pool(engine, {"a": "{topic}?"}, len(topics))]
+    assert names == sorted(names) == [bait.name for bait in pool(engine, {"a": "{topic}?"}, len(topics))]
 
 
 def test_baits_whose_list_is_missing_are_left_out_while_others_remain() -> None:
     engine = listing({"topics": [stop("Sure!")], "difficulties": [stop("Easy\nHard")]})
     baits = pool(engine, {"a": "{topic}?", "b": "{difficulty}?", "c": "Ask.", "d": "{topic} {difficulty}"}, 3, 2)
-    assert [its.name for its in baits] == ["b/easy", "b/hard", "c"]
+    assert [bait.name for bait in baits] == ["b/easy", "b/hard", "c"]
 
 
-def test_without_any_bait_it_names_what_the_model_said_and_the_way_out() -> None:
+def test_without_any_bait_the_error_quotes_the_model_and_says_how_to_fix_it() -> None:
     engine = listing({"topics": [stop("I'd rather\x1b[2J not say!")]})
     with pytest.raises(DataSaysNo) as caught:
         pool(engine, {"a": "{topic}?"}, topics=3)
@@ -176,7 +176,7 @@ def test_without_counts_all_baits_weigh_the_same() -> None:
         assert weights(four, counts, BaitConfig(explore=0.1)) == pytest.approx([0.25] * 4)
 
 
-def test_weights_follow_what_was_kept_shrunken_towards_all() -> None:
+def test_weights_follow_the_kept_questions_shrunk_towards_the_overall_rate() -> None:
     two = baits(2)
     counts = [BaitCount(two[0], asked=10, agreed=5), BaitCount(two[1], asked=10, agreed=0)]
     # Overall 5/20; (5 + 2.5)/20 against (0 + 2.5)/20: three to one.
@@ -198,11 +198,11 @@ def test_rounds_add_up_and_a_bait_never_asked_counts_as_average() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=9), st.floats(0, 1))
 def test_weights_are_shares(kept: list[tuple[int, int]], explore: float) -> None:
-    some = baits(len(kept))
-    counts = [BaitCount(its, asked=max(pair), agreed=min(pair)) for its, pair in zip(some, kept, strict=True)]
-    found = weights(some, counts, BaitConfig(explore=explore))
+    listed = baits(len(kept))
+    counts = [BaitCount(bait, asked=max(pair), agreed=min(pair)) for bait, pair in zip(listed, kept, strict=True)]
+    found = weights(listed, counts, BaitConfig(explore=explore))
     assert sum(found) == pytest.approx(1)
-    assert all(share >= explore / len(some) - 1e-12 for share in found)
+    assert all(share >= explore / len(listed) - 1e-12 for share in found)
 
 
 @settings(max_examples=200, deadline=None)
@@ -210,32 +210,32 @@ def test_weights_are_shares(kept: list[tuple[int, int]], explore: float) -> None
 def test_among_the_first_questions_each_bait_has_its_share_give_or_take_one(
     parts: list[int], questions: int, seed: int
 ) -> None:
-    some, shares = baits(len(parts)), [part / sum(parts) for part in parts]
-    chosen = Counter(choose(index, some, shares, 1, seed).name for index in range(questions))
-    for bait, share in zip(some, shares, strict=True):
+    listed, shares = baits(len(parts)), [part / sum(parts) for part in parts]
+    chosen = Counter(choose(index, listed, shares, 1, seed).name for index in range(questions))
+    for bait, share in zip(listed, shares, strict=True):
         assert abs(chosen[bait.name] - questions * share) < 1 + 1e-6
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 16])
 def test_few_equal_baits_come_equally_often(number: int) -> None:
-    some = baits(number)
-    chosen = Counter(choose(index, some, [1 / number] * number, 2, 3).name for index in range(40))
-    counts = [chosen[its.name] for its in some]
+    listed = baits(number)
+    chosen = Counter(choose(index, listed, [1 / number] * number, 2, 3).name for index in range(40))
+    counts = [chosen[bait.name] for bait in listed]
     assert max(counts) - min(counts) <= 1
 
 
-def test_a_choice_depends_on_nothing_but_what_it_is_asked() -> None:
-    some, shares = baits(5), [0.4, 0.3, 0.1, 0.1, 0.1]
-    forward = [choose(index, some, shares, 1, 0) for index in range(50)]
+def test_a_choice_depends_on_its_arguments_alone() -> None:
+    listed, shares = baits(5), [0.4, 0.3, 0.1, 0.1, 0.1]
+    forward = [choose(index, listed, shares, 1, 0) for index in range(50)]
     for round_number in range(1, 12):
-        choose(0, some, shares, round_number, 1)
-    assert [choose(index, some, shares, 1, 0) for index in reversed(range(50))] == forward[::-1]
+        choose(0, listed, shares, round_number, 1)
+    assert [choose(index, listed, shares, 1, 0) for index in reversed(range(50))] == forward[::-1]
 
 
 def test_rounds_with_fewer_questions_than_baits_use_different_baits() -> None:
-    some = baits(384)
-    used = [{choose(index, some, [1 / 384] * 384, number, 0).name for index in range(40)} for number in (1, 2, 3)]
-    assert all(len(its) == 40 for its in used)
+    listed = baits(384)
+    used = [{choose(index, listed, [1 / 384] * 384, number, 0).name for index in range(40)} for number in (1, 2, 3)]
+    assert all(len(names) == 40 for names in used)
     assert len(set.union(*used)) > 90
     assert any(name > "b300" for name in used[0])
     assert any(name < "b080" for name in used[0])

@@ -1,4 +1,4 @@
-"""The majority vote, and asking for no more answers than it needs."""
+"""The majority vote, and adaptive voting: no more answers than the vote needs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from crescent.config import AnswerStyle, ConsensusConfig, TaskConfig
 from crescent.records import Completion, Vote
 from crescent.synthesis.consensus import (
-    answer_request,
     entropy,
     is_unanimous,
     margin,
     read_answer,
+    sample_request,
     samples_to_ask,
     vote,
 )
@@ -30,7 +30,7 @@ CUTS = st.one_of(st.sampled_from([0.0, 0.3, 1 / 3, 0.5, 0.5 + 2**-52, 0.7, 0.9, 
 
 
 def numbered(labels: Sequence[int]) -> list[int]:
-    """Classes as the grader gives them: numbered by first appearance."""
+    """Classes as a task gives them: numbered by first appearance."""
     seen = list(dict.fromkeys(label for label in labels if label != SILENT))
     return [SILENT if label == SILENT else seen.index(label) for label in labels]
 
@@ -40,13 +40,13 @@ def voted(labels: Sequence[int]) -> Vote:
     return vote(ASKED, answers(ASKED, *finals), numbered(labels))
 
 
-def kept_winner(its: Vote, cfg: ConsensusConfig) -> str | None:
+def kept_winner(decided: Vote, cfg: ConsensusConfig) -> str | None:
     """The winner if the vote makes the cut."""
-    return its.winner if its.winner is not None and its.agreement >= cfg.min_agreement else None
+    return decided.winner if decided.winner is not None and decided.agreement >= cfg.min_agreement else None
 
 
 def majority(labels: Sequence[int], cut: float) -> str | None:
-    """The same, counted by hand over all K samples."""
+    """The winner that makes the cut, counted by hand over all K samples."""
     ranked = Counter(label for label in labels if label != SILENT).most_common()
     if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]) or ranked[0][1] / len(labels) < cut:
         return None
@@ -54,7 +54,7 @@ def majority(labels: Sequence[int], cut: float) -> str | None:
 
 
 def ask_adaptively(labels: Sequence[int], cfg: ConsensusConfig) -> list[int]:
-    """How many samples were known after each step, `labels` being what all K would say."""
+    """Number of samples known after each step, where `labels` are the answers that all K samples would give."""
     steps = [0]
     while more := samples_to_ask(numbered(labels[: steps[-1]]), cfg):
         assert more > 0
@@ -65,7 +65,7 @@ def ask_adaptively(labels: Sequence[int], cfg: ConsensusConfig) -> list[int]:
 
 @settings(max_examples=500)
 @given(LABELS, CUTS)
-@example([0, 0, 0, 0, SILENT, SILENT, SILENT, SILENT], 0.5 + 2**-52)  # what is told apart by the last bit only
+@example([0, 0, 0, 0, SILENT, SILENT, SILENT, SILENT], 0.5 + 2**-52)  # cuts that differ in the last bit only
 def test_asking_adaptively_keeps_the_same_votes_with_the_same_winners(labels: list[int], cut: float) -> None:
     cfg = ConsensusConfig(samples=len(labels), min_agreement=cut)
     asked = ask_adaptively(labels, cfg)[-1]
@@ -75,7 +75,7 @@ def test_asking_adaptively_keeps_the_same_votes_with_the_same_winners(labels: li
 @pytest.mark.parametrize("samples", range(2, 6))
 @pytest.mark.parametrize("cut", [0.0, 0.4, 0.5, 0.7, 1.0])
 def test_asking_adaptively_loses_nothing_and_wastes_nothing(samples: int, cut: float) -> None:
-    """All possible votes of few samples: as long as it asks, the outcome is open."""
+    """All possible votes of few samples: as long as more samples are asked for, the outcome is open."""
     cfg = ConsensusConfig(samples=samples, min_agreement=cut)
     everything = list(product(range(SILENT, samples), repeat=samples))
     outcomes: dict[tuple[int, ...], set[str | None]] = {}
@@ -113,8 +113,8 @@ def test_half_the_samples_may_still_be_overtaken_by_the_other_half() -> None:
 
 
 def test_silence_is_dissent() -> None:
-    its = voted([0, 0, 0, SILENT, SILENT, SILENT, SILENT, SILENT])
-    assert (its.winner, its.votes, its.of, its.agreement) == ("answer 0", 3, 8, 0.375)
+    decided = voted([0, 0, 0, SILENT, SILENT, SILENT, SILENT, SILENT])
+    assert (decided.winner, decided.votes, decided.of, decided.agreement) == ("answer 0", 3, 8, 0.375)
 
 
 def test_silence_never_wins() -> None:
@@ -122,14 +122,14 @@ def test_silence_never_wins() -> None:
 
 
 def test_all_silent_have_no_winner() -> None:
-    its = voted([SILENT] * 4)
-    assert (its.winner, its.votes, its.agreement) == (None, 0, 0)
+    decided = voted([SILENT] * 4)
+    assert (decided.winner, decided.votes, decided.agreement) == (None, 0, 0)
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1, 0], [2, SILENT, 1], [0, 1, 2]])
 def test_a_tie_has_no_winner(labels: list[int]) -> None:
-    its = voted(labels)
-    assert (its.winner, its.agreement) == (None, 0)
+    decided = voted(labels)
+    assert (decided.winner, decided.agreement) == (None, 0)
 
 
 def test_the_winner_is_written_as_it_was_first_written() -> None:
@@ -139,10 +139,10 @@ def test_the_winner_is_written_as_it_was_first_written() -> None:
 
 @given(LABELS)
 def test_agreement_is_the_winners_share_of_all_asked(labels: list[int]) -> None:
-    its = voted(labels)
-    assert 0 <= its.agreement <= 1
-    if its.winner is not None:
-        assert its.agreement == labels.count(int(its.winner.split()[1])) / len(labels)
+    decided = voted(labels)
+    assert 0 <= decided.agreement <= 1
+    if decided.winner is not None:
+        assert decided.agreement == labels.count(int(decided.winner.split()[1])) / len(labels)
 
 
 def read(completion: Completion) -> str | None:
@@ -164,20 +164,26 @@ def test_an_answer_that_spells_out_a_chat_token_is_silent() -> None:
 
 
 def test_a_refused_request_is_silent() -> None:
-    its = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), BySpelling())
-    assert (its.final, its.finish_reason, its.sample, its.seed, its.question) == (None, "error", 3, 7, ASKED.id)
+    answer = read_answer(ASKED, 3, 7, Completion("at most 4096 tokens", "error", 0), BySpelling())
+    assert (answer.final, answer.finish_reason, answer.sample, answer.seed, answer.question) == (
+        None,
+        "error",
+        3,
+        7,
+        ASKED.id,
+    )
 
 
 def test_braces_in_a_question_are_text() -> None:
     hostile = question(r"Let {question} be {0} and {x!r:>9} }{ in \frac{1}{2}, 100%s.")
-    request = answer_request(hostile, 0, TaskConfig(answer_prompt="{question} {{n}}\n####"), ConsensusConfig(), 0)
+    request = sample_request(hostile, 0, TaskConfig(answer_prompt="{question} {{n}}\n####"), ConsensusConfig(), 0)
     assert request.prompt == hostile.text + " {n}\n####"
 
 
-def test_each_sample_has_a_seed_of_its_own() -> None:
+def test_each_sample_has_its_own_seed() -> None:
     task, cfg = TaskConfig(), ConsensusConfig()
     asked = [
-        answer_request(question("same text", index, number), sample, task, cfg, run)
+        sample_request(question("same text", index, number), sample, task, cfg, run)
         for index in range(4)
         for number in (1, 2)
         for sample in range(8)
@@ -194,13 +200,13 @@ def test_with_keep_ties_the_earliest_of_equals_wins() -> None:
     assert vote(ASKED, answers(ASKED, None, None), [SILENT, SILENT], keep_ties=True).winner is None
 
 
-def test_margin_and_entropy_tell_close_votes_from_clear_ones() -> None:
+def test_margin_and_entropy_distinguish_close_votes_from_clear_ones() -> None:
     assert margin(voted([0, 0, 0, 0])) == 1.0
     assert margin(voted([0, 0, 1, SILENT])) == 0.25
     assert margin(voted([SILENT] * 4)) == 0.0
     assert entropy(voted([0, 0, 0, 0])) == 0.0
     assert entropy(voted([0, 0, 1, 1])) == 1.0
-    assert entropy(voted([SILENT] * 4)) == 2.0  # nobody agrees with a silent sample, not even another one
+    assert entropy(voted([SILENT] * 4)) == 2.0  # a silent sample agrees with none, not even with another silent one
 
 
 @given(LABELS, CUTS)
@@ -210,6 +216,6 @@ def test_a_question_is_as_unanimous_asked_adaptively_as_asked_in_full(labels: li
     assert is_unanimous(voted(labels[:asked]), len(labels)) == is_unanimous(voted(labels), len(labels))
 
 
-def test_a_vote_without_answers_is_no_unanimous_one() -> None:
+def test_a_vote_without_answers_is_not_unanimous() -> None:
     assert not is_unanimous(vote(ASKED, [], []), 8)
     assert entropy(vote(ASKED, [], [])) == margin(vote(ASKED, [], [])) == 0

@@ -1,4 +1,4 @@
-"""Self-deduplication: in blocks as one by one, on any machine and in any process."""
+"""Self-deduplication: blocks decide like one candidate after another, on any machine and in any process."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -61,8 +61,8 @@ def in_blocks(
     return decisions
 
 
-def cosine(one: Vectors, other: Vectors) -> float:
-    return round(sum(a * b for a, b in zip(one.tolist(), other.tolist(), strict=True)), 6)
+def cosine(vector: Vectors, other: Vectors) -> float:
+    return round(sum(a * b for a, b in zip(vector.tolist(), other.tolist(), strict=True)), 6)
 
 
 Plain = tuple[str, str | None, float | None]
@@ -70,11 +70,14 @@ Plain = tuple[str, str | None, float | None]
 
 
 def plain(decisions: Sequence[Decision]) -> list[Plain]:
-    return [(its.action, its.neighbour.id if its.neighbour else None, its.similarity) for its in decisions]
+    return [
+        (decision.action, decision.neighbour.id if decision.neighbour else None, decision.similarity)
+        for decision in decisions
+    ]
 
 
 def one_by_one(vectors: Vectors, threshold: float) -> list[Plain]:
-    """The rule, slowly: each pair in a loop of its own."""
+    """The rule written out: one comparison after another."""
     accepted: list[int] = []
     decisions: list[Plain] = []
     for row, vector in enumerate(vectors):
@@ -109,7 +112,7 @@ def test_blocks_decide_as_one_by_one_would_on_random_vectors(
 
 
 def word_problems(seed: int, number: int) -> list[str]:
-    """Of four plots and few names and numbers, so that many are near to each other and some are the same."""
+    """Problems from four plots and few names and numbers: many are near to each other, some are equal."""
     rng = np.random.default_rng(seed)
     plots = (
         "{a} has {n} {thing} and buys {m} more. How many {thing} does {a} have now?",
@@ -119,12 +122,12 @@ def word_problems(seed: int, number: int) -> list[str]:
     )
     names, things = ("Mia", "Omar", "Lena", "Tomás"), ("apples", "marbles", "stickers")
 
-    def one() -> str:
+    def problem() -> str:
         first, second = rng.choice(names, size=2, replace=False)
         n, m = rng.integers(2, 30, size=2)
         return str(rng.choice(plots)).format(a=first, b=second, n=n, m=m, thing=rng.choice(things))
 
-    return [one() for _ in range(number)]
+    return [problem() for _ in range(number)]
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.97])
@@ -149,7 +152,7 @@ def test_blocks_decide_as_one_by_one_would_on_what_a_real_model_invented(thresho
 
 @pytest.mark.parametrize("block", [2, 7, 32, 400])
 def test_the_neighbour_does_not_depend_on_how_sums_are_rounded(block: int) -> None:
-    """Sums are often equally far from several others, and a matrix product rounds by the size of its block."""
+    """A sum is often equally far from several others, and a matrix product is rounded depending on its block size."""
     rng = np.random.default_rng(0)
     vectors = lexical_vectors([f"What is {a} + {b}?" for a, b in rng.integers(0, 40, size=(400, 2))])
     assert in_blocks(vectors, range(0, 400, block), 0.95) == in_blocks(vectors, range(400), 0.95)
@@ -157,26 +160,26 @@ def test_the_neighbour_does_not_depend_on_how_sums_are_rounded(block: int) -> No
 
 def test_the_earliest_of_equally_near_questions_is_the_neighbour_across_pieces_of_memory() -> None:
     memory = Memory()
-    # The last one is nearer by less than the decimals that count.
+    # The last one is nearer only in decimals that are not compared.
     near = {7: 0.8, ROWS + 3: 0.8, 2 * ROWS + 5: 0.8000002}
-    for place in range(2 * ROWS + 10):
-        memory.add(Neighbour(str(place), ""), as_vectors([[near.get(place, 0.1), 0]])[0])
-    places, largest = memory.nearest(as_vectors([[1, 0], [0, 1]]))
-    assert places.tolist() == [7, 0]
+    for index in range(2 * ROWS + 10):
+        memory.add(Neighbour(str(index), ""), as_vectors([[near.get(index, 0.1), 0]])[0])
+    indices, largest = memory.nearest(as_vectors([[1, 0], [0, 1]]))
+    assert indices.tolist() == [7, 0]
     assert largest.tolist() == [0.8, 0.0]
 
 
 def test_two_questions_at_the_threshold_are_near_duplicates() -> None:
     vectors = as_vectors([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]])
-    assert [its.action for its in in_blocks(vectors, [], 0.5)] == ["accept", "drop"]
-    assert [its.action for its in in_blocks(vectors, [], 0.51)] == ["accept", "accept"]
+    assert [decision.action for decision in in_blocks(vectors, [], 0.5)] == ["accept", "drop"]
+    assert [decision.action for decision in in_blocks(vectors, [], 0.51)] == ["accept", "accept"]
 
 
-def test_a_near_duplicate_is_rewritten_as_long_as_it_may_be() -> None:
+def test_a_near_duplicate_is_rewritten_up_to_the_limit() -> None:
     vectors = as_vectors([[1, 0]] * 4)
-    tried = [replace(its, rewrites=its.index) for its in questions(4)]
+    tried = [replace(candidate, rewrites=candidate.index) for candidate in questions(4)]
     decisions = decide(tried, vectors, Memory(), DiversifyConfig(max_rewrites=2))
-    assert [its.action for its in decisions] == ["accept", "rewrite", "drop", "drop"]
+    assert [decision.action for decision in decisions] == ["accept", "rewrite", "drop", "drop"]
 
 
 def test_the_first_question_has_no_neighbour() -> None:
@@ -190,7 +193,7 @@ def test_at_threshold_one_exact_repeats_are_dropped(texts: list[str]) -> None:
     vectors = lexical_vectors([*texts, *texts])
     decisions = in_blocks(vectors, [len(texts)], 1.0)
     assert decisions[0].action == "accept"
-    assert {its.action for its in decisions[len(texts) :]} == {"drop"}
+    assert {decision.action for decision in decisions[len(texts) :]} == {"drop"}
 
 
 def test_questions_of_earlier_rounds_count() -> None:
@@ -201,21 +204,21 @@ def test_questions_of_earlier_rounds_count() -> None:
     repeat, fresh = decide(new, as_vectors([[0, 1, 0], [1, 0, 0]]), memory, DiversifyConfig())
     assert repeat == Decision("rewrite", Neighbour(earlier.id, "old"), 1.0)
     assert fresh.action == "accept"
-    assert [memory.neighbour(place) for place in range(len(memory))] == [
+    assert [memory.neighbour(index) for index in range(len(memory))] == [
         Neighbour(earlier.id, "old"),
         Neighbour(new[1].id, "new"),
     ]
 
 
 @given(st.lists(st.tuples(st.text(), st.text(st.characters(codec=None), max_size=300)), max_size=5))
-def test_memory_gives_back_what_it_was_given(kept: list[tuple[str, str]]) -> None:
+def test_memory_returns_what_was_added(kept: list[tuple[str, str]]) -> None:
     memory = Memory()
-    for its in kept:
-        memory.add(Neighbour(*its), as_vectors([[1, 0]])[0])
-    assert [memory.neighbour(place) for place in range(len(memory))] == [Neighbour(*its) for its in kept]
+    for neighbour in kept:
+        memory.add(Neighbour(*neighbour), as_vectors([[1, 0]])[0])
+    assert [memory.neighbour(index) for index in range(len(memory))] == [Neighbour(*neighbour) for neighbour in kept]
 
 
-def test_memory_grows_without_moving_what_is_there() -> None:
+def test_memory_grows_and_keeps_earlier_vectors() -> None:
     memory = Memory()
     vectors = random_vectors(0, 2 * ROWS + 100, 3)
     for index, vector in enumerate(vectors):
@@ -228,8 +231,8 @@ def test_memory_grows_without_moving_what_is_there() -> None:
     assert np.array_equal(memory.vectors(order), vectors[order])
     assert memory.vectors([]).shape[0] == 0
     asked = vectors[order[:50]]
-    places, largest = memory.nearest(asked)
-    assert [cosine(*pair) for pair in zip(memory.vectors(places), asked, strict=True)] == largest.tolist()
+    indices, largest = memory.nearest(asked)
+    assert [cosine(*pair) for pair in zip(memory.vectors(indices), asked, strict=True)] == largest.tolist()
 
 
 def test_no_candidates_need_no_decisions() -> None:
@@ -263,13 +266,13 @@ def test_the_released_rule_has_one_threshold_in_the_batch_and_one_against_the_hi
         memory.add(Neighbour(f"old-{index}", ""), vectors[index])
     cfg = DiversifyConfig(threshold=threshold, history_threshold=limit, recheck=Recheck.never)
     decisions = decide_released(questions(batch), vectors[earlier:], memory, cfg)
-    actions = [its.action for its in decisions]
+    actions = [decision.action for decision in decisions]
     assert actions == released_one_by_one(vectors[earlier:], vectors[:earlier], threshold, limit)
     accepted = [f"q1-{index}" for index, action in enumerate(actions) if action == "accept"]
-    assert [memory.neighbour(place).id for place in range(earlier, len(memory))] == accepted
+    assert [memory.neighbour(index).id for index in range(earlier, len(memory))] == accepted
 
 
-def test_the_released_rule_says_which_question_is_near() -> None:
+def test_the_released_rule_records_the_near_question() -> None:
     memory, old = Memory(), Neighbour("old", "1 + 1")
     memory.add(old, as_vectors([[1, 0, 0]])[0])
     near, far, repeat = as_vectors([[0.9, np.sqrt(0.19), 0], [0.6, 0, 0.8], [0.6, 0, 0.8]])
@@ -287,7 +290,7 @@ def test_a_batch_that_waits_for_its_rewrite_still_drops_what_repeats_it() -> Non
     memory.add(Neighbour("old", ""), as_vectors([[1, 0]])[0])
     cfg = DiversifyConfig(recheck=Recheck.never)
     decisions = decide_released(questions(2), as_vectors([[1, 0], [1, 0]]), memory, cfg)
-    assert [its.action for its in decisions] == ["rewrite", "drop"]
+    assert [decision.action for decision in decisions] == ["rewrite", "drop"]
     assert len(memory) == 1
 
 
@@ -306,10 +309,12 @@ def test_a_template_field_inside_a_question_stays_text() -> None:
     assert request.prompt == f"A {hostile.text} B {other.text} C"
 
 
-def test_each_rewrite_is_a_request_of_its_own() -> None:
+def test_each_rewrite_is_a_different_request() -> None:
     cfg, bait, other = DiversifyConfig(), BaitConfig(max_tokens=64, stop=["="]), question("other", 9)
     tries = [Question("q", "same", 1, index, "b", 0, rewrites) for index in range(3) for rewrites in range(3)]
-    asked = [rewrite_request(its, other, cfg, bait, number, run_seed=0) for its in tries for number in (1, 2)]
+    asked = [
+        rewrite_request(candidate, other, cfg, bait, number, run_seed=0) for candidate in tries for number in (1, 2)
+    ]
     assert len({request.seed for request in asked}) == len(asked)
     assert len({request.key for request in asked}) == len(tries)
     assert {(request.max_tokens, request.stop) for request in asked} == {(64, ("=",))}  # as long as a first question

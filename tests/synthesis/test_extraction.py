@@ -1,4 +1,4 @@
-"""What surrounds a problem is left out, what stands inside it stays, and reading twice is reading once."""
+"""What surrounds a problem is left out, what is inside stays, and reading twice is like reading once."""
 
 import pytest
 from fakes import cut, stop

@@ -1,4 +1,4 @@
-"""What a real model wrote, through every stage: the recordings under tests/recorded, and no engine."""
+"""Every stage on what a real model wrote: the recordings under tests/recorded, without an engine."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ FEW = PairsConfig(minimum=1)
 
 
 def winners(votes: list[Vote], consensus: ConsensusConfig) -> dict[str, str | None]:
-    """Of the questions that are kept."""
-    return {its.question.text: its.winner for its in votes if is_kept(its, consensus)}
+    """Winner of each question that is kept, by its text."""
+    return {vote.question.text: vote.winner for vote in votes if is_kept(vote, consensus)}
 
 
-def assert_same(one: Synthesis, other: Synthesis) -> None:
-    assert one.votes == other.votes
-    assert one.candidates == other.candidates
-    assert one.baits == other.baits
-    assert np.array_equal(one.vectors, other.vectors)
-    assert one.metrics == other.metrics
+def assert_same(found: Synthesis, expected: Synthesis) -> None:
+    assert found.votes == expected.votes
+    assert found.candidates == expected.candidates
+    assert found.baits == expected.baits
+    assert np.array_equal(found.vectors, expected.vectors)
+    assert found.metrics == expected.metrics
 
 
 @RECORDINGS
 def test_the_recording_holds_what_the_stages_ask(recorded: Recorded) -> None:
-    """Not so after a change of how questions are read: then `python -m benchmarks record` asks what is missing."""
+    """Fails after a change in how questions are read; `python -m benchmarks record` then records what is missing."""
     engine = recorded.engine()
     votes = replay(engine, recorded.synthesis()).votes
     assert len(votes) >= 20
@@ -66,8 +66,8 @@ def test_a_trained_response_says_what_its_vote_says(recorded: Recorded) -> None:
     votes = replay(recorded.engine(), cfg).votes
     generous = replace(FEW, responses=8, max_unanimous=1.0)
     pairs = select(votes, {}, cfg.task, cfg.consensus, generous).new
-    by_id = {its.question.id: its for its in votes}
-    assert {pair.question for pair in pairs} == {its.question.id for its in votes if is_kept(its, cfg.consensus)}
+    by_id = {vote.question.id: vote for vote in votes}
+    assert {pair.question for pair in pairs} == {vote.question.id for vote in votes if is_kept(vote, cfg.consensus)}
     with open_task(cfg.task, cfg.consensus.grading_timeout_s) as task:
         for pair in pairs:
             decided = by_id[pair.question]
@@ -77,7 +77,7 @@ def test_a_trained_response_says_what_its_vote_says(recorded: Recorded) -> None:
 
 
 @RECORDINGS
-def test_the_outcome_does_not_depend_on_who_answers_first(recorded: Recorded) -> None:
+def test_the_outcome_does_not_depend_on_which_request_is_answered_first(recorded: Recorded) -> None:
     cfg = recorded.synthesis(consensus=replace(recorded.consensus, adaptive=True))
     in_order = replay(recorded.engine(), cfg)
     assert_same(replay(recorded.engine(), cfg), in_order)
@@ -86,8 +86,8 @@ def test_the_outcome_does_not_depend_on_who_answers_first(recorded: Recorded) ->
         assert_same(replay(shuffled, cfg), in_order)
 
 
-def one_after_the_other(questions: list[tuple[str, Vectors]], threshold: float) -> list[str]:
-    """The rule in plain words: accepted unless as near as `threshold` to one accepted before."""
+def one_after_another(questions: list[tuple[str, Vectors]], threshold: float) -> list[str]:
+    """The rule written out: accepted unless its cosine to an accepted one reaches `threshold`."""
     accepted: list[tuple[str, Vectors]] = []
     for text, vector in questions:
         to_earlier = [float(np.dot(vector.astype(float), other.astype(float))) for _, other in accepted]
@@ -98,7 +98,7 @@ def one_after_the_other(questions: list[tuple[str, Vectors]], threshold: float) 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.97, 1.0])
 @RECORDINGS
-def test_self_deduplication_decides_as_one_comparison_after_the_other(recorded: Recorded, threshold: float) -> None:
+def test_self_deduplication_decides_like_one_comparison_after_another(recorded: Recorded, threshold: float) -> None:
     seen: list[str] = []
 
     def embed(texts: Sequence[str]) -> Vectors:
@@ -107,19 +107,22 @@ def test_self_deduplication_decides_as_one_comparison_after_the_other(recorded: 
 
     at_once = DiversifyConfig(embedder=Embedder.lexical, threshold=threshold, max_rewrites=0)
     found = replay(recorded.engine(), recorded.synthesis(diversify=at_once), embed)
-    expected = one_after_the_other([(text, lexical_vectors([text])[0]) for text in seen], threshold)
-    assert [its.question.text for its in found.votes] == expected
+    expected = one_after_another([(text, lexical_vectors([text])[0]) for text in seen], threshold)
+    assert [vote.question.text for vote in found.votes] == expected
     assert found.metrics["dropped_near_duplicates"] == len(seen) - len(expected)
 
 
-def test_rewrites_were_asked_for_and_judged_again() -> None:
+def test_rewrites_are_requested_and_compared_again() -> None:
     found = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis())
     once = replay(ARITHMETIC.engine(), ARITHMETIC.synthesis(diversify=NO_REPEATS))
-    originals = {its.question.index for its in once.votes}
-    rewritten = [its.question for its in found.votes if its.question.rewrites]
+    originals = {vote.question.index for vote in once.votes}
+    rewritten = [vote.question for vote in found.votes if vote.question.rewrites]
     assert rewritten
-    assert all(its.similarity is not None and its.similarity < ARITHMETIC.diversify.threshold for its in rewritten)
-    assert {its.index for its in rewritten} - originals, "of exact repeats"
+    assert all(
+        question.similarity is not None and question.similarity < ARITHMETIC.diversify.threshold
+        for question in rewritten
+    )
+    assert {question.index for question in rewritten} - originals, "of exact repeats"
 
 
 def ask(engine: RecordedEngine, key: str, prompt: str, temperature: float = 1.0) -> Completion:
@@ -130,7 +133,7 @@ def row(kind: str, prompt: str, sample: int, text: str) -> Row:
     return Row(kind, prompt, 1.0, 8, (), sample, text, "stop", 1)
 
 
-def test_a_recorded_engine_knows_a_request_by_what_is_asked() -> None:
+def test_a_recorded_engine_recognises_a_request_by_its_content() -> None:
     said = [
         row("question", "bait", 0, "a"),
         row("question", "bait", 1, "b"),
@@ -193,5 +196,5 @@ def test_a_plain_sum_has_a_truth(question: str, written: str, value: Fraction) -
         "What is half of 2 + 4?",
     ],
 )
-def test_a_question_with_anything_else_to_it_has_no_known_truth(question: str) -> None:
+def test_a_question_that_is_no_plain_sum_has_no_known_truth(question: str) -> None:
     assert truth(question) is None

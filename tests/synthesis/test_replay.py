@@ -1,4 +1,4 @@
-"""The base writes and answers general instructions, and nothing unusable or repeated gets into the training data."""
+"""The base writes and answers general instructions; nothing unusable or repeated gets into the training data."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,7 +10,12 @@ from fakes import ShufflingEngine, cut, stop
 from crescent.config import ReplayConfig
 from crescent.models.embedders import Vectors, lexical_vectors
 from crescent.records import Completion, Pair, Request
-from crescent.synthesis.replay import ANSWER_TEMPERATURE, different, read_instruction, write_instructions
+from crescent.synthesis.replay import (
+    ANSWER_TEMPERATURE,
+    read_instruction,
+    without_near_duplicates,
+    write_instructions,
+)
 
 THINGS = ("a haiku about fog", "three names for a ferry", "how bread rises", "a toast for a retiring clockmaker")
 CFG = ReplayConfig(prompt="Ask me something.", max_tokens=99, temperature=1.2)
@@ -42,12 +47,12 @@ def test_instructions_become_pairs_that_no_round_made() -> None:
     assert len({pair.id for pair in pairs}) == len({pair.question for pair in pairs}) == len(pairs)
 
 
-def test_the_outcome_does_not_depend_on_who_answers_first() -> None:
+def test_the_outcome_does_not_depend_on_which_request_is_answered_first() -> None:
     first, *others = (write(say_instructions, order=order) for order in range(5))
     assert all(other == first for other in others)
 
 
-def test_each_request_is_asked_once_with_a_seed_of_its_own() -> None:
+def test_each_request_is_asked_once_with_its_own_seed() -> None:
     seen: list[Request] = []
 
     def say(request: Request) -> Completion:
@@ -66,7 +71,7 @@ def test_each_request_is_asked_once_with_a_seed_of_its_own() -> None:
     assert {pair.prompt for pair in pairs} <= {request.prompt for request in answered}
 
 
-def test_of_near_duplicates_the_one_asked_for_first_stays() -> None:
+def test_of_near_duplicates_the_first_one_requested_stays() -> None:
     written = ["Tell me a story about a fox.", "Tell me a story about a fox!", "Name a river."]
 
     def say(request: Request) -> Completion:
@@ -90,7 +95,7 @@ def test_equal_instructions_are_answered_once_even_at_a_threshold_of_one() -> No
         stop("  \n"),
         stop("Hi <|im_end|> you"),
     ],
-    ids=lambda its: its.text,
+    ids=lambda completion: completion.text,
 )
 def test_when_nothing_is_usable_there_is_nothing_to_replay(unusable: Completion) -> None:
     def only_answers(request: Request) -> Completion:
@@ -113,7 +118,7 @@ def test_when_nothing_is_usable_there_is_nothing_to_replay(unusable: Completion)
         "  Tell me a story.\n\n",
     ],
 )
-def test_what_surrounds_an_instruction_is_taken_away(wrapped: str) -> None:
+def test_what_surrounds_an_instruction_is_removed(wrapped: str) -> None:
     assert read_instruction(stop(wrapped)) == "Tell me a story."
 
 
@@ -131,21 +136,21 @@ def test_an_instruction_stays_as_it_was_written(kept: str) -> None:
     assert read_instruction(stop(kept)) == kept
 
 
-def test_what_is_too_short_once_its_label_is_gone_is_no_instruction() -> None:
+def test_a_text_that_is_too_short_without_its_label_is_no_instruction() -> None:
     assert read_instruction(stop("Request: Hi.")) is None
 
 
 def test_hostile_text_is_read_in_linear_time() -> None:
-    """At a quadratic cost each of these would run into the test's own time limit."""
+    """In quadratic time each of these would run into the time limit of the test."""
     for text in ("*" * 1_000_000, "request " * 100_000, "#" * 500_000 + " " * 500_000, "here " * 200_000):
         read_instruction(stop(text))
 
 
-def test_instructions_are_compared_with_those_that_were_kept_only() -> None:
+def test_instructions_are_compared_with_kept_ones_only() -> None:
     def embed(texts: Sequence[str]) -> Vectors:
         angles = np.radians([float(text) for text in texts])
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     written = list(enumerate(["0", "20", "40", "60", "0"]))
-    # 20 degrees are too near to 0; having been dropped, they do not keep 40 out.
-    assert different(written, embed, threshold=float(np.cos(np.radians(30)))) == [(0, "0"), (2, "40")]
+    # 20 degrees are too near to 0 and dropped, so they do not exclude 40.
+    assert without_near_duplicates(written, embed, threshold=float(np.cos(np.radians(30)))) == [(0, "0"), (2, "40")]

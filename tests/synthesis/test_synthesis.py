@@ -22,7 +22,7 @@ from crescent.engine.journal import Journal, Journaled
 from crescent.models.embedders import Embed, Vectors
 from crescent.records import Bait, Completion, Question, Request
 from crescent.synthesis.bait import bait_request, read_question
-from crescent.synthesis.consensus import answer_request, read_answer
+from crescent.synthesis.consensus import read_answer, sample_request
 from crescent.synthesis.diversify import Memory, rewrite_request
 from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks.math import MathTask
@@ -45,13 +45,14 @@ def config(
 
 def remembering(earlier: Sequence[Question]) -> Memory:
     memory = Memory()
-    for its, vector in zip(earlier, by_first_number([its.text for its in earlier]), strict=True):
-        memory.add(its, vector)
+    vectors = by_first_number([question.text for question in earlier])
+    for remembered, vector in zip(earlier, vectors, strict=True):
+        memory.add(remembered, vector)
     return memory
 
 
 def known(memory: Memory) -> list[str]:
-    return [memory.neighbour(place).id for place in range(len(memory))]
+    return [memory.neighbour(index).id for index in range(len(memory))]
 
 
 def run(
@@ -66,16 +67,16 @@ def run(
     return asyncio.run(synthesise(engine, embed, grader or BySpelling(), cfg, remembering(earlier), watch, ahead=ahead))
 
 
-def assert_same(one: Synthesis, other: Synthesis) -> None:
-    assert one.votes == other.votes
-    assert one.candidates == other.candidates
-    assert np.array_equal(one.vectors, other.vectors)
-    assert one.metrics == other.metrics
+def assert_same(found: Synthesis, expected: Synthesis) -> None:
+    assert found.votes == expected.votes
+    assert found.candidates == expected.candidates
+    assert np.array_equal(found.vectors, expected.vectors)
+    assert found.metrics == expected.metrics
 
 
 @dataclass
 class Slow:
-    """The rule in plain words: one candidate after the other, wave after wave, all K answers of each."""
+    """The rule written out: one candidate after another, wave after wave, and all K answers to each."""
 
     cfg: SynthesisConfig
     memory: list[Question]
@@ -91,27 +92,27 @@ class Slow:
             if text is not None:
                 wave.append(Question("", text, cfg.round, index, "", 0))
         while wave:
-            wave = [rewritten for its in wave if (rewritten := self.decide(its)) is not None]
+            wave = [rewritten for candidate in wave if (rewritten := self.decide(candidate)) is not None]
 
-    def decide(self, its: Question) -> Question | None:
-        """Its rewrite, if it needs one and the model gives one."""
+    def decide(self, candidate: Question) -> Question | None:
+        """The candidate's rewrite, if the rule asks for one and the model gives one."""
         cfg = self.cfg
-        alike = [other for other in self.memory if other.text.split()[2] == its.text.split()[2]]
+        alike = [other for other in self.memory if other.text.split()[2] == candidate.text.split()[2]]
         if not alike:
-            self.memory.append(its)
-            self.accepted.append(its)
+            self.memory.append(candidate)
+            self.accepted.append(candidate)
             return None
-        if its.rewrites == cfg.diversify.max_rewrites:
-            self.rejected.append(its)
+        if candidate.rewrites == cfg.diversify.max_rewrites:
+            self.rejected.append(candidate)
             return None
-        request = rewrite_request(its, alike[0], cfg.diversify, cfg.bait, cfg.round, cfg.seed)
+        request = rewrite_request(candidate, alike[0], cfg.diversify, cfg.bait, cfg.round, cfg.seed)
         text = read_question(say_sums(request), cfg.bait.min_characters)
-        return None if text is None else replace(its, text=text, rewrites=its.rewrites + 1)
+        return None if text is None else replace(candidate, text=text, rewrites=candidate.rewrites + 1)
 
-    def finals(self, its: Question) -> list[str | None]:
+    def finals(self, question: Question) -> list[str | None]:
         task, cfg = self.cfg.task, self.cfg.consensus
-        requests = [answer_request(its, sample, task, cfg, self.cfg.seed) for sample in range(cfg.samples)]
-        return [read_answer(its, 0, 0, say_sums(request), BySpelling()).final for request in requests]
+        requests = [sample_request(question, sample, task, cfg, self.cfg.seed) for sample in range(cfg.samples)]
+        return [read_answer(question, 0, 0, say_sums(request), BySpelling()).final for request in requests]
 
 
 def kept_winner(finals: Sequence[str | None], cut: float) -> str | None:
@@ -129,7 +130,7 @@ def kept_winner(finals: Sequence[str | None], cut: float) -> str | None:
     st.integers(2, 8),
     st.lists(st.integers(0, 11), max_size=4, unique=True),
 )
-def test_the_stream_gives_what_one_after_the_other_gives(
+def test_the_stream_gives_what_one_candidate_after_another_gives(
     seed: int, number: int, max_rewrites: int, samples: int, numbers: list[int]
 ) -> None:
     earlier = [question(f"What is {first} + 0?", index) for index, first in enumerate(numbers)]
@@ -138,18 +139,20 @@ def test_the_stream_gives_what_one_after_the_other_gives(
     slow.run()
     fast = run(ShufflingEngine(say_sums, order=seed), cfg, earlier)
 
-    def seen(its: Question) -> tuple[int, str, int]:
-        return its.index, its.text, its.rewrites
+    def seen(question: Question) -> tuple[int, str, int]:
+        return question.index, question.text, question.rewrites
 
-    by_index = sorted(slow.accepted, key=lambda its: its.index)
-    assert [seen(its.question) for its in fast.votes] == [seen(its) for its in by_index]
-    dropped = sorted(slow.rejected, key=lambda its: its.index)
-    assert [seen(its) for its in fast.became("near-duplicate")] == [seen(its) for its in dropped]
-    for its in fast.votes:
-        finals = slow.finals(its.question)
-        assert [answer.final for answer in its.answers] == finals[: its.of]
-        made_the_cut = its.agreement >= cfg.consensus.min_agreement
-        assert (its.winner if made_the_cut else None) == kept_winner(finals, cfg.consensus.min_agreement)
+    by_index = sorted(slow.accepted, key=lambda question: question.index)
+    assert [seen(vote.question) for vote in fast.votes] == [seen(question) for question in by_index]
+    dropped = sorted(slow.rejected, key=lambda question: question.index)
+    assert [seen(question) for question in fast.with_outcome("near-duplicate")] == [
+        seen(question) for question in dropped
+    ]
+    for vote in fast.votes:
+        finals = slow.finals(vote.question)
+        assert [answer.final for answer in vote.answers] == finals[: vote.of]
+        made_the_cut = vote.agreement >= cfg.consensus.min_agreement
+        assert (vote.winner if made_the_cut else None) == kept_winner(finals, cfg.consensus.min_agreement)
 
 
 @settings(max_examples=15, deadline=None)
@@ -158,12 +161,12 @@ def test_neither_completion_order_nor_concurrency_changes_the_outcome(
     seed: int, order: int, concurrency: int, ahead: int
 ) -> None:
     cfg = config(questions=2 * BLOCK + 5, seed=seed)
-    one = run(ShufflingEngine(say_sums), cfg)
-    assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg, ahead=ahead))
+    in_order = run(ShufflingEngine(say_sums), cfg)
+    assert_same(in_order, run(ShufflingEngine(say_sums, order, concurrency), cfg, ahead=ahead))
 
 
 class LateQuestionsWait:
-    """Eight requests at once; questions after the second block are not written before the first answer is."""
+    """Eight requests at once; questions after the second block wait until an answer was requested."""
 
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(8)
@@ -186,7 +189,7 @@ def test_answers_do_not_wait_until_the_last_question_is_written() -> None:
 
 
 def test_the_embedder_sees_the_same_blocks_whatever_the_completion_order() -> None:
-    """How a matrix product is rounded depends on the shape of its block; so the blocks must not depend on timing."""
+    """A matrix product is rounded depending on the shape of its block, so the blocks must not depend on timing."""
 
     def blocks(order: int, concurrency: int) -> list[list[str]]:
         seen: list[list[str]] = []
@@ -244,12 +247,15 @@ def inventing(rewritten: Callable[[int], Completion]) -> Say:
 def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> None:
     engine = ShufflingEngine(inventing(lambda attempt: stop(f"What is 1 + {attempt}?")))
     found = run(engine, config(questions=3, max_rewrites=2))
-    assert [its.question.index for its in found.votes] == [0]
-    assert [(its.index, its.text, its.rewrites, its.similarity) for its in found.became("near-duplicate")] == [
+    assert [vote.question.index for vote in found.votes] == [0]
+    assert [
+        (question.index, question.text, question.rewrites, question.similarity)
+        for question in found.with_outcome("near-duplicate")
+    ] == [
         (1, "What is 1 + 2?", 2, 1.0),
         (2, "What is 1 + 2?", 2, 1.0),
     ]
-    assert {its.neighbour for its in found.became("near-duplicate")} == {found.votes[0].question.id}
+    assert {question.neighbour for question in found.with_outcome("near-duplicate")} == {found.votes[0].question.id}
     asked = {key for key in engine.answered if key.startswith("rewrite")}
     assert asked == {"rewrite/1/1", "rewrite/1/2", "rewrite/2/1", "rewrite/2/2"}
     assert (found.metrics["rewrites"], found.metrics["dropped_near_duplicates"]) == (4, 2)
@@ -257,18 +263,18 @@ def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> Non
 
 def test_a_rewrite_that_is_far_enough_is_kept_with_its_history() -> None:
     found = run(ShufflingEngine(inventing(lambda attempt: stop(f"What is {attempt} + 9?"))), config(questions=2))
-    first, second = (its.question for its in found.votes)
+    first, second = (vote.question for vote in found.votes)
     assert (first.text, first.rewrites, first.parent, first.neighbour) == ("What is 1 + 1?", 0, None, None)
     assert (second.text, second.rewrites) == ("What is 2 + 9?", 2)
     assert (second.neighbour, second.similarity) == (first.id, 0.0)
     assert second.parent not in (None, first.id, second.id)
-    assert found.became("near-duplicate") == []
+    assert found.with_outcome("near-duplicate") == []
 
 
 def test_without_rewrites_a_near_duplicate_is_dropped_at_once() -> None:
     engine = ShufflingEngine(inventing(lambda _: stop("What is 5 + 5?")))
     found = run(engine, config(questions=4, max_rewrites=0))
-    assert (len(found.votes), len(found.became("near-duplicate"))) == (1, 3)
+    assert (len(found.votes), len(found.with_outcome("near-duplicate"))) == (1, 3)
     assert not any(key.startswith("rewrite") for key in engine.answered)
 
 
@@ -287,7 +293,7 @@ def test_the_model_sees_the_near_duplicate_and_its_neighbour_of_an_earlier_round
 
 
 def test_all_originals_are_decided_before_any_rewrite() -> None:
-    """Question 1 repeats question 0 and is rewritten into question 2, which was there first."""
+    """Question 1 repeats question 0 and is rewritten into question 2, which had been decided before."""
 
     def say(request: Request) -> Completion:
         texts = {"question/0": "1", "question/1": "1", "question/2": "2", "rewrite/1/1": "2", "rewrite/1/2": "3"}
@@ -295,11 +301,11 @@ def test_all_originals_are_decided_before_any_rewrite() -> None:
 
     for order in range(20):
         found = run(ShufflingEngine(say, order), config(questions=3))
-        assert [its.question.text for its in found.votes] == ["What is 1 + 1?", "What is 3 + 1?", "What is 2 + 1?"]
+        assert [vote.question.text for vote in found.votes] == ["What is 1 + 1?", "What is 3 + 1?", "What is 2 + 1?"]
 
 
 def released(questions: int, batch: int, seed: int = 0) -> SynthesisConfig:
-    """By the rule of the authors' released code."""
+    """Settings for the rule of the authors' released code."""
     diversify = DiversifyConfig(recheck=Recheck.never, history_threshold=0.875, batch=batch)
     return replace(config(questions, seed=seed), diversify=diversify)
 
@@ -307,17 +313,17 @@ def released(questions: int, batch: int, seed: int = 0) -> SynthesisConfig:
 def test_by_the_released_rule_a_rewrite_is_accepted_unchecked_even_when_it_repeats_its_neighbour() -> None:
     engine = ShufflingEngine(inventing(lambda _: stop("What is 1 + 1?")))
     found = run(engine, released(questions=6, batch=2))
-    assert [(its.question.index, its.question.rewrites) for its in found.votes] == [(0, 0), (2, 1), (4, 1)]
-    assert {its.question.text for its in found.votes} == {"What is 1 + 1?"}
-    first, *others = (its.question for its in found.votes)
-    assert [(its.neighbour, its.similarity) for its in others] == [(first.id, 1.0)] * 2
-    assert [its.index for its in found.became("near-duplicate")] == [1, 3, 5]
+    assert [(vote.question.index, vote.question.rewrites) for vote in found.votes] == [(0, 0), (2, 1), (4, 1)]
+    assert {vote.question.text for vote in found.votes} == {"What is 1 + 1?"}
+    first, *others = (vote.question for vote in found.votes)
+    assert [(question.neighbour, question.similarity) for question in others] == [(first.id, 1.0)] * 2
+    assert [question.index for question in found.with_outcome("near-duplicate")] == [1, 3, 5]
     assert len(found.vectors) == 3
     assert {key for key in engine.answered if key.startswith("rewrite")} == {"rewrite/2/1", "rewrite/4/1"}
 
 
-def test_by_the_released_rule_a_batch_waits_for_the_rewrites_of_the_one_before() -> None:
-    """Question 1 repeats question 0 and becomes question 2's text, which therefore is rewritten in its turn."""
+def test_by_the_released_rule_a_batch_waits_for_the_rewrites_of_the_batch_before() -> None:
+    """Question 1 repeats question 0 and becomes question 2's text; so question 2 is rewritten in turn."""
 
     def say(request: Request) -> Completion:
         texts = {"question/0": "1", "question/1": "1", "question/2": "2", "rewrite/1/1": "2", "rewrite/2/1": "3"}
@@ -325,7 +331,7 @@ def test_by_the_released_rule_a_batch_waits_for_the_rewrites_of_the_one_before()
 
     for order in range(20):
         found = run(ShufflingEngine(say, order), released(questions=3, batch=1))
-        assert [its.question.text for its in found.votes] == ["What is 1 + 1?", "What is 2 + 1?", "What is 3 + 1?"]
+        assert [vote.question.text for vote in found.votes] == ["What is 1 + 1?", "What is 2 + 1?", "What is 3 + 1?"]
 
 
 @settings(max_examples=15, deadline=None)
@@ -334,10 +340,10 @@ def test_by_the_released_rule_too_completion_order_changes_nothing(
     seed: int, order: int, concurrency: int, batch: int
 ) -> None:
     cfg = released(questions=70, batch=batch, seed=seed)
-    one = run(ShufflingEngine(say_sums), cfg)
-    assert_same(one, run(ShufflingEngine(say_sums, order, concurrency), cfg))
-    its = one.metrics
-    assert its["candidates"] == its["unusable"] + its["questions"] + its["dropped_near_duplicates"]
+    in_order = run(ShufflingEngine(say_sums), cfg)
+    assert_same(in_order, run(ShufflingEngine(say_sums, order, concurrency), cfg))
+    counts = in_order.metrics
+    assert counts["candidates"] == counts["unusable"] + counts["questions"] + counts["dropped_near_duplicates"]
 
 
 def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
@@ -346,9 +352,11 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
     engine = ShufflingEngine(say_sums)
     found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), config(), memory, lambda _: None))  # type: ignore[arg-type]
     assert found.votes == []
-    assert found.became("near-duplicate") != []
-    assert known(memory) == [its.id for its in earlier]
-    assert {its.neighbour for its in found.became("near-duplicate")} <= {its.id for its in earlier}
+    assert found.with_outcome("near-duplicate") != []
+    assert known(memory) == [question.id for question in earlier]
+    assert {question.neighbour for question in found.with_outcome("near-duplicate")} <= {
+        question.id for question in earlier
+    }
 
 
 @pytest.mark.parametrize(
@@ -356,7 +364,7 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
 )
 def test_a_round_without_a_usable_question_has_no_votes(nothing: Completion) -> None:
     found = run(ShufflingEngine(lambda _: nothing), config())
-    assert (found.votes, found.became("near-duplicate"), len(found.vectors)) == ([], [], 0)
+    assert (found.votes, found.with_outcome("near-duplicate"), len(found.vectors)) == ([], [], 0)
     assert found.metrics["unusable"] == found.metrics["candidates"] == 20
     assert found.metrics["agreement"] == 0
 
@@ -365,11 +373,11 @@ def test_rows_of_vectors_are_in_the_order_of_the_votes() -> None:
     memory = remembering([question("What is 3 + 1?")])
     engine, cfg = ShufflingEngine(say_sums, order=3), config(questions=60, round_number=2)
     found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), cfg, memory, lambda _: None))  # type: ignore[arg-type]
-    voted = [its.question for its in found.votes]
-    assert any(its.rewrites for its in voted)  # accepted late, and yet in its place
-    assert [its.index for its in voted] == sorted(its.index for its in voted)
-    assert np.array_equal(found.vectors, by_first_number([its.text for its in voted]))
-    assert sorted(known(memory)[1:]) == sorted(its.id for its in voted)
+    voted = [vote.question for vote in found.votes]
+    assert any(question.rewrites for question in voted)  # accepted late, and still in request order
+    assert [question.index for question in voted] == sorted(question.index for question in voted)
+    assert np.array_equal(found.vectors, by_first_number([question.text for question in voted]))
+    assert sorted(known(memory)[1:]) == sorted(question.id for question in voted)
 
 
 @settings(max_examples=15, deadline=None)
@@ -378,27 +386,31 @@ def test_every_candidate_and_every_answer_is_accounted_for(seed: int, max_rewrit
     cfg = config(questions=50, max_rewrites=max_rewrites, seed=seed)
     engine = ShufflingEngine(say_sums)
     last: list[Progress] = []
-    found = run(engine, cfg, watch=lambda its: last.__setitem__(slice(None), [its]))
-    its, kinds = found.metrics, Counter(key.split("/")[0] for key in engine.answered)
-    assert its["candidates"] == its["unusable"] + its["questions"] + its["dropped_near_duplicates"] == kinds["question"]
-    assert its["questions"] == len(found.votes)
-    assert its["dropped_near_duplicates"] == len(found.became("near-duplicate"))
-    assert its["rewrites"] == kinds["rewrite"]
-    assert its["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
-    assert its["answers"] + its["answers_saved"] == len(found.votes) * cfg.consensus.samples
+    found = run(engine, cfg, watch=lambda progress: last.__setitem__(slice(None), [progress]))
+    counts, kinds = found.metrics, Counter(key.split("/")[0] for key in engine.answered)
+    assert (
+        counts["candidates"]
+        == counts["unusable"] + counts["questions"] + counts["dropped_near_duplicates"]
+        == kinds["question"]
+    )
+    assert counts["questions"] == len(found.votes)
+    assert counts["dropped_near_duplicates"] == len(found.with_outcome("near-duplicate"))
+    assert counts["rewrites"] == kinds["rewrite"]
+    assert counts["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
+    assert counts["answers"] + counts["answers_saved"] == len(found.votes) * cfg.consensus.samples
     silent = [answer for vote in found.votes for answer in vote.answers if answer.final is None]
-    assert its["answers_silent"] == len(silent)
-    assert its["answers_cut"] == sum(answer.finish_reason == "length" for answer in silent)
+    assert counts["answers_silent"] == len(silent)
+    assert counts["answers_cut"] == sum(answer.finish_reason == "length" for answer in silent)
     assert (last[0].asked, last[0].voted, last[0].questions) == (50, len(found.votes), len(found.votes))
 
 
 def test_ids_are_unique_and_the_same_in_every_run() -> None:
     first, second = (run(ShufflingEngine(say_sums, order), config(questions=60)) for order in (0, 1))
-    ids = [its.question.id for its in first.votes]
+    ids = [vote.question.id for vote in first.votes]
     assert len(set(ids)) == len(ids)
-    assert ids == [its.question.id for its in second.votes]
+    assert ids == [vote.question.id for vote in second.votes]
     other_round = run(ShufflingEngine(say_sums), config(questions=60, round_number=2))
-    assert not set(ids) & {its.question.id for its in other_round.votes}
+    assert not set(ids) & {vote.question.id for vote in other_round.votes}
 
 
 def test_with_the_real_grader_different_spellings_agree() -> None:
@@ -414,14 +426,14 @@ def test_with_the_real_grader_different_spellings_agree() -> None:
     assert found.metrics["undecided"] == 0
 
 
-def test_progress_foresees_what_is_left_by_what_was_accepted_and_how_often_it_was_asked() -> None:
+def test_progress_estimates_what_is_left_from_the_acceptance_and_the_answers_per_question() -> None:
     progress = Progress(candidates=100)
-    assert progress.completions(8) == (0, 900), "nothing is lost yet, and every question is asked eight times"
+    assert progress.completions(8) == (0, 900), "nothing is dropped yet, and every question gets eight answers"
     progress.asked, progress.unusable, progress.questions, progress.rejected = 50, 10, 30, 10
     assert progress.acceptance == pytest.approx(0.6)
     assert progress.completions(8) == (50, 580)
     progress.voted, progress.answers, progress.agreed = 10, 50, 4
-    assert progress.completions(8) == (100, 400), "votes that are decided early ask less often"
+    assert progress.completions(8) == (100, 400), "votes that are decided early need fewer answers"
     assert progress.note().startswith("60% accepted, 10 of 30 voted, 40% agreed; 10 near-duplicates, 10 unusable")
     progress.asked, progress.unusable, progress.questions, progress.rejected = 100, 20, 60, 20
     progress.voted, progress.answers = 60, 300

@@ -50,38 +50,38 @@ def metrics(run: Run, stage: str) -> dict[str, float]:
 def test_both_rounds_ask_the_same_pool_in_other_proportions(whole: Run) -> None:
     first, second = (read_lines(whole.folder / f"round-{n}/synthesis/baits.jsonl", BaitCount) for n in (1, 2))
     assert len(first) == metrics(whole, "round-1/synthesis")["baits"] > 6
-    assert [its.bait for its in first] == [its.bait for its in second]
-    assert sum(its.asked for its in first) == sum(its.asked for its in second) == 60
-    assert [its.asked for its in first] != [its.asked for its in second]
-    assert "{topic}" not in "".join(its.bait.prompt for its in first)
+    assert [count.bait for count in first] == [count.bait for count in second]
+    assert sum(count.asked for count in first) == sum(count.asked for count in second) == 60
+    assert [count.asked for count in first] != [count.asked for count in second]
+    assert "{topic}" not in "".join(count.bait.prompt for count in first)
 
 
-def test_what_became_of_every_candidate_is_written_down(whole: Run) -> None:
+def test_the_outcome_of_every_candidate_is_recorded(whole: Run) -> None:
     for number in (1, 2):
         folder = whole.folder / f"round-{number}/synthesis"
         candidates = read_lines(folder / "candidates.jsonl", Candidate)
-        assert {its.question.index for its in candidates} == set(range(60))
-        accepted = [its.question for its in candidates if its.outcome == "accepted"]
-        assert accepted == [its.question for its in read_lines(folder / "votes.jsonl", Vote)]
-        rewritten = {its.question.id for its in candidates if its.outcome == "rewritten"}
-        assert {its.question.parent for its in candidates if its.question.rewrites} <= rewritten
+        assert {candidate.question.index for candidate in candidates} == set(range(60))
+        accepted = [candidate.question for candidate in candidates if candidate.outcome == "accepted"]
+        assert accepted == [vote.question for vote in read_lines(folder / "votes.jsonl", Vote)]
+        rewritten = {candidate.question.id for candidate in candidates if candidate.outcome == "rewritten"}
+        assert {candidate.question.parent for candidate in candidates if candidate.question.rewrites} <= rewritten
 
 
-def test_questions_like_a_benchmarks_are_set_aside_and_never_trained_on(whole: Run) -> None:
+def test_questions_near_a_benchmark_are_quarantined_and_never_trained_on(whole: Run) -> None:
     folder = whole.folder / "round-1/pairs"
     aside = read_lines(folder / "quarantine.jsonl", Quarantined)
     assert len(aside) == metrics(whole, "round-1/pairs")["quarantined"] > 0
-    assert {its.rule for its in aside} <= {"ngram", "masked", "similarity"}
+    assert {hit.rule for hit in aside} <= {"ngram", "masked", "similarity"}
     trained = {pair.question for pair in read_lines(folder / "pairs.jsonl", Pair)}
-    assert not trained & {its.question.id for its in aside}
-    benchmark = {its.item_question for its in aside}
-    assert benchmark == {its.question.text for its in aside}
-    # Not only those that are asked: 60 of the dev half's 200 or so.
-    asked = {its.item for its in read_lines(whole.folder / "base/eval/responses.jsonl", Response)}
-    assert {its.item for its in aside} - asked
+    assert not trained & {hit.question.id for hit in aside}
+    benchmark = {hit.item_question for hit in aside}
+    assert benchmark == {hit.question.text for hit in aside}
+    # Not only the items that are evaluated: those are 60 of the dev half's 200 or so.
+    asked = {response.item for response in read_lines(whole.folder / "base/eval/responses.jsonl", Response)}
+    assert {hit.item for hit in aside} - asked
 
 
-def test_general_instructions_are_mixed_in_once_written(whole: Run) -> None:
+def test_general_instructions_are_mixed_into_the_training_pairs(whole: Run) -> None:
     written = read_lines(whole.folder / "base/replay/pairs.jsonl", Pair)
     mixed = [pair for pair in read_lines(whole.folder / "round-2/pairs/pairs.jsonl", Pair) if pair.source == "replay"]
     assert {pair.id for pair in mixed} <= {pair.id for pair in written}
@@ -102,9 +102,9 @@ def test_another_runs_questions_count_as_earlier_ones(whole: Run, data: Path, tm
     for run in (alone, after):
         ended = run()
         assert ended.returncode == 0, ended.stderr
-    asked = {its.question.text for its in read_lines(whole.folder / "round-1/synthesis/votes.jsonl", Vote)}
+    asked = {vote.question.text for vote in read_lines(whole.folder / "round-1/synthesis/votes.jsonl", Vote)}
     again, anew = (
-        asked & {its.question.text for its in read_lines(run.folder / "round-1/synthesis/votes.jsonl", Vote)}
+        asked & {vote.question.text for vote in read_lines(run.folder / "round-1/synthesis/votes.jsonl", Vote)}
         for run in (alone, after)
     )
     assert again
@@ -127,7 +127,7 @@ def test_a_benchmark_that_is_not_there_ends_the_run_before_the_engine_starts(tmp
     assert not (run.folder / "logs" / "server.log").exists()
 
 
-def test_the_authors_rule_accepts_what_ours_would_reject(data: Path, tmp_path: Path) -> None:
+def test_the_authors_rule_accepts_questions_that_ours_would_reject(data: Path, tmp_path: Path) -> None:
     run = Run(
         tmp_path,
         data,
@@ -145,14 +145,14 @@ def test_the_authors_rule_accepts_what_ours_would_reject(data: Path, tmp_path: P
     ended = run()
     assert ended.returncode == 0, ended.stderr
     votes = read_lines(run.folder / "round-1/synthesis/votes.jsonl", Vote)
-    unchecked = [its.question for its in votes if its.question.rewrites]
-    assert any(its.similarity is not None and its.similarity >= 0.4 for its in unchecked)
-    assert {its.question.rewrites for its in votes} == {0, 1}
-    ties = [its for its in votes if its.winner is not None and its.votes == 1]
+    unchecked = [vote.question for vote in votes if vote.question.rewrites]
+    assert any(question.similarity is not None and question.similarity >= 0.4 for question in unchecked)
+    assert {vote.question.rewrites for vote in votes} == {0, 1}
+    ties = [vote for vote in votes if vote.winner is not None and vote.votes == 1]
     assert ties
 
 
-def test_what_another_run_does_later_does_not_keep_ours_from_going_on(data: Path, tmp_path: Path) -> None:
+def test_a_run_continues_whatever_another_run_it_reads_did_since(data: Path, tmp_path: Path) -> None:
     other = Run(tmp_path / "other", data, "run.rounds=1")
     ours = Run(tmp_path / "ours", data, "run.rounds=1", f"diversify.runs=[{other.folder},{tmp_path / 'ours/smoke'}]")
     for run in (other, ours):
