@@ -1,7 +1,7 @@
-"""Which questions are too near to a benchmark's to be trained on.
+"""Which questions are too near to a benchmark question to be trained on.
 
-Three rules, in this order: words in a row shared with a benchmark question; the same with all numbers masked; cosine.
-Source: n-grams of 13 words after GPT-3 (arXiv 2005.14165, appendix C); masking and short questions are ours.
+Three rules, in this order: a shared sequence of words; the same with all numbers masked; cosine. Source: n-grams of 13
+words after GPT-3 (arXiv 2005.14165, appendix C); masking and the rule for short questions are ours.
 """
 
 import math
@@ -24,10 +24,10 @@ Rule = Literal["ngram", "masked", "similarity"]
 
 MASK = "#"
 SHORTEST_PART = 8
-"""A benchmark question of fewer words than this is only found as the whole of a question: as a part of a longer one
-("How many are left?") it says nothing."""
+"""Number of words from which a benchmark question is also looked for inside longer questions. A shorter one must be the
+whole question: "How many are left?" inside another question proves nothing."""
 QUESTIONS_AT_ONCE = 512
-"""Rows of one matrix product."""
+"""Number of rows of one matrix product."""
 
 # Possessive quantifiers keep the scan linear in hostile text. A sign or operator counts where an operand follows; other
 # dashes, slashes and stars are punctuation and markdown.
@@ -47,19 +47,19 @@ _NUMBER_WORDS = re.compile(
 
 
 def tokens(text: str) -> list[str]:
-    r"""Words and numbers, case folded; punctuation, accents and markdown are gone.
+    r"""Words and numbers, case folded, without punctuation, accents and markdown.
 
-    1,234 is 1234, and .5 is 0.5. A minus before a number is a token, as other operators before an operand are: 3 + 4 is
+    1,234 is 1234, and .5 is 0.5. A minus before a number is a token, like other operators before an operand: 3 + 4 is
     not 3 - 4. LaTeX commands are words.
     """
     if not text.isascii():
-        # One by one: normalising a run of a million accents at once takes quadratic time.
+        # Character by character: normalising a million accents at once takes quadratic time.
         text = "".join(map(_plain, text)).translate(_SPELLING)
     return [_spelled(match) for match in _TOKEN.finditer(text.casefold())]
 
 
 def _plain(character: str) -> str:
-    """Without accents, width and ligatures; invisible characters vanish."""
+    """A character without accent, width and ligature; empty for an invisible one."""
     parts = unicodedata.normalize("NFKD", character)
     return "".join(part for part in parts if unicodedata.category(part) not in ("Mn", "Cf"))
 
@@ -78,17 +78,17 @@ def _spelled(match: re.Match[str]) -> str:
 
 
 def masked(words: Iterable[str]) -> list[str]:
-    """Every number, and every run of number words and numbers ("twenty-five", "2 dozen"), as one mask."""
+    """The words, with every sequence of numbers and number words ("twenty-five", "2 dozen") as one mask."""
     as_mask = (MASK if word[0].isdigit() or _NUMBER_WORDS.fullmatch(word) else word for word in words)
-    # A list of numbers is one mask, too, or all long lists would be alike.
-    return [word for its, run in groupby(as_mask) for word in ([MASK] if its == MASK else run)]
+    # A list of numbers is also one mask, or all long lists would be alike.
+    return [word for kind, run in groupby(as_mask) for word in ([MASK] if kind == MASK else run)]
 
 
 class Benchmarks:
-    """All benchmark questions, indexed once, and asked about each new question."""
+    """All benchmark questions, indexed once and searched for each new question."""
 
     def __init__(self, items: Sequence[Item], cfg: DecontaminationConfig, vectors: Vectors | None = None) -> None:
-        """`vectors`: the items' unit vectors, shape (items, dimensions); without them the cosine rule finds nothing."""
+        """`vectors`: unit vectors of the items, shape (items, dimensions); without them the cosine rule is off."""
         self.items = items
         self.cfg = cfg
         self._memory = Memory()
@@ -97,29 +97,30 @@ class Benchmarks:
                 self._memory.add(Neighbour(item.id, item.question), vector)
         self._ids: dict[str, int] = {}
         self._whole: dict[tuple[str, ...], int] = {}
-        """The items shorter than an n-gram, by all their words."""
+        """Index of each item shorter than an n-gram, by all its words."""
         self._ngrams: list[Ngrams] = []
         self._masked: Ngrams | None = None
         if cfg.ngram:
-            spoken = [tokens(item.question) for item in items]
-            self._index(spoken)
+            texts = [tokens(item.question) for item in items]
+            self._index(texts)
             if cfg.masked:
-                self._masked = self._ngrams_of(enumerate(map(masked, spoken)), cfg.ngram, wordy=True)
+                self._masked = self._ngrams_of(enumerate(map(masked, texts)), cfg.ngram, wordy=True)
 
-    def _index(self, spoken: Sequence[list[str]]) -> None:
-        """Long items by their n-grams; short ones as a whole, which is one n-gram of their own length."""
+    def _index(self, texts: Sequence[list[str]]) -> None:
+        """Long items by their n-grams; short ones as a whole, as one n-gram of their length."""
         n = self.cfg.ngram
-        self._ngrams.append(self._ngrams_of(enumerate(spoken), n))
+        self._ngrams.append(self._ngrams_of(enumerate(texts), n))
+        # Longest first, so that the evidence is the longest shared text.
         for length in range(n - 1, SHORTEST_PART - 1, -1):
-            self._ngrams.append(
-                self._ngrams_of(((index, words) for index, words in enumerate(spoken) if len(words) == length), length)
-            )
-        for index, words in enumerate(spoken):
+            of_this_length = ((index, words) for index, words in enumerate(texts) if len(words) == length)
+            self._ngrams.append(self._ngrams_of(of_this_length, length))
+        for index, words in enumerate(texts):
             if 0 < len(words) < n:
                 self._whole.setdefault(tuple(words), index)
 
-    def _ngrams_of(self, spoken: Iterable[tuple[int, list[str]]], n: int, wordy: bool = False) -> "Ngrams":
-        long_enough = [(index, words) for index, words in spoken if len(words) >= n]
+    def _ngrams_of(self, texts: Iterable[tuple[int, list[str]]], n: int, wordy: bool = False) -> "Ngrams":
+        """The n-grams of texts with their item's index; `wordy`: only those that are mostly words."""
+        long_enough = [(index, words) for index, words in texts if len(words) >= n]
         for _, words in long_enough:
             for word in words:
                 self._ids.setdefault(word, len(self._ids) + 1)
@@ -127,44 +128,44 @@ class Benchmarks:
         return Ngrams([(index, self._ids_of(words)) for index, words in long_enough], n, is_word)
 
     def _ids_of(self, words: Sequence[str]) -> Ids:
-        """A word that no benchmark has is 0."""
+        """Ids of the words; 0 for a word that occurs in no benchmark."""
         return np.array([self._ids.get(word, 0) for word in words], dtype=np.uint64)
 
     def find(self, question: Question, vector: Vectors | None = None) -> Quarantined | None:
-        """What the question is too near to, and by which rule. `vector`: its unit vector, shape (dimensions,)."""
+        """The item that a question is too near to, and the rule. `vector`: its unit vector, shape (dimensions,)."""
         vectors = None if vector is None else vector[np.newaxis]
         return self.find_all([question], vectors).get(question.id)
 
     def find_all(self, questions: Sequence[Question], vectors: Vectors | None = None) -> dict[str, Quarantined]:
-        """The questions that are too near to a benchmark's, by id. `vectors`: shape (questions, dimensions)."""
+        """The questions too near to a benchmark question, by id. `vectors`: shape (questions, dimensions)."""
         found: dict[str, Quarantined] = {}
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             block = questions[start : start + QUESTIONS_AT_ONCE]
-            near: list[tuple[int, float]] = [(-1, -math.inf)] * len(block)
+            nearest: list[tuple[int, float]] = [(-1, -math.inf)] * len(block)
             if vectors is not None:
-                places, cosines = self._memory.nearest(vectors[start : start + QUESTIONS_AT_ONCE])
-                near = list(zip(places.tolist(), cosines.tolist(), strict=True))
-            for question, nearest in zip(block, near, strict=True):
-                quarantined = self._find(question, *nearest)
+                indices, cosines = self._memory.nearest(vectors[start : start + QUESTIONS_AT_ONCE])
+                nearest = list(zip(indices.tolist(), cosines.tolist(), strict=True))
+            for question, (index, cosine) in zip(block, nearest, strict=True):
+                quarantined = self._find(question, index, cosine)
                 if quarantined is not None:
                     found[question.id] = quarantined
         return found
 
     def _find(self, question: Question, nearest: int, cosine: float) -> Quarantined | None:
-        spoken = tokens(question.text) if self.cfg.ngram else []
-        if (whole := self._whole.get(tuple(spoken))) is not None:
-            return self._quarantined(question, whole, "ngram", " ".join(spoken))
-        ids = self._ids_of(spoken)
+        words = tokens(question.text) if self.cfg.ngram else []
+        if (whole := self._whole.get(tuple(words))) is not None:
+            return self._quarantined(question, whole, "ngram", " ".join(words))
+        ids = self._ids_of(words)
         for ngrams in self._ngrams:
             if (shared := ngrams.find(ids)) is not None:
-                item, at = shared
-                return self._quarantined(question, item, "ngram", " ".join(spoken[at : at + ngrams.n]))
+                item, start = shared
+                return self._quarantined(question, item, "ngram", " ".join(words[start : start + ngrams.n]))
         if self._masked is not None:
-            without_numbers = masked(spoken)
+            without_numbers = masked(words)
             if (shared := self._masked.find(self._ids_of(without_numbers))) is not None:
-                item, at = shared
-                words = without_numbers[at : at + self._masked.n]
-                return self._quarantined(question, item, "masked", " ".join(words))
+                item, start = shared
+                evidence = " ".join(without_numbers[start : start + self._masked.n])
+                return self._quarantined(question, item, "masked", evidence)
         if self.cfg.similarity is not None and cosine >= self.cfg.similarity:
             return self._quarantined(question, nearest, "similarity", f"{cosine:.3f}")
         return None
@@ -175,12 +176,14 @@ class Benchmarks:
 
 
 class Ngrams:
-    """The n-grams of many texts: sorted hashes, each with the place of its first occurrence, 20 bytes in all."""
+    """The n-grams of many texts: sorted hashes, each with the position of its first occurrence, 20 bytes in all."""
 
     def __init__(self, texts: Sequence[tuple[int, Ids]], n: int, is_word: NDArray[np.bool_] | None = None) -> None:
-        """`texts`: each with its item's index. With `is_word` (by id), only n-grams at least half of which are words.
+        """Index the n-grams of `texts`, each given with the index of its item.
 
-        Sums and lists of numbers are all alike once their numbers are masked.
+        Args:
+            is_word: By id, whether it is a word. If given, only n-grams that are at least half words are indexed: sums
+                and lists of numbers are all alike once their numbers are masked.
         """
         self.n = n
         self._ids = np.concatenate([ids for _, ids in texts]) if texts else np.zeros(0, dtype=np.uint64)
@@ -196,22 +199,22 @@ class Ngrams:
         self._starts = starts[first]
 
     def find(self, ids: Ids) -> tuple[int, int] | None:
-        """Item and place in `ids` of the first n-gram that is among these."""
+        """Index of the item, and position in `ids`, of the first indexed n-gram that occurs in `ids`."""
         if len(ids) < self.n or not len(self._hashes):
             return None
         wanted = hashes(ids, self.n)
         rows = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        for at in np.flatnonzero(self._hashes[rows] == wanted):
-            start = self._starts[rows[at]]
+        for position in np.flatnonzero(self._hashes[rows] == wanted):
+            start = self._starts[rows[position]]
             # Equal hashes are no proof.
-            if np.array_equal(self._ids[start : start + self.n], ids[at : at + self.n]):
-                return int(self._items[start]), int(at)
+            if np.array_equal(self._ids[start : start + self.n], ids[position : position + self.n]):
+                return int(self._items[start]), int(position)
         return None
 
 
 def hashes(ids: Ids, n: int) -> Ids:
-    """Of each n ids in a row, equal on every machine: a polynomial modulo 2**64."""
+    """Hash of each sequence of n ids, equal on every machine: a polynomial modulo 2**64."""
     total = np.zeros(max(0, len(ids) - n + 1), dtype=np.uint64)
-    for place in range(n):
-        total = total * np.uint64(0x9E3779B97F4A7C15) + ids[place : place + len(total)]
+    for offset in range(n):
+        total = total * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + len(total)]
     return total

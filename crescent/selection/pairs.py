@@ -1,8 +1,8 @@
-"""Which voted answers are trained on, together with which earlier ones.
+"""Which voted answers are trained on, together with which pairs of earlier rounds.
 
 agreement cut ─▶ decontamination ─▶ cap on unanimous questions ─▶ responses ─▶ data policy ─▶ replay
 
-Nothing is drawn: whoever has to go is decided by hashes of ids, so the order of the votes favours nobody.
+Nothing is random: where some must be dropped, hashes of their ids decide, so the order of the votes does not matter.
 """
 
 import math
@@ -29,11 +29,11 @@ class Selection:
     """What a round trains on."""
 
     new: list[Pair]
-    """This round's own, whole: later rounds take their share of them."""
+    """Pairs of this round, all of them: later rounds take their share."""
     pairs: list[Pair]
-    """All that are trained on: earlier rounds' (oldest first), then the new ones, then general instructions."""
+    """Pairs to train on: those of earlier rounds (oldest first), then the new ones, then general instructions."""
     quarantined: list[Quarantined]
-    """Questions that make the agreement cut and are too near to a benchmark's."""
+    """Questions that make the agreement cut but are too near to a benchmark question."""
     metrics: dict[str, float]
 
 
@@ -49,95 +49,124 @@ def select(
     """New pairs from the votes, mixed with earlier ones and general instructions.
 
     Args:
-        contaminated: By question id (`crescent.selection.decontamination`).
+        contaminated: Questions too near to a benchmark, by question id (`crescent.selection.decontamination`).
         earlier: The new pairs of each earlier round, oldest round first.
         general: Instructions to replay (`crescent.synthesis.replay`).
 
     Raises:
-        DataSaysNo: fewer than `pairs.minimum` new pairs; the message says which filter took how many.
+        DataSaysNo: fewer than `pairs.minimum` new pairs; the message says how many each filter dropped.
     """
-    agreed = [its for its in votes if labelled_answers(its, consensus, cfg.labels)]
-    quarantined = [contaminated[its.question.id] for its in agreed if its.question.id in contaminated]
-    clean = [its for its in agreed if its.question.id not in contaminated]
+    # 1. Agreement: questions that have a label at all; which answers carry it depends on the arm (`pairs.labels`).
+    labelled = [vote for vote in votes if labelled_answers(vote, consensus, cfg.labels)]
+    # 2. Decontamination comes before the cap: a question that is not trained on must make no room for easy ones.
+    quarantined = [contaminated[vote.question.id] for vote in labelled if vote.question.id in contaminated]
+    clean = [vote for vote in labelled if vote.question.id not in contaminated]
+    # 3. Unanimous questions are too easy to teach much. Control arms do not follow the majority, so they have no cap.
     kept = clean
     if cfg.labels is Labels.majority:
         kept = cap_unanimous(clean, consensus.samples, cfg.max_unanimous)
-    new = [pair for its in kept for pair in pairs_of(its, task, consensus, cfg)]
+    # 4. One or more responses to each question.
+    new = [pair for vote in kept for pair in pairs_of(vote, task, consensus, cfg)]
+    # 5. Pairs of earlier rounds by the data policy, and general instructions beside them all.
     pairs = mix(new, earlier, general, cfg)
-
-    still = [pair for pair in pairs if pair.source == "vote"]
-    within = [pair for its in in_policy(earlier, cfg) for pair in its]
-    metrics: dict[str, float] = {
-        "pairs": len(new),
-        "questions": len(kept),
-        "silent": sum(its.votes == 0 for its in votes),
-        "ties": sum(its.winner is None and its.votes > 0 for its in votes),
-        "below_cut": sum(its.winner is not None and not is_kept(its, consensus) for its in votes),
-        "quarantined": len(quarantined),
-        **{f"quarantined_{rule}": sum(its.rule == rule for its in quarantined) for rule in RULES},
-        "unanimous_kept": sum(is_unanimous(its, consensus.samples) for its in kept),
-        "unanimous_dropped": len(clean) - len(kept),
-        "with_rejected": sum(pair.rejected is not None for pair in new),
-        "earlier": len(still) - len(new),
-        "decayed": len(within) + len(new) - len(still),
-        "replayed": len(pairs) - len(still),
-        "total": len(pairs),
+    counts = {
+        **_counts_of_votes(votes, consensus),
+        **_counts_of_questions(clean, kept, quarantined, consensus),
+        **_counts_of_pairs(new, pairs, in_policy(earlier, cfg)),
     }
     if len(new) < cfg.minimum:
-        raise DataSaysNo(_why_too_few(votes, metrics, consensus, cfg))
-    metrics["agreement"] = round(float(np.mean([pair.agreement for pair in new])), 6)
-    metrics["characters"] = round(float(np.mean([len(pair.completion) for pair in new])), 1)
-    return Selection(new, pairs, quarantined, metrics)
+        raise DataSaysNo(_why_too_few(votes, counts, consensus, cfg))
+    means = {
+        "agreement": round(float(np.mean([pair.agreement for pair in new])), 6),
+        "characters": round(float(np.mean([len(pair.completion) for pair in new])), 1),
+    }
+    return Selection(new, pairs, quarantined, {**counts, **means})
+
+
+def _counts_of_votes(votes: Sequence[Vote], consensus: ConsensusConfig) -> dict[str, int]:
+    """Votes that end without a label, by reason: each vote counts once at most."""
+    return {
+        "silent": sum(vote.votes == 0 for vote in votes),
+        "ties": sum(vote.winner is None and vote.votes > 0 for vote in votes),
+        "below_cut": sum(vote.winner is not None and not is_kept(vote, consensus) for vote in votes),
+    }
+
+
+def _counts_of_questions(
+    clean: Sequence[Vote], kept: Sequence[Vote], quarantined: Sequence[Quarantined], consensus: ConsensusConfig
+) -> dict[str, int]:
+    """Questions with a label, and what the filters after the agreement cut did with them."""
+    return {
+        "questions": len(kept),
+        "quarantined": len(quarantined),
+        **{f"quarantined_{rule}": sum(hit.rule == rule for hit in quarantined) for rule in RULES},
+        "unanimous_kept": sum(is_unanimous(vote, consensus.samples) for vote in kept),
+        "unanimous_dropped": len(clean) - len(kept),
+    }
+
+
+def _counts_of_pairs(new: Sequence[Pair], pairs: Sequence[Pair], earlier: Sequence[Sequence[Pair]]) -> dict[str, int]:
+    """Pairs by origin; `earlier` are the rounds within the data policy, before decay."""
+    voted = sum(pair.source == "vote" for pair in pairs)
+    return {
+        "pairs": len(new),
+        "with_rejected": sum(pair.rejected is not None for pair in new),
+        "earlier": voted - len(new),
+        "decayed": sum(map(len, earlier)) + len(new) - voted,
+        "replayed": len(pairs) - voted,
+        "total": len(pairs),
+    }
 
 
 def cap_unanimous(votes: Sequence[Vote], samples: int, share: float) -> list[Vote]:
-    """The votes, with unanimous ones at most so large a share of what is left; `samples` is K.
+    """The votes, of which at most `share` are unanimous once the others have been dropped; `samples` is K.
 
     The questions that stay are those whose ids come first by hash.
     """
-    easy = {its.question.id for its in votes if is_unanimous(its, samples)}
+    easy = {vote.question.id for vote in votes if is_unanimous(vote, samples)}
     room = at_most(share, len(votes) - len(easy), len(easy))
     staying = set(sorted(easy, key=digest)[:room])
-    return [its for its in votes if its.question.id not in easy or its.question.id in staying]
+    return [vote for vote in votes if vote.question.id not in easy or vote.question.id in staying]
 
 
 def at_most(share: float, others: int, available: int) -> int:
-    """The largest part, up to `available`, that is no more than so large a share of itself and `others`."""
-    exact = Fraction(str(share))  # 0.7 as it is written: the float is a little less
+    """The largest number, up to `available`, that is at most `share` of its sum with `others`."""
+    exact = Fraction(str(share))  # 0.7 as written: the float is a little less
     return available if exact >= 1 else min(available, math.floor(exact * others / (1 - exact)))
 
 
 def mix(
     new: Sequence[Pair], earlier: Sequence[Sequence[Pair]], general: Sequence[Pair], cfg: PairsConfig
 ) -> list[Pair]:
-    """Earlier rounds' pairs that stay (oldest first), the new ones, and the general instructions' share.
+    """The pairs of earlier rounds that stay (oldest first), the new ones, and the share of general instructions.
 
-    Of a round that lies `age` rounds back, the first decay**age of its pairs by hash, rounded up: what left once never
-    comes back. Pairs of one question leave one by one, so that more different questions stay.
+    From a round that lies `age` rounds back, the first decay**age of the pairs by hash stay, rounded up: a pair that
+    was dropped once never comes back. Pairs of one question are dropped one by one, so that more questions stay.
     """
     rounds = in_policy(earlier, cfg)
     decay = Fraction(str(cfg.decay))
-    votes: list[Pair] = []
+    voted: list[Pair] = []
     for age, pairs in zip(range(len(rounds), 0, -1), rounds, strict=True):
-        votes += _first_by_hash(pairs, math.ceil(decay**age * len(pairs)))
-    votes += new
-    # The first ones: how many there are to choose from must not change who is chosen.
-    return [*votes, *general[: at_most(cfg.replay.share, len(votes), len(general))]]
+        voted += _first_by_hash(pairs, math.ceil(decay**age * len(pairs)))
+    voted += new
+    # The first ones: the number of instructions to choose from must not change which ones are chosen.
+    return [*voted, *general[: at_most(cfg.replay.share, len(voted), len(general))]]
 
 
 def in_policy(earlier: Sequence[T], cfg: PairsConfig) -> Sequence[T]:
-    """The earlier rounds that the data policy looks at, oldest first, whatever stands for a round."""
+    """The earlier rounds whose pairs the data policy uses, oldest first; a round may be given by any object."""
     match cfg.policy:
         case DataPolicy.accumulate:
             return earlier
         case DataPolicy.window:
+            # The window includes this round, so one fewer of the earlier ones.
             return earlier[max(0, len(earlier) - (cfg.window - 1)) :]
         case DataPolicy.replace:
             return []
 
 
 def _first_by_hash(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """So many of the pairs, in their order; a larger count adds to the same ones."""
+    """`count` of the pairs, in their order; a larger count keeps the same ones and adds to them."""
     chosen = {pair.id for pair in sorted(pairs, key=lambda pair: digest(pair.id))[:count]}
     return [pair for pair in pairs if pair.id in chosen]
 
@@ -145,7 +174,7 @@ def _first_by_hash(pairs: Sequence[Pair], count: int) -> list[Pair]:
 def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: PairsConfig) -> list[Pair]:
     """The question with each chosen response, the best first, and beside each the answer that was outvoted.
 
-    Control arms have no outvoted answer: what they take for right is not what the vote found.
+    Control arms have no outvoted answer: the answer they train on is not the one the vote found.
     """
     question = decided.question
     prompt = fill(task.answer_prompt, question.text) if cfg.prompt is TrainPrompt.answer else question.text
@@ -167,7 +196,7 @@ def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: P
 
 
 def labelled_answers(decided: Vote, consensus: ConsensusConfig, labels: Labels) -> list[Answer]:
-    """The answers taken for right, in sample order; none where the question is not trained on."""
+    """The answers that count as right, in sample order; none where the question is not trained on."""
     winning = winning_answers(decided) if is_kept(decided, consensus) else []
     spoken = [answer for answer in decided.answers if answer.final is not None]
     match labels:
@@ -182,24 +211,30 @@ def labelled_answers(decided: Vote, consensus: ConsensusConfig, labels: Labels) 
 def winning_answers(decided: Vote) -> list[Answer]:
     """The answers in the winner's class, in sample order."""
     leader, _, _ = standings(decided.classes)
-    return [answer for answer, its in zip(decided.answers, decided.classes, strict=True) if its == leader]
+    return _answers_in(decided, leader)
 
 
 def outvoted_answer(decided: Vote) -> Answer | None:
-    """Of the losing class with the most votes (the earliest of equals) the answer of median length.
+    """The answer of median length in the losing class with the most votes (the earliest of equals).
 
-    Silence contradicts nothing, so it is never the one; nor does a tie outvote anybody.
+    Silence contradicts nothing, so it is never chosen; and in a tie no answer is outvoted.
     """
     leader, _, _ = standings(decided.classes)
-    losing = Counter(its for its in decided.classes if its not in (SILENCE, leader)).most_common(1)
+    losing = Counter(answer_class for answer_class in decided.classes if answer_class not in (SILENCE, leader))
     if not losing or margin(decided) == 0:
         return None
-    runner_up = losing[0][0]
-    return from_the_median([a for a, its in zip(decided.answers, decided.classes, strict=True) if its == runner_up])[0]
+    runner_up = losing.most_common(1)[0][0]
+    return from_the_median(_answers_in(decided, runner_up))[0]
+
+
+def _answers_in(decided: Vote, wanted: int | None) -> list[Answer]:
+    """The answers in one class, in sample order."""
+    classes = zip(decided.answers, decided.classes, strict=True)
+    return [answer for answer, answer_class in classes if answer_class == wanted]
 
 
 def choose_responses(answers: Sequence[Answer], cfg: PairsConfig) -> list[Answer]:
-    """Up to `pairs.responses` answers with different texts; the first is the one of median length."""
+    """Up to `pairs.responses` answers with different texts; the first has the median length."""
     different: dict[str, Answer] = {}
     for answer in from_the_median(answers):
         different.setdefault(answer.text.strip(), answer)
@@ -212,10 +247,10 @@ def choose_responses(answers: Sequence[Answer], cfg: PairsConfig) -> list[Answer
 
 
 def from_the_median(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers by how far in rank they are from the median length, the shorter of two as far first.
+    """The answers sorted by the distance of their rank from the median length; at equal distance the shorter first.
 
-    Length is in characters; of two middle ones the shorter is the median, and of equally long ones the earlier counts
-    as shorter. The shortest would teach ever shorter answers, round after round; the longest, rambling.
+    Length is in characters; of two middle answers the shorter is the median, and of equally long ones the earlier
+    counts as shorter. The shortest would teach ever shorter answers, round after round; the longest, rambling.
     """
     by_length = sorted(answers, key=lambda answer: (len(answer.text), answer.sample))
     middle = (len(by_length) - 1) // 2
@@ -224,73 +259,73 @@ def from_the_median(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def most_diverse(answers: Sequence[Answer], count: int) -> list[Answer]:
-    """The first answer, then each time the one whose likest chosen answer is least like it, the earliest of equals.
+    """The first answer, then one by one the answer least similar to the chosen ones, the earliest of equals.
 
-    Likeness is the Jaccard index of word trigrams: wording, not meaning.
+    The similarity to several is that to the most similar of them: the Jaccard index of word trigrams (wording, not
+    meaning).
     """
     trigrams = {answer.sample: word_trigrams(answer.text) for answer in answers}
     chosen, left = list(answers[:1]), list(answers[1:])
     while left and len(chosen) < count:
-        likeness = [max(jaccard(trigrams[one.sample], trigrams[its.sample]) for its in chosen) for one in left]
-        chosen.append(left.pop(likeness.index(min(likeness))))
+        similarities = [
+            max(jaccard(trigrams[answer.sample], trigrams[earlier.sample]) for earlier in chosen) for answer in left
+        ]
+        chosen.append(left.pop(similarities.index(min(similarities))))
     return chosen
 
 
 def word_trigrams(text: str) -> frozenset[tuple[str, ...]]:
-    """Three words in a row each, case folded; all words of a text that has fewer."""
+    """All sequences of three words, case folded; of a text with fewer words, the words themselves."""
     words = text.casefold().split()
-    return frozenset(tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2)))
+    return frozenset(tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2)))
 
 
 def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    """Shared elements over all elements, in [0, 1]; neither may be empty."""
+    """Number of shared elements divided by the number of all, in [0, 1]; both sets must have elements."""
     return len(a & b) / len(a | b)
 
 
-def _why_too_few(
-    votes: Sequence[Vote], metrics: Mapping[str, float], consensus: ConsensusConfig, cfg: PairsConfig
-) -> str:
-    finals = [answer.final for its in votes for answer in its.answers]
+def _why_too_few(votes: Sequence[Vote], counts: Mapping[str, int], consensus: ConsensusConfig, cfg: PairsConfig) -> str:
+    """How many questions each filter dropped, and how to get more pairs."""
+    finals = [answer.final for vote in votes for answer in vote.answers]
     silent = sum(final is None for final in finals)
-    counts = {name: int(count) for name, count in metrics.items()}
-    taken = [
+    dropped = [
         (counts["silent"], "without any final answer"),
         (counts["ties"], "ties"),
         (counts["below_cut"], f"below consensus.min_agreement={consensus.min_agreement}"),
         (counts["quarantined"], "too near to a benchmark (pairs.decontamination)"),
-        (counts["unanimous_dropped"], f"too easy: beyond pairs.max_unanimous={cfg.max_unanimous}"),
+        (counts["unanimous_dropped"], f"too easy: above pairs.max_unanimous={cfg.max_unanimous}"),
     ]
-    why = ", ".join(f"{count} {reason}" for count, reason in taken if count) or "nothing was dropped"
-    agreed = counts["questions"] + counts["quarantined"] + counts["unanimous_dropped"]
+    why = ", ".join(f"{count} {reason}" for count, reason in dropped if count) or "nothing was dropped"
+    labelled = counts["questions"] + counts["quarantined"] + counts["unanimous_dropped"]
+    too_few = f"{counts['pairs']} pairs are left, and training needs pairs.minimum={cfg.minimum}"
     if cfg.labels is not Labels.majority:
         arm = {Labels.first: "have a final answer", Labels.minority: "have a majority and an answer against it"}
         return (
-            f"{agreed} of {len(votes)} questions {arm[cfg.labels]} (pairs.labels={cfg.labels.value}), "
-            f"{counts['pairs']} pairs are left, and pairs.minimum={cfg.minimum} are needed to train; "
+            f"{labelled} of {len(votes)} questions {arm[cfg.labels]} (pairs.labels={cfg.labels.value}), {too_few}; "
             "ask more questions (bait.questions)"
         )
     return (
-        f"{agreed} of {len(votes)} questions have a winner with agreement >= {consensus.min_agreement}, "
-        f"{counts['pairs']} pairs are left, and pairs.minimum={cfg.minimum} are needed to train "
-        f"({why}; {silent} of {len(finals)} answers silent); {_way_out(votes, counts, silent, len(finals), cfg)}"
+        f"{labelled} of {len(votes)} questions have a winner with agreement >= {consensus.min_agreement}, {too_few} "
+        f"({why}; {silent} of {len(finals)} answers silent); {_fix(votes, counts, silent, len(finals))}"
     )
 
 
-def _way_out(votes: Sequence[Vote], counts: Mapping[str, int], silent: int, answers: int, cfg: PairsConfig) -> str:
-    """What helps against the filter that took most."""
+def _fix(votes: Sequence[Vote], counts: Mapping[str, int], silent: int, answers: int) -> str:
+    """The settings that help against the filter that dropped most."""
     easy, near = counts["unanimous_dropped"], counts["quarantined"]
     disagreed = counts["ties"] + counts["below_cut"] + counts["silent"]
     if not votes:
         return (
             "no question was left: all were unusable (cut at bait.max_tokens, too short) or near-duplicates "
-            "(diversify.threshold); metrics.jsonl counts them"
+            "(diversify.threshold); metrics.jsonl has the counts"
         )
     if silent > answers / 2:
         return "most answers have no final answer: raise consensus.max_tokens or change task.answer_prompt"
     if easy and easy >= max(near, disagreed):
-        way_out = "set pairs.max_unanimous=1, or use a bait for harder questions (bait.prompts)"
-        only = "all questions that are left are unanimous, which is more than that share, however few stay"
-        return way_out if counts["questions"] else f"{only}; {way_out}"
+        fix = "set pairs.max_unanimous=1, or use a bait for harder questions (bait.prompts)"
+        only = "all remaining questions are unanimous, which exceeds that share however few are kept"
+        return fix if counts["questions"] else f"{only}; {fix}"
     if near and near >= disagreed:
         return (
             "the model repeats benchmark problems: use a bait for other questions (bait.prompts), or loosen "

@@ -1,4 +1,4 @@
-"""Questions too near to a benchmark's are found, and only those."""
+"""Questions too near to a benchmark question are found, and only those."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_other_numbers_hide_nothing_neither_digits_nor_words() -> None:
     assert found.evidence == "a baker sold # rolls and then # loaves at # dollars a"
 
 
-def test_the_exact_rule_comes_before_the_masked_one_and_both_before_the_cosine() -> None:
+def test_the_exact_rule_comes_before_the_masked_rule_and_the_cosine_last() -> None:
     cfg = DecontaminationConfig(similarity=0.5)
     other_numbers = BAKER.replace("48", "60").replace("half", "twice")
     vector = np.array([1, 0], dtype=np.float32)
@@ -90,7 +90,7 @@ def test_another_name_in_front_does_not_hide_the_rest() -> None:
     assert rule(BAKER.replace("A baker", "Old Miss Quill"), BAKER) == "ngram"
 
 
-def test_a_story_of_the_same_kind_is_another_question() -> None:
+def test_a_story_of_the_same_kind_is_not_found() -> None:
     mine = "A baker sold 48 rolls in the morning and half as many in the evening. How many rolls did he sell that day?"
     yours = "A tailor sewed 48 coats in spring and a third as many in summer. How many coats did he sew in all?"
     assert rule(yours, mine) is None
@@ -111,7 +111,7 @@ def test_a_short_benchmark_question_inside_a_longer_one_counts_from_eight_words_
     assert rule(eight, f"Please tell me quickly. {eight} Answer in miles and nothing but miles.") is None
 
 
-def test_bare_sums_are_not_alike_because_their_numbers_are_masked() -> None:
+def test_masked_numbers_do_not_make_bare_sums_alike() -> None:
     ten, others = "Compute 10 + 2 + 3 + 4 + 5 + 6 + 7 + 8.", "Compute 9 + 12 + 23 + 31 + 45 + 16 + 77 + 18."
     assert rule(others, ten) is None
     assert rule(others, others) == "ngram"
@@ -140,7 +140,7 @@ def test_a_run_of_numbers_is_masked_once() -> None:
     assert masked(["someone", "often", "seventeen"]) == ["someone", "often", "#"]
 
 
-def test_the_end_of_one_question_and_the_beginning_of_the_next_are_no_ngram() -> None:
+def test_no_ngram_spans_two_questions() -> None:
     first = "Of the nine tall ships that left the bay, seven came home before dark."
     second = "Each crew then carried its own salt up the hill, so who went first?"
     assert (
@@ -175,11 +175,11 @@ def test_each_rule_can_be_turned_off() -> None:
     assert rule(other_numbers.replace("in the rain", ""), BAKER) == "masked"
     unmasked = DecontaminationConfig(masked=False, similarity=None)
     assert rule(other_numbers.replace("in the rain", ""), BAKER, cfg=unmasked) is None
-    one, off = np.ones((1, 1), dtype=np.float32), DecontaminationConfig(ngram=0, similarity=None)
-    assert Benchmarks(items(BAKER), off, one).find(question(BAKER), one[0]) is None
+    vector, off = np.ones((1, 1), dtype=np.float32), DecontaminationConfig(ngram=0, similarity=None)
+    assert Benchmarks(items(BAKER), off, vector).find(question(BAKER), vector[0]) is None
 
 
-def test_nothing_is_near_to_no_benchmarks_and_nothing_is_found_in_nothing() -> None:
+def test_empty_benchmarks_and_empty_questions_find_nothing() -> None:
     empty = np.zeros((0, 2), dtype=np.float32)
     vector = np.array([1, 0], dtype=np.float32)
     assert Benchmarks([], DecontaminationConfig(), empty).find(question(BAKER), vector) is None
@@ -188,7 +188,7 @@ def test_nothing_is_near_to_no_benchmarks_and_nothing_is_found_in_nothing() -> N
     assert Benchmarks(items(BAKER), WORDS_ONLY).find_all([]) == {}
 
 
-def test_many_questions_at_once_are_found_as_one_after_the_other() -> None:
+def test_many_questions_at_once_are_found_like_one_after_another() -> None:
     dice = np.random.default_rng(0)
     vectors = dice.normal(size=(1300, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -196,8 +196,9 @@ def test_many_questions_at_once_are_found_as_one_after_the_other() -> None:
     known = items(*(f"What is {index} + 1?" for index in range(0, 1300, 9)))
     benchmarks = Benchmarks(known, DecontaminationConfig(similarity=0.99), vectors[: len(known)])
     together = benchmarks.find_all(asked, vectors)
-    apart = {its.id: found for its, v in zip(asked, vectors, strict=True) if (found := benchmarks.find(its, v))}
-    assert together == apart
+    pairs = zip(asked, vectors, strict=True)
+    one_by_one = {each.id: found for each, vector in pairs if (found := benchmarks.find(each, vector))}
+    assert together == one_by_one
     assert {found.rule for found in together.values()} == {"ngram", "similarity"}
 
 
@@ -220,7 +221,7 @@ def test_many_questions_at_once_are_found_as_one_after_the_other() -> None:
     ids=lambda text: ascii(text[:6]),
 )
 def test_hostile_text_is_scanned_in_linear_time(hostile: str) -> None:
-    """At a quadratic cost each of these would run into the test's own time limit."""
+    """In quadratic time each of these would run into the time limit of the test."""
     assert rule(hostile, BAKER, "one two three four five six seven eight nine") is None
     assert rule(hostile + " " + BAKER, BAKER) == "ngram"
 

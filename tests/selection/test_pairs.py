@@ -1,4 +1,4 @@
-"""Which votes become training pairs, which responses are trained on, and what older pairs they are mixed with."""
+"""Which votes become training pairs, with which responses, and which earlier pairs they are mixed with."""
 
 import math
 import random
@@ -31,7 +31,7 @@ ANY_CUT = ConsensusConfig(min_agreement=0.0)
 
 
 def voted(index: int, *finals: str | None, lengths: Sequence[int] = ()) -> Vote:
-    """A vote on question `index`; the answers' texts are as long as `lengths` says, else all alike."""
+    """A vote on question `index`; the texts of the answers have these `lengths`, or one length."""
     asked = question(f"What is {{{index}}}?", index)
     spoken = list(dict.fromkeys(final for final in finals if final is not None))
     answers = [
@@ -48,66 +48,66 @@ def trained(decided: Vote, cfg: PairsConfig = NO_MINIMUM) -> Pair:
 
 
 def chosen(votes: Sequence[Vote], contaminated: Mapping[str, Quarantined] = {}, **settings: float) -> Selection:
-    """What is selected of votes with four samples."""
+    """The selection from votes with four samples."""
     cfg = PairsConfig(**{"minimum": 1, "max_unanimous": 1, **settings})  # type: ignore[arg-type]
     return select(votes, contaminated, TASK, ConsensusConfig(samples=4, min_agreement=0.5), cfg)
 
 
-def quarantined(its: Vote, rule: str = "ngram") -> dict[str, Quarantined]:
-    return {its.question.id: Quarantined(its.question, "gsm8k", "item", "What?", rule, "what")}  # type: ignore[arg-type]
+def quarantined(decided: Vote, rule: str = "ngram") -> dict[str, Quarantined]:
+    return {decided.question.id: Quarantined(decided.question, "gsm8k", "item", "What?", rule, "what")}  # type: ignore[arg-type]
 
 
 def test_the_winning_response_of_median_length_is_trained_on() -> None:
-    its = voted(0, "5", "7", "5", "5", "5", "5", lengths=[90, 1, 10, 50, 30, 70])
-    assert len(trained(its).completion) == 50
+    decided = voted(0, "5", "7", "5", "5", "5", "5", lengths=[90, 1, 10, 50, 30, 70])
+    assert len(trained(decided).completion) == 50
 
 
-def test_of_two_middle_ones_the_shorter_is_trained_on() -> None:
+def test_of_two_middle_answers_the_shorter_is_trained_on() -> None:
     assert len(trained(voted(0, "5", "5", "5", "5", lengths=[40, 10, 30, 20])).completion) == 20
 
 
-def test_of_equally_long_ones_the_earlier_counts_as_shorter() -> None:
-    its = voted(0, "6", "5", "5", "5")
-    assert [answer.sample for answer in choose_responses(winning_answers(its), NO_MINIMUM)] == [2]
-    assert [answer.sample for answer in choose_responses(winning_answers(its)[:2], NO_MINIMUM)] == [1]
+def test_of_equally_long_answers_the_earlier_counts_as_shorter() -> None:
+    decided = voted(0, "6", "5", "5", "5")
+    assert [answer.sample for answer in choose_responses(winning_answers(decided), NO_MINIMUM)] == [2]
+    assert [answer.sample for answer in choose_responses(winning_answers(decided)[:2], NO_MINIMUM)] == [1]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["1", "2", "3", None]), st.integers(0, 50)), min_size=1, max_size=12))
-def test_what_is_trained_on_carries_the_winner_and_stands_in_the_middle(samples: list[tuple[str | None, int]]) -> None:
-    its = voted(0, *(final for final, _ in samples), lengths=[length for _, length in samples])
-    if its.winner is None:
+def test_the_trained_answer_carries_the_winner_and_has_the_median_length(samples: list[tuple[str | None, int]]) -> None:
+    decided = voted(0, *(final for final, _ in samples), lengths=[length for _, length in samples])
+    if decided.winner is None:
         return
-    pair = trained(its)
-    lengths = [length for final, length in samples if final == its.winner]
-    assert pair.final == its.winner
-    assert pair.completion in [answer.text for answer in its.answers if answer.final == its.winner]
+    pair = trained(decided)
+    lengths = [length for final, length in samples if final == decided.winner]
+    assert pair.final == decided.winner
+    assert pair.completion in [answer.text for answer in decided.answers if answer.final == decided.winner]
     assert sum(length < len(pair.completion) for length in lengths) <= (len(lengths) - 1) // 2
     assert sum(length > len(pair.completion) for length in lengths) <= len(lengths) // 2
 
 
 def test_the_winning_class_counts_even_where_a_loser_is_spelled_the_same() -> None:
-    """A grader out of time may put one spelling into two classes."""
+    """A grader that runs out of time may put one spelling into two classes."""
     asked = question("What is x?")
     answers = [Answer(asked.id, sample, 0, f"text {sample}", final, "stop", 1) for sample, final in enumerate("rsssss")]
-    its = vote(asked, answers, [0, 0, 1, 1, 1, 1])
-    assert [answer.sample for answer in winning_answers(its)] == [2, 3, 4, 5]
+    decided = vote(asked, answers, [0, 0, 1, 1, 1, 1])
+    assert [answer.sample for answer in winning_answers(decided)] == [2, 3, 4, 5]
 
 
 def test_a_pair_carries_the_outvoted_answer_of_median_length_and_its_margin() -> None:
-    its = voted(0, "5", "7", "5", "7", "5", "7", "5", lengths=[9, 40, 9, 20, 9, 30, 9])
-    pair = trained(its)
+    decided = voted(0, "5", "7", "5", "7", "5", "7", "5", lengths=[9, 40, 9, 20, 9, 30, 9])
+    pair = trained(decided)
     assert len(pair.rejected or "") == 30
     assert pair.margin == 1 / 7
 
 
-def test_the_most_frequent_loser_is_rejected_and_the_earliest_of_equals() -> None:
+def test_the_most_frequent_losing_answer_is_rejected_and_the_earliest_of_equals() -> None:
     often = trained(voted(0, "5", "8", "7", "5", "7", "5", lengths=[9, 1, 2, 9, 3, 9]))
     assert (often.rejected, often.margin) == ("xx", 1 / 6)
     equals = trained(voted(0, "5", "8", "7", "5", lengths=[9, 1, 2, 9]))
     assert (equals.rejected, equals.margin) == ("x", 1 / 4)
 
 
-def test_nobody_is_outvoted_by_silence_or_where_all_agree() -> None:
+def test_no_answer_is_outvoted_where_the_others_are_silent_or_all_agree() -> None:
     for finals in (["5", "5", None, None], ["5", "5", "5"]):
         pair = trained(voted(0, *finals))
         assert (pair.rejected, pair.margin) == (None, None)
@@ -118,24 +118,24 @@ def test_silence_is_never_rejected_but_counts_among_the_answers() -> None:
     assert (pair.rejected, pair.margin) == ("xxxx", 2 / 8)
 
 
-def test_a_tie_prefers_nothing_even_where_it_was_given_a_winner() -> None:
+def test_a_tie_has_no_rejected_answer_even_where_it_was_given_a_winner() -> None:
     asked = question("What is 1 + 1?")
     answers = [Answer(asked.id, sample, 0, f"It is {final}.", final, "stop", 1) for sample, final in enumerate("23")]
     pair = trained(vote(asked, answers, [0, 1], keep_ties=True))
     assert (pair.final, pair.rejected, pair.margin) == ("2", None, None)
 
 
-def test_what_is_rejected_changes_no_id_and_is_counted() -> None:
-    its = [voted(0, "1", "1", "2", "1"), voted(1, "1", "1", "1", "1"), voted(2, "1", "1", None, "1")]
-    selection = chosen(its)
+def test_a_rejected_answer_changes_no_id_and_is_counted() -> None:
+    votes = [voted(0, "1", "1", "2", "1"), voted(1, "1", "1", "1", "1"), voted(2, "1", "1", None, "1")]
+    selection = chosen(votes)
     assert selection.metrics["with_rejected"] == 1
     assert [pair.rejected is not None for pair in selection.new] == [True, False, False]
     agreeing = voted(0, "1", "1", "1", "1")
-    assert [trained(it).id for it in (its[0], agreeing)] == [selection.new[0].id] * 2
+    assert [trained(decided).id for decided in (votes[0], agreeing)] == [selection.new[0].id] * 2
 
 
 @pytest.mark.parametrize("labels", [Labels.first, Labels.minority])
-def test_control_arms_prefer_nothing(labels: Labels) -> None:
+def test_control_arms_have_no_rejected_answer(labels: Labels) -> None:
     selection = chosen([voted(index, "2", "1", "1", "1") for index in range(3)], labels=labels)  # type: ignore[arg-type]
     assert [pair.rejected for pair in selection.new] == [None] * 3
     assert selection.metrics["with_rejected"] == 0
@@ -143,17 +143,17 @@ def test_control_arms_prefer_nothing(labels: Labels) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["1", "2", "3", None]), st.integers(0, 50)), min_size=1, max_size=12))
 def test_the_rejected_answer_contradicts_the_winner_by_its_margin(samples: list[tuple[str | None, int]]) -> None:
-    its = voted(0, *(final for final, _ in samples), lengths=[length for _, length in samples])
+    decided = voted(0, *(final for final, _ in samples), lengths=[length for _, length in samples])
     finals = [final for final, _ in samples]
-    counts = {final: finals.count(final) for final in finals if final not in (None, its.winner)}
-    if its.winner is None:
+    counts = {final: finals.count(final) for final in finals if final not in (None, decided.winner)}
+    if decided.winner is None:
         return
-    pair = trained(its)
+    pair = trained(decided)
     assert (pair.rejected is None) == (pair.margin is None) == (not counts)
     if counts:
         losers = [final for final, count in counts.items() if count == max(counts.values())]
-        assert pair.rejected in [answer.text for answer in its.answers if answer.final == losers[0]]
-        assert pair.margin == (finals.count(its.winner) - max(counts.values())) / len(finals)
+        assert pair.rejected in [answer.text for answer in decided.answers if answer.final == losers[0]]
+        assert pair.margin == (finals.count(decided.winner) - max(counts.values())) / len(finals)
 
 
 def test_ties_and_silent_votes_are_dropped() -> None:
@@ -181,12 +181,12 @@ def test_the_cut_is_respected_and_includes_its_own_value() -> None:
     assert len(select([half, less], {}, TASK, ConsensusConfig(min_agreement=0.4), NO_MINIMUM).new) == 2
 
 
-def test_a_contaminated_question_is_set_aside_and_counted_by_rule() -> None:
+def test_a_contaminated_question_is_quarantined_and_counted_by_rule() -> None:
     votes = [voted(index, "1", "1", "1", "2") for index in range(4)]
     found = {**quarantined(votes[2], "masked"), **quarantined(votes[0])}
     selection = chosen(votes, found)
     assert [pair.question for pair in selection.new] == ["q1-1", "q1-3"]
-    assert [its.question.id for its in selection.quarantined] == ["q1-0", "q1-2"]
+    assert [hit.question.id for hit in selection.quarantined] == ["q1-0", "q1-2"]
     counts = {name: count for name, count in selection.metrics.items() if name.startswith("quarantined")}
     assert counts == {
         "quarantined": 2,
@@ -196,14 +196,14 @@ def test_a_contaminated_question_is_set_aside_and_counted_by_rule() -> None:
     }
 
 
-def test_what_misses_the_cut_is_not_counted_as_contaminated() -> None:
+def test_a_question_below_the_cut_is_not_counted_as_contaminated() -> None:
     weak, good = voted(0, "1", "2", "3", "4", "4"), voted(1, "1", "1", "1", "2")
     selection = chosen([weak, good], quarantined(weak))
     assert selection.quarantined == []
     assert (selection.metrics["below_cut"], selection.metrics["quarantined"]) == (1, 0)
 
 
-def test_quarantined_questions_leave_no_room_for_unanimous_ones() -> None:
+def test_quarantined_questions_make_no_room_for_unanimous_ones() -> None:
     easy = [voted(index, "1", "1", "1") for index in range(4)]
     hard = [voted(index, "1", "2", "1", "1") for index in range(4, 8)]
     selection = chosen([*easy, *hard], {**quarantined(hard[0]), **quarantined(hard[1])}, max_unanimous=0.5)
@@ -223,7 +223,7 @@ def test_a_question_is_unanimous_by_its_first_answers_alone() -> None:
     assert [pair.question for pair in selection.new] == ["q1-1"]
 
 
-def test_which_unanimous_questions_stay_has_nothing_to_do_with_their_place() -> None:
+def test_which_unanimous_questions_stay_does_not_depend_on_their_order() -> None:
     votes = [voted(index, "1", *("12" if index % 4 == 0 else "11"), "1") for index in range(80)]
     stay = [pair.question for pair in chosen(votes, max_unanimous=0.5).new]
     shuffled = votes.copy()
@@ -243,13 +243,18 @@ def test_every_question_is_trained_on_or_counted_and_the_cap_is_tight(
     samples: list[list[str | None]], share: float, contaminated: set[int]
 ) -> None:
     votes = [voted(index, *finals) for index, finals in enumerate(samples)]
-    found = {key: its for one in votes if one.question.index in contaminated for key, its in quarantined(one).items()}
+    found = {
+        key: hit
+        for decided in votes
+        if decided.question.index in contaminated
+        for key, hit in quarantined(decided).items()
+    }
     consensus = ConsensusConfig(samples=4)
-    clean = [its for its in votes if is_kept(its, consensus) and its.question.id not in found]
+    clean = [decided for decided in votes if is_kept(decided, consensus) and decided.question.id not in found]
     try:
         metrics = chosen(votes, found, max_unanimous=share).metrics
     except DataSaysNo:
-        assert all(is_unanimous(its, 4) for its in clean)
+        assert all(is_unanimous(decided, 4) for decided in clean)
         assert share < 1 or not clean
         return
     dropped = ("silent", "ties", "below_cut", "quarantined", "unanimous_dropped")
@@ -297,17 +302,17 @@ def test_short_responses_are_compared_whole() -> None:
     assert len(choose_responses(answers, PairsConfig(responses=3, winner=Winner.diverse))) == 3
 
 
-def test_each_response_makes_a_pair_of_its_own() -> None:
-    its = voted(0, "5", "5", "5", "6", lengths=[1, 2, 3, 4])
-    selection = chosen([its], responses=2)
+def test_each_response_makes_its_own_pair() -> None:
+    decided = voted(0, "5", "5", "5", "6", lengths=[1, 2, 3, 4])
+    selection = chosen([decided], responses=2)
     assert [pair.completion for pair in selection.new] == ["xx", "x"]
     assert len({pair.id for pair in selection.new}) == 2
-    assert {pair.question for pair in selection.new} == {its.question.id}
+    assert {pair.question for pair in selection.new} == {decided.question.id}
     assert (selection.metrics["pairs"], selection.metrics["questions"]) == (2, 1)
     assert selection.metrics["characters"] == 1.5
 
 
-def test_pairs_keep_the_order_of_the_votes_and_have_names_of_their_own() -> None:
+def test_pairs_keep_the_order_of_the_votes_and_have_unique_ids() -> None:
     pairs = chosen([voted(index, "1", "1") for index in range(20)]).new
     assert [pair.question for pair in pairs] == [f"q1-{index}" for index in range(20)]
     assert len({pair.id for pair in pairs}) == 20
@@ -317,22 +322,22 @@ def test_pairs_keep_the_order_of_the_votes_and_have_names_of_their_own() -> None
 
 def test_the_unvoted_arm_trains_on_the_first_answer_of_every_question() -> None:
     finals = (*"5777",), (*"1234",), (None, "9", None, None), (None,)
-    votes = [voted(index, *its) for index, its in enumerate(finals)]
+    votes = [voted(index, *answered) for index, answered in enumerate(finals)]
     found = chosen(votes, labels=Labels.first)  # type: ignore[arg-type]
     assert [pair.final for pair in found.new] == ["5", "1", "9"]
 
 
 def test_the_format_only_arm_trains_on_answers_that_the_majority_contradicts() -> None:
     finals = (*"5777",), (*"1234",), ("9", None, "9", "8"), (*"6666",)
-    votes = [voted(index, *its) for index, its in enumerate(finals)]
+    votes = [voted(index, *answered) for index, answered in enumerate(finals)]
     found = chosen(votes, labels=Labels.minority)  # type: ignore[arg-type]
     assert [pair.final for pair in found.new] == ["5", "8"]
 
 
 def test_the_prompt_is_the_one_that_was_answered_or_the_bare_question() -> None:
-    its = voted(7, "1", "1")
-    with_instruction = trained(its, PairsConfig(prompt=TrainPrompt.answer))
-    bare = trained(its, PairsConfig(prompt=TrainPrompt.bare))
+    decided = voted(7, "1", "1")
+    with_instruction = trained(decided, PairsConfig(prompt=TrainPrompt.answer))
+    bare = trained(decided, PairsConfig(prompt=TrainPrompt.bare))
     assert with_instruction.prompt == "What is {7}?\nThink, then write ####."
     assert bare.prompt == "What is {7}?"
     assert with_instruction.id != bare.id
@@ -346,7 +351,7 @@ def general(count: int) -> list[Pair]:
     return [Pair(f"g{n}", f"i{n}", 0, "Write.", "Once upon a time", "", 0.0, "replay") for n in range(count)]
 
 
-def test_the_data_policy_says_which_rounds_are_trained_on() -> None:
+def test_the_data_policy_decides_which_rounds_are_trained_on() -> None:
     new, earlier = pairs(4, 2), [pairs(number, 2) for number in (1, 2, 3)]
 
     def rounds(policy: DataPolicy, window: int = 3) -> list[int]:
@@ -366,7 +371,7 @@ def test_older_rounds_keep_a_share_for_each_round_that_followed() -> None:
 
 
 @given(st.integers(0, 40), st.sampled_from([1.0, 0.9, 0.7, 0.5, 0.1]))
-def test_what_has_left_never_comes_back(count: int, decay: float) -> None:
+def test_a_dropped_pair_never_comes_back(count: int, decay: float) -> None:
     cfg, first = PairsConfig(decay=decay), pairs(1, count)
     before = {pair.id for pair in first}
     for age in range(1, 6):
@@ -394,7 +399,7 @@ def test_a_larger_round_replays_the_same_instructions_and_more() -> None:
     assert len(mix(pairs(1, 80), [], general(50), cfg)) == 130
 
 
-def test_the_counts_say_what_the_training_pairs_are_made_of() -> None:
+def test_the_metrics_count_the_training_pairs_by_origin() -> None:
     votes = [voted(index, "1", "1", "2", "1") for index in range(10)]
     cfg = PairsConfig(minimum=1, max_unanimous=1, policy=DataPolicy.window, window=2, replay=ReplayConfig(share=0.1))
     selection = select(votes, {}, TASK, ConsensusConfig(samples=4), cfg, [pairs(1, 9), pairs(2, 10)], general(30))
@@ -411,7 +416,7 @@ def refusal(votes: Sequence[Vote], found: Mapping[str, Quarantined] = {}, **sett
     return str(caught.value)
 
 
-def test_too_few_pairs_end_the_run_with_numbers_and_a_way_out() -> None:
+def test_too_few_pairs_end_the_run_with_numbers_and_a_fix() -> None:
     votes = [voted(0, "1", "1", None), voted(1, "1", "2", "3"), voted(2, "1", None, None), voted(3, "1", "1", "2")]
     message = refusal(votes, minimum=3)
     for part in ("2 of 4 questions", "agreement >= 0.5", "pairs.minimum=3", "1 ties", "3 of 12 answers silent"):
@@ -427,7 +432,7 @@ def test_mostly_silent_answers_point_to_the_answer_prompt() -> None:
     assert "task.answer_prompt" in message
 
 
-def test_no_questions_at_all_point_to_where_they_were_lost() -> None:
+def test_no_questions_at_all_point_to_where_they_were_dropped() -> None:
     message = refusal([])
     assert "0 of 0 questions" in message
     for part in ("unusable", "bait.max_tokens", "diversify.threshold", "metrics.jsonl"):
@@ -438,8 +443,8 @@ def test_only_unanimous_questions_point_to_the_cap() -> None:
     message = refusal([voted(index, "1", "1", "1") for index in range(20)], max_unanimous=0.4)
     assert "20 of 20 questions" in message
     assert "0 pairs are left" in message
-    assert "20 too easy: beyond pairs.max_unanimous=0.4" in message
-    assert "all questions that are left are unanimous" in message
+    assert "20 too easy: above pairs.max_unanimous=0.4" in message
+    assert "all remaining questions are unanimous" in message
     assert "set pairs.max_unanimous=1" in message
     assert "harder questions" in message
 
@@ -450,12 +455,12 @@ def test_too_many_unanimous_questions_point_to_the_cap_too() -> None:
     assert "5 pairs are left" in message
     assert "18 too easy" in message
     assert "set pairs.max_unanimous=1" in message
-    assert "all questions that are left" not in message
+    assert "all remaining questions" not in message
 
 
-def test_a_model_that_repeats_the_benchmark_is_told_so() -> None:
+def test_a_model_that_repeats_the_benchmark_points_to_decontamination() -> None:
     votes = [voted(index, "1", "1", "2", "1") for index in range(20)]
-    found = {key: its for one in votes[:12] for key, its in quarantined(one, "similarity").items()}
+    found = {key: hit for decided in votes[:12] for key, hit in quarantined(decided, "similarity").items()}
     message = refusal(votes, found)
     assert "12 too near to a benchmark" in message
     assert "loosen pairs.decontamination" in message
