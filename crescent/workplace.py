@@ -6,13 +6,14 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from crescent.config import Config, Trainer, write_job
 from crescent.engine.server import Server
 from crescent.errors import BadConfig
-from crescent.machine.processes import pass_on, run_child
+from crescent.machine.processes import report_progress, run_child
 from crescent.models.embedders import Embed, open_embedder
 from crescent.records import (
     Checkpoint,
@@ -83,7 +84,7 @@ class Workplace:
             [*command, str(job_file)],
             log,
             {"TOKENIZERS_PARALLELISM": "false", **environment},
-            watch=lambda: pass_on(progress, lambda done, total, note: self.observer.progress(stage, done, total, note)),
+            watch=lambda: report_progress(progress, partial(self.observer.progress, stage)),
             note=folder / "stopped.json",
         )
         if progress.exists():

@@ -1,9 +1,9 @@
-"""Runs a command and never leaves anything of it behind: `python -P -m launch.guard PARENT GRACE_S COMMAND…`.
+"""Runs a command and never leaves a process of it behind: `python -P -m launch.guard PARENT GRACE_S COMMAND…`.
 
-Between the supervisor and each child stands this small process. It ends the child and all its descendants when it is
-asked to (SIGTERM), when the supervisor has died (even of SIGKILL, which nobody can catch), and when the child itself
-has ended but something it started has not. On Linux that holds for descendants in sessions of their own too (torch's
-elastic agent gives every rank one), and the child does not outlive a guard that was killed.
+This small process stands between the supervisor and each child. It ends the child and all its descendants when it
+receives SIGTERM, when the supervisor has died (even of SIGKILL, which no process can catch), and when the child has
+ended but something it started has not. On Linux this includes descendants in sessions of their own (torch's elastic
+agent gives one to every rank), and the child does not outlive a guard that was killed.
 """
 
 import contextlib
@@ -19,22 +19,27 @@ import psutil
 
 POLL_S = 0.1
 LEFTOVERS_S = 5.0
-"""Seconds that descendants get to end in when their child has ended without being asked to."""
+"""Grace period of descendants when the child has ended by itself, in seconds."""
 KILLED_WITHIN_S = 60.0
-"""Seconds that killed processes get to be gone: freeing GPU memory takes a while, with a broken driver for ever."""
+"""Time limit for killed processes to disappear, in seconds: freeing GPU memory takes a while, and never ends with a
+broken driver."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def run(command: Sequence[str], parent: int, grace_s: float) -> int:
-    """Run `command` in a session of its own until it ends, we are asked to end it, or `parent` is gone."""
+    """Run `command` in a session of its own until it ends, a signal asks this process to end it, or `parent` is gone.
+
+    Returns:
+        Exit code of the command; 128 plus the signal's number if a signal ended it.
+    """
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda received, _frame: asked.append(received))
     adopt_orphans()
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=dying_with(os.getpid()))
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=dies_with(os.getpid()))
     while child.poll() is None and not asked and os.getppid() == parent:
-        bury_orphans(child)
+        reap_orphans(child)
         time.sleep(POLL_S)
     end(child, grace_s if child.poll() is None else min(grace_s, LEFTOVERS_S))
     code = child.wait()
@@ -42,12 +47,12 @@ def run(command: Sequence[str], parent: int, grace_s: float) -> int:
 
 
 def end(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Ask the child's group to end, then what is left when the child has; kill everything after `grace_s`."""
+    """Ask the child's process group to end, then what is left of it; kill everything after `grace_s`."""
     deadline = time.monotonic() + grace_s
     signal_group(child, signal.SIGTERM)
-    # While a launcher lives it tells its ranks itself: hearing it twice, they might not finish what they write.
+    # A launcher asks its ranks itself while it is alive. Asked twice, they might not finish what they are writing.
     while child.poll() is None and time.monotonic() < deadline:
-        bury_orphans(child)
+        reap_orphans(child)
         time.sleep(POLL_S)
     for process in descendants(child):
         with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -68,30 +73,30 @@ def end(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def descendants(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The child and all it started, as far as they run; off Linux, those that lost their parent are missing."""
+    """Running processes among the child and all it started; other systems than Linux miss those without a parent."""
     child.poll()
-    bury_orphans(child)
+    reap_orphans(child)
     found: list[psutil.Process] = psutil.Process().children(recursive=True)
     return found
 
 
 def signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
-    """Whether anybody was left in the child's group to be signalled; 0 only asks."""
+    """Send a signal to the child's process group (0 sends none); returns whether a process was left in it."""
     try:
         os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS forbids it where only a zombie is left
+    except (ProcessLookupError, PermissionError):  # macOS forbids it if only a zombie is left
         return False
     return True
 
 
 def adopt_orphans() -> None:
-    """Make descendants that lose their parent our children, whatever their group or session (on Linux only)."""
+    """Become the parent of descendants that lose theirs, whatever their group or session (on Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def bury_orphans(child: subprocess.Popen[bytes]) -> None:
-    """Wait for adopted orphans that have ended. The child's exit code stays for `child.wait()`."""
+def reap_orphans(child: subprocess.Popen[bytes]) -> None:
+    """Remove ended orphans from the process table. The child's exit code stays available to `child.wait()`."""
     if sys.platform == "linux":
         with contextlib.suppress(ChildProcessError):
             peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -99,15 +104,15 @@ def bury_orphans(child: subprocess.Popen[bytes]) -> None:
                 os.waitpid(ended.si_pid, 0)
 
 
-def dying_with(guard: int) -> Callable[[], None] | None:
-    """For `preexec_fn`: have the kernel kill the child when its guard is gone (on Linux only)."""
+def dies_with(guard: int) -> Callable[[], None] | None:
+    """A `preexec_fn` after which the kernel kills the child when its guard ends (on Linux; elsewhere `None`)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
 
     def arrange() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard:  # gone before we had arranged it
+        if os.getppid() != guard:  # the guard ended before the line above
             os.kill(os.getpid(), signal.SIGKILL)
 
     return arrange

@@ -1,4 +1,4 @@
-"""Child processes on this machine."""
+"""Starts child processes on this machine."""
 
 import errno
 import fcntl
@@ -18,6 +18,8 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class LocalChild:
+    """A child process behind its guard (`launch.guard`)."""
+
     guard: subprocess.Popen[bytes]
     grace_s: float
 
@@ -33,23 +35,24 @@ class LocalChild:
 
 @dataclass(frozen=True)
 class LocalLaunch:
-    """Starts each command under `launch.guard`, so that nothing survives the supervisor."""
+    """Starts each command under `launch.guard`, so that no process outlives the supervisor."""
 
     grace_s: float = 45.0
-    """Seconds between asking a child to end and ending it; torch's elastic agent allows its ranks 30."""
+    """Time between asking a child to end and killing it, in seconds; torch's elastic agent gives its ranks 30."""
     alive: Path | None = None
-    """A file that stays locked (shared) while any child lives, for `wait_for_earlier_children`. Its folder exists."""
+    """Path of a file, in a folder that exists, that stays locked (shared) while any child is alive; see
+    `wait_for_earlier_children`."""
 
     def start(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> LocalChild:
         log.parent.mkdir(parents=True, exist_ok=True)
         guarded = [sys.executable, "-P", "-m", "launch.guard", str(os.getpid()), str(self.grace_s), *command]
-        with ExitStack() as ours:
-            output = ours.enter_context(log.open("ab"))
+        with ExitStack() as open_files:
+            output = open_files.enter_context(log.open("ab"))
             locked = []
             if self.alive is not None:
-                locked.append(ours.enter_context(self.alive.open("a+b")))
+                locked.append(open_files.enter_context(self.alive.open("a+b")))
                 flock(locked[0], fcntl.LOCK_SH)
-            # The lock belongs to the open file, not to us: it lasts until the guard's copy of it is closed too.
+            # The lock belongs to the open file, not to this process: it lasts until the guard closes its copy, too.
             guard = subprocess.Popen(
                 guarded,
                 stdin=subprocess.DEVNULL,
@@ -62,19 +65,24 @@ class LocalLaunch:
         return LocalChild(guard, self.grace_s)
 
 
-def wait_for_earlier_children(alive: Path, tell: Callable[[str], None], limit_s: float) -> bool:
-    """Wait until no child started with this `alive` file is left: a killed supervisor's may still be writing.
+def wait_for_earlier_children(alive: Path, say: Callable[[str], None], limit_s: float) -> bool:
+    """Wait until every child that was started with this `alive` file has ended.
+
+    Children of a killed supervisor may still be writing.
+
+    Args:
+        say: Called once, with a line for a person, if there is anything to wait for.
 
     Returns:
-        Whether that came true within `limit_s`. On a file system without flock nobody can know, and it does at once.
+        Whether all ended within `limit_s` seconds. On a file system without flock this is unknown, and taken for true.
     """
     deadline = time.monotonic() + limit_s
-    told = False
+    said = False
     with alive.open("a+b") as file:  # closing it releases the lock
         while not flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            if not told:
-                tell("waiting for an earlier run's processes to end")
-                told = True
+            if not said:
+                say("waiting for an earlier run's processes to end")
+                said = True
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_S)
@@ -82,7 +90,10 @@ def wait_for_earlier_children(alive: Path, tell: Callable[[str], None], limit_s:
 
 
 def flock(file: IO[bytes], how: int) -> bool:
-    """Whether nobody else's lock was in the way. A file system without flock (as filelock sees it) has none."""
+    """Lock a file; returns `False` if another process's lock prevents it.
+
+    A file system without flock has no locks, as filelock assumes, too.
+    """
     try:
         fcntl.flock(file, how)
     except OSError as error:

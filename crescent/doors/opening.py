@@ -42,7 +42,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         TryAgain: processes of an earlier attempt are still alive.
     """
     from crescent.engine.server import Server
-    from crescent.machine.environment import write_down
+    from crescent.machine.environment import record_environment
     from crescent.observe import Observer
     from crescent.run_folder.ended import forget_end, write_end
     from crescent.run_folder.once import Once
@@ -60,7 +60,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         def write_config() -> None:
             """Not before there is work: a refused run leaves the config of the finished one in place."""
             OmegaConf.save(OmegaConf.structured(cfg), root / CONFIG)
-            write_down(root)
+            record_environment(root)
             forget_end(root)
 
         once = Once(root, observer, cfg.run.redo, write_config)

@@ -1,4 +1,4 @@
-"""What a run was made with, for people who want to make it again: versions and machine. No result depends on it."""
+"""Versions and machine that a run was made with, for people who want to reproduce it. No result depends on them."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ import psutil
 from crescent.records import to_line
 
 FILE = "environment.jsonl"
-"""In a run's folder: one line for each environment that worked on it, in the order of the first attempts."""
+"""Name of the file in a run folder: one line per environment, in the order in which they first worked on the run."""
 PACKAGES = (
     "crescent-loop",
     "torch",
@@ -52,21 +52,22 @@ class Environment:
 
     python: str
     packages: dict[str, str]
-    """Of `PACKAGES`, those that are installed."""
+    """Versions of those of `PACKAGES` that are installed."""
     system: str
-    """Kernel and processor architecture, without the machine's name."""
+    """Kernel and processor architecture, without the host name."""
     cores: int
-    """That this process may use."""
+    """CPU cores that this process may use."""
     memory_gib: float
+    """Physical memory of the machine."""
     gpus: tuple[Gpu, ...] = field(default_factory=tuple)
-    """All that nvidia-smi lists, used or not."""
+    """GPUs that nvidia-smi lists, used or not."""
 
 
 def describe() -> Environment:
-    """This process's environment."""
+    """Environment of this process."""
     return Environment(
         python=platform.python_version(),
-        packages={name: its for name in PACKAGES if (its := installed(name)) is not None},
+        packages={name: found for name in PACKAGES if (found := installed(name)) is not None},
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=round(psutil.virtual_memory().total / (1 << 30), 1),
@@ -75,7 +76,7 @@ def describe() -> Environment:
 
 
 def installed(package: str) -> str | None:
-    """Its version; `None` if it is not there."""
+    """Version of a package; `None` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -83,7 +84,7 @@ def installed(package: str) -> str | None:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The machine's GPUs, as nvidia-smi lists them; none where there is none, or it does not answer."""
+    """GPUs of this machine; empty if nvidia-smi is missing or does not answer within 20 seconds."""
     if shutil.which("nvidia-smi") is None:
         return ()
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
@@ -96,8 +97,8 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(Gpu(name.strip(), round(float(memory) / 1024, 1)) for name, _, memory in rows)
 
 
-def write_down(root: Path) -> None:
-    """Add this environment to the run's, unless it is there."""
+def record_environment(root: Path) -> None:
+    """Append this environment to the run's file, unless the file has it."""
     now, path = to_line(describe()), root / FILE
     before = path.read_bytes() if path.exists() else b""
     if now not in before.splitlines(keepends=True):
@@ -105,7 +106,7 @@ def write_down(root: Path) -> None:
 
 
 def read_environments(root: Path) -> list[Environment]:
-    """The environments that worked on a run; a line that cannot be read is passed over."""
+    """Environments that worked on a run; damaged lines are skipped."""
     found = []
     for line in (root / FILE).read_bytes().splitlines() if (root / FILE).exists() else []:
         try:

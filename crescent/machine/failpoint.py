@@ -1,8 +1,8 @@
-"""Places where the tests may break the program: free when `CRESCENT_FAILPOINT` is not set.
+"""Places where tests can break the program. They do nothing unless `CRESCENT_FAILPOINT` is set.
 
-`CRESCENT_FAILPOINT=once.rename:2=kill9` kills the process the second time it comes by `failpoint("once.rename")`.
-Actions: `kill9`, `term`, `raise`, `enospc`. With `CRESCENT_FAILPOINT=count` each name passed is appended to the file
-named by `CRESCENT_FAILPOINT_LOG`, so that a test can go through all of them.
+`CRESCENT_FAILPOINT=once.rename:2=kill9` kills the process the second time it reaches `failpoint("once.rename")`.
+Actions: `kill9`, `term`, `raise`, `enospc`. With `CRESCENT_FAILPOINT=count`, the name of each failpoint that is reached
+is appended to the file `CRESCENT_FAILPOINT_LOG`, so that a test can try all of them.
 """
 
 import errno
@@ -10,11 +10,11 @@ import os
 import signal
 from collections import Counter
 
-_passed: Counter[str] = Counter()
+_reached: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Do here what the environment asks for."""
+    """Break here if the environment asks for it."""
     wanted = os.environ.get("CRESCENT_FAILPOINT")
     if not wanted:
         return
@@ -22,10 +22,10 @@ def failpoint(name: str) -> None:
         with open(os.environ["CRESCENT_FAILPOINT_LOG"], "a") as log:
             log.write(name + "\n")
         return
-    _passed[name] += 1
+    _reached[name] += 1
     where, _, action = wanted.partition("=")
     place, _, hit = where.partition(":")
-    if place != name or _passed[name] != int(hit or 1):
+    if place != name or _reached[name] != int(hit or 1):
         return
     match action:
         case "kill9":

@@ -1,4 +1,4 @@
-"""Child processes: run to their end, listened to, and their exit codes turned back into our errors."""
+"""Child processes: run to the end, with progress reported and exit codes turned back into our errors."""
 
 import ctypes
 import json
@@ -26,15 +26,19 @@ def run_child(
     watch: Callable[[], None] = lambda: None,
     note: Path | None = None,
 ) -> None:
-    """Run a child to its end, calling `watch` five times a second. Whatever interrupts us ends it too.
+    """Run a child process to its end and call `watch` five times a second. An interruption of this process ends it too.
 
     Args:
-        note: Where the child writes `exit_code` and `reason` when it stops: a launcher in between may lose its code.
+        log: File that the child's output is appended to.
+        environment: Variables added to this process's own.
+        note: File in which the child writes `exit_code` and `reason` when it fails: a launcher in between may lose the
+            exit code.
 
     Raises:
-        CrescentError: it failed; the kind is that of its exit code, the message its reason or the end of its log.
+        CrescentError: The child failed. The class follows from its exit code; the message is its reason, or the end of
+            its log.
     """
-    # What -P is to one interpreter, this is to those that a launcher starts: a stray train.py must not win.
+    # Does for interpreters that a launcher starts what -P does for one: a stray train.py must not be imported.
     child = launch.start(command, log, {"PYTHONSAFEPATH": "1", **environment})
     try:
         while (code := child.poll()) is None:
@@ -46,24 +50,24 @@ def run_child(
         stopped = json.loads(note.read_text())
         raise ERRORS.get(stopped["exit_code"], CrescentError)(f"{log.stem}: {stopped['reason']}\nwhole log: {log}")
     if code != 0:
-        killed = " (killed: most often because memory ran out)" if code == KILLED else ""
+        killed = " (killed, most often because memory ran out)" if code == KILLED else ""
         cause = f"{log.stem} ended with exit code {code}{killed}\n{last_lines(log)}\nwhole log: {log}"
         raise (Missing if code == KILLED else ERRORS.get(code, CrescentError))(cause)
 
 
-def pass_on(progress: Path, tell: Callable[[int, int, str], None]) -> None:
-    """Tell the last line of a child's progress file: `done`, `total`, and its other numbers, where known, as a note."""
-    with suppress(OSError, ValueError, IndexError):  # not there yet, or its last line is half written
+def report_progress(progress: Path, report: Callable[[int, int, str], None]) -> None:
+    """Report the last line of a child's progress file: `done`, `total`, and its other known numbers as one text."""
+    with suppress(OSError, ValueError, IndexError):  # the file is missing, or its last line is half written
         last = json.loads(progress.read_text().splitlines()[-1])
         done, total = last.pop("done"), last.pop("total")
         known = {name.replace("_", " "): value for name, value in last.items() if value is not None}
-        tell(done, total, "  ".join(f"{name} {value:.4g}" for name, value in known.items()))
+        report(done, total, "  ".join(f"{name} {value:.4g}" for name, value in known.items()))
 
 
 def last_lines(log: Path, lines: int = 12) -> str:
-    """The end of a log, without the progress bars that overwrite themselves."""
+    """The last lines of a log; of progress bars that overwrite themselves only the last state."""
     if not log.exists():
-        return f"({log} was not written)"
+        return f"({log} does not exist)"
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode("utf-8", "replace")
@@ -71,6 +75,6 @@ def last_lines(log: Path, lines: int = 12) -> str:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the thread that started it is gone (Linux; elsewhere nothing happens)."""
+    """Let the kernel kill this process when the thread that started it ends (on Linux; elsewhere nothing happens)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

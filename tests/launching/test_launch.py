@@ -193,29 +193,29 @@ def test_a_new_run_waits_for_the_children_of_a_killed_supervisor(tmp_path: Path)
     assert len(started) == 2
     running.kill()
     running.wait()
-    told: list[str] = []
-    assert not wait_for_earlier_children(alive, told.append, limit_s=0.3)
-    assert told == ["waiting for an earlier run's processes to end"]
-    assert wait_for_earlier_children(alive, told.append, limit_s=20)
-    assert all(gone(its.pid) for its in started)
-    assert len(told) == 2
+    said: list[str] = []
+    assert not wait_for_earlier_children(alive, said.append, limit_s=0.3)
+    assert said == ["waiting for an earlier run's processes to end"]
+    assert wait_for_earlier_children(alive, said.append, limit_s=20)
+    assert all(gone(child.pid) for child in started)
+    assert len(said) == 2
 
 
 def test_a_new_run_does_not_wait_where_every_child_has_ended(tmp_path: Path) -> None:
-    told: list[str] = []
+    said: list[str] = []
     alive = tmp_path / "alive"
-    assert wait_for_earlier_children(alive, told.append, limit_s=0)
+    assert wait_for_earlier_children(alive, said.append, limit_s=0)
     child = LocalLaunch(alive=alive).start([sys.executable, "-c", ""], tmp_path / "log", {})
     wait_for(lambda: child.poll() is not None)
-    assert wait_for_earlier_children(alive, told.append, limit_s=0)
-    assert told == []
+    assert wait_for_earlier_children(alive, said.append, limit_s=0)
+    assert said == []
 
 
 def test_the_lock_is_the_guards_and_not_its_childs(tmp_path: Path) -> None:
     program = (
-        "import os, sys; its = os.stat(sys.argv[1]).st_ino\n"
+        "import os, sys; lock = os.stat(sys.argv[1]).st_ino\n"
         "for number in range(256):\n"
-        "    try: print('leaked' if os.fstat(number).st_ino == its else 'other')\n"
+        "    try: print('leaked' if os.fstat(number).st_ino == lock else 'other')\n"
         "    except OSError: pass"
     )
     alive = tmp_path / "alive"

@@ -3,24 +3,24 @@ from pathlib import Path
 
 import pytest
 
-from crescent.machine.environment import FILE, Gpu, describe, gpus, read_environments, write_down
+from crescent.machine.environment import FILE, Gpu, describe, gpus, read_environments, record_environment
 
 
-def test_an_environment_is_written_down_once_however_often_a_run_goes_on(tmp_path: Path) -> None:
+def test_an_environment_is_recorded_once_however_often_a_run_resumes(tmp_path: Path) -> None:
     assert read_environments(tmp_path) == []
-    write_down(tmp_path)
-    write_down(tmp_path)
+    record_environment(tmp_path)
+    record_environment(tmp_path)
     assert read_environments(tmp_path) == [describe()]
     assert describe().packages["numpy"]
 
 
-def test_a_run_that_went_on_elsewhere_names_both(tmp_path: Path) -> None:
+def test_a_run_that_resumed_elsewhere_lists_both_environments(tmp_path: Path) -> None:
     elsewhere = '{"python":"3.12.3","packages":{},"system":"Linux","cores":8,"memory_gib":64.0}\n'
     (tmp_path / FILE).write_text(elsewhere + "half a li")
-    assert [its.cores for its in read_environments(tmp_path)] == [8]
+    assert [environment.cores for environment in read_environments(tmp_path)] == [8]
     (tmp_path / FILE).write_text(elsewhere)
-    write_down(tmp_path)
-    assert [its.python for its in read_environments(tmp_path)] == ["3.12.3", describe().python]
+    record_environment(tmp_path)
+    assert [environment.python for environment in read_environments(tmp_path)] == ["3.12.3", describe().python]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_gpus_are_those_that_nvidia_smi_lists(
 
 
 def test_nothing_names_the_machine_or_its_user(tmp_path: Path) -> None:
-    write_down(tmp_path)
+    record_environment(tmp_path)
     text = (tmp_path / FILE).read_text()
     assert os.uname().nodename not in text
     assert str(Path.home()) not in text

@@ -1,22 +1,22 @@
-"""How child processes are heard, and how a process of ours ends."""
+"""How progress of child processes is reported, and how a process of ours ends."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from crescent.machine.processes import pass_on
+from crescent.machine.processes import report_progress
 
 
-def test_what_a_child_does_not_know_is_not_told(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
+def test_a_number_the_child_does_not_know_is_not_reported(tmp_path: Path) -> None:
+    reports: list[tuple[int, int, str]] = []
     progress = tmp_path / "progress.jsonl"
-    pass_on(progress, lambda *its: told.append(its))
+    report_progress(progress, lambda *report: reports.append(report))
     progress.write_text('{"done": 2, "total": 9, "tokens_per_second": 152.31, "mfu": null}\n{"done": 3, "tot')
-    pass_on(progress, lambda *its: told.append(its))
-    assert told == [], "not there yet, or half written"
+    report_progress(progress, lambda *report: reports.append(report))
+    assert reports == [], "the file is missing, or its last line half written"
     progress.write_text('{"done": 2, "total": 9, "tokens_per_second": 152.31, "mfu": null}\n')
-    pass_on(progress, lambda *its: told.append(its))
-    assert told == [(2, 9, "tokens per second 152.3")]
+    report_progress(progress, lambda *report: reports.append(report))
+    assert reports == [(2, 9, "tokens per second 152.3")]
 
 
 INTERRUPTED = """
@@ -34,7 +34,7 @@ sys.exit(run_to_exit_code(lambda: run_async(work())))
 """
 
 
-def test_an_interruption_among_many_tasks_is_told_in_one_line() -> None:
+def test_an_interruption_among_many_tasks_is_reported_in_one_line() -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert ended.returncode == 75
     assert ended.stderr == "error: interrupted by SIGINT; to resume, run the same command again\n"

@@ -1,4 +1,4 @@
-"""How a run ended that did not come to its end is written down, told, and gone when the run goes on."""
+"""Why a run stopped before its end is recorded, shown, and deleted when the run resumes."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def status(root: Path) -> str:
     return compare([root]).runs[0].status
 
 
-def test_a_failed_run_says_where_and_why_until_it_goes_on(tmp_path: Path) -> None:
+def test_a_failed_run_says_where_and_why_until_it_resumes(tmp_path: Path) -> None:
     root = tmp_path / "smoke"
     failed = loop(tmp_path, "pairs.minimum=1000")
     assert failed.returncode == 65
@@ -39,7 +39,7 @@ def test_a_failed_run_says_where_and_why_until_it_goes_on(tmp_path: Path) -> Non
     assert (ended["exit_code"], ended["stage"]) == (65, "round-1/pairs")
     assert failed.stderr.endswith(f"error: {ended['cause']}\n")
     assert status(root).startswith("failed in round-1/pairs (65): ")
-    assert any(ended["cause"] in note for note in compare([root]).runs[0].missing), "the table has its beginning only"
+    assert any(ended["cause"] in note for note in compare([root]).runs[0].missing), "the table shows only its beginning"
     assert "Unfinished: failed in round-1/pairs (65): " in (root / "report.html").read_text()
 
     assert loop(tmp_path, "consensus.samples=3").returncode == 3
@@ -56,61 +56,61 @@ def test_a_failed_run_says_where_and_why_until_it_goes_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("error", "stage", "told"),
+    ("error", "stage", "shown"),
     [
         (DataSaysNo("too few\nfor 2"), "round-1/pairs", "failed in round-1/pairs (65): too few for 2"),
         (BaseExceptionGroup("", [DataSaysNo("one of several")]), None, "failed (65): one of several"),
         (Interrupted("SIGTERM"), "round-2/train", "interrupted in round-2/train (75)"),
         (ZeroDivisionError("by 0"), "base/eval", "failed in base/eval (1): ZeroDivisionError: by 0"),
         (OSError(errno.ENOSPC, "full", "x"), "base/eval", "interrupted in base/eval (75): x: full; what is finished"),
-        (DataSaysNo(f"the key {SECRET}"), None, "failed (65): the key (not told)"),
+        (DataSaysNo(f"the key {SECRET}"), None, "failed (65): the key (hidden)"),
         (DataSaysNo("word " * 100), None, f"failed (65): {'word ' * 24}…"),
     ],
 )
-def test_an_end_is_told_on_one_line_without_secrets(
-    error: BaseException, stage: str | None, told: str, tmp_path: Path
+def test_an_end_is_shown_on_one_line_without_secrets(
+    error: BaseException, stage: str | None, shown: str, tmp_path: Path
 ) -> None:
     (tmp_path / "base/eval.partial").mkdir(parents=True)
     write_end(tmp_path, error, stage)
     assert SECRET not in (tmp_path / FILE).read_text()
-    assert status(tmp_path).startswith(told)
+    assert status(tmp_path).startswith(shown)
 
 
 @pytest.mark.parametrize("damage", ["", "[1, 2]", '{"exit_code": 65}', "\x00"])
-def test_an_end_that_cannot_be_read_is_none(damage: str, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_counts_as_none(damage: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(damage)
     assert read_end(tmp_path) is None
 
 
 @pytest.fixture
 def another() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that lives."""
+    """Another process that is alive."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
 
 
-def test_a_run_that_is_worked_on_is_running_and_a_killed_one_is_not(
+def test_a_run_with_a_live_supervisor_is_running_and_a_killed_one_is_not(
     another: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
     (tmp_path / "base/eval.partial").mkdir(parents=True)
     holder = tmp_path / HOLDER
-    its = {"pid": another.pid, "host": socket.gethostname(), "command": ["crescent", "+experiment=smoke"]}
-    holder.write_text(json.dumps(its))
+    supervisor = {"pid": another.pid, "host": socket.gethostname(), "command": ["crescent", "+experiment=smoke"]}
+    holder.write_text(json.dumps(supervisor))
     assert status(tmp_path) == "running: nothing finished to compare"
     os.utime(holder, (1e9, 1e9))
-    assert not is_running(tmp_path), "a later process has the number of the one that was killed"
+    assert not is_running(tmp_path), "a later process has the pid of the killed one"
     for different in (
         {"host": "elsewhere"},
         {"command": ["crescent", "sync", "x"]},
         {"pid": os.getpid()},
         {"pid": "?"},
     ):
-        holder.write_text(json.dumps({**its, **different}))
+        holder.write_text(json.dumps({**supervisor, **different}))
         assert not is_running(tmp_path), different
     another.kill()
     another.wait()
-    holder.write_text(json.dumps(its))
+    holder.write_text(json.dumps(supervisor))
     assert status(tmp_path) == "nothing finished to compare"
 
 

@@ -18,7 +18,7 @@ PLACES = ("work.half", "once.manifest", "once.rename", "once.committed")
 
 
 class Listener:
-    """Writes down what it is told."""
+    """Records what happens to stages."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
@@ -42,8 +42,8 @@ def count_to(number: int, folder: Path) -> Mapping[str, float]:
 def pipeline(root: Path, listener: Listener, first: int = 2, redo: str | None = None) -> str:
     """Two stages, the second a function of the first."""
     once = Once(root, listener, redo)
-    one = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
-    once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": one.digest})
+    earlier = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
+    once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": earlier.digest})
     return tree_digest(root)
 
 
@@ -55,7 +55,7 @@ def killed_at(wanted: str, run: Callable[[], object]) -> None:
     """Run in a process that dies at a failpoint."""
     pid = os.fork()
     if pid == 0:
-        failpoint.__globals__["_passed"].clear()
+        failpoint.__globals__["_reached"].clear()
         os.environ["CRESCENT_FAILPOINT"] = f"{wanted}=kill9"
         run()
         os._exit(0)
@@ -181,7 +181,7 @@ def test_what_took_time_is_no_part_of_the_digest(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_finished_work_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRESCENT_FAILPOINT", "work.half:3=enospc")
-    failpoint.__globals__["_passed"].clear()
+    failpoint.__globals__["_reached"].clear()
     with pytest.raises(OSError, match="No space left"):
         pipeline(tmp_path, Listener())
     assert verified_manifest(tmp_path / "a" / "one") is not None
@@ -196,10 +196,10 @@ def test_an_interrupted_redo_goes_on_instead_of_starting_over(tmp_path: Path) ->
 
     def redo_two_stages(listener: Listener, first: int, fail: bool) -> None:
         once = Once(tmp_path, listener, redo="a/one")
-        one = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
+        earlier = once("a/one", lambda folder: count_to(first, folder), {"count": {"to": first}}, {})
         if fail:
             raise InterruptedError
-        once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": one.digest})
+        once("a/two", lambda folder: count_to(3, folder), {"count": {"to": 3}}, {"one": earlier.digest})
         once.finish()
 
     with pytest.raises(InterruptedError):

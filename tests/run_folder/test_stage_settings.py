@@ -53,7 +53,7 @@ OLD = {"task": {"name": "math", "undeclared": 0}, "benchmarks": {"sums": {"items
 def now(task: Mapping[str, Any] | None = None, **benchmarks: Benchmark) -> dict[str, Any]:
     """Settings of today that equal the old ones, except for what is given."""
     as_before = {"boxes": "first", "spelling": {"units": False}, "marks": []}
-    entries = {name: asdict(its) for name, its in {"sums": Benchmark(), **benchmarks}.items()}
+    entries = {name: asdict(benchmark) for name, benchmark in {"sums": Benchmark(), **benchmarks}.items()}
     return {"task": {**OLD["task"], **as_before, **(task or {})}, "benchmarks": entries}
 
 

@@ -88,7 +88,7 @@ def test_each_row_is_kept_once_whatever_is_told_again(tmp_path: Path, storage: s
     assert [row["step"] for row in rows] == [row["round"] for row in rows] == [0, *5 * [1], *5 * [2]]
     assert rows[-1]["round/verdict/action"] == "roll back"
     assert config["_Group"] == "taught"
-    assert config["serving"] == {"api_key": "(not told)", "note": "key (not told)"}
+    assert config["serving"] == {"api_key": "(hidden)", "note": "key (hidden)"}
     ((_, curve),) = found["taught-r02-train"]
     assert [(row["step"], row["train/loss"]) for row in curve] == [(step, 1 / step) for step in range(1, STEPS + 1)]
 

@@ -238,7 +238,7 @@ def test_no_secret_is_told(offline: Path) -> None:
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
     loop = next(its for its in read_offline(offline) if its.job_type == "loop")
-    assert loop.config["serving"] == {"api_key": "(not told)", "note": "key (not told)"}
+    assert loop.config["serving"] == {"api_key": "(hidden)", "note": "key (hidden)"}
     assert loop.config["model"] == {"revision": "ab" * 20}
 
 
@@ -455,15 +455,15 @@ def test_wandb_mode_can_only_keep_wandb_from_being_told(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("api_key", "anything", "(not told)"),
-        ("hub_token", "anything", "(not told)"),
+        ("api_key", "anything", "(hidden)"),
+        ("hub_token", "anything", "(hidden)"),
         ("max_tokens", 24, 24),
         ("tokens_per_second", "24", "24"),
-        ("note", "my key is sk-abcdefghijklmnop1234", "my key is (not told)"),
-        ("url", "https://me:pass@host/v1", "https://(not told)@host/v1"),
-        ("note", KEY, "(not told)"),
+        ("note", "my key is sk-abcdefghijklmnop1234", "my key is (hidden)"),
+        ("url", "https://me:pass@host/v1", "https://(hidden)@host/v1"),
+        ("note", KEY, "(hidden)"),
         ("revision", KEY, KEY),
-        ("paths", ["/data/x", "hf_" + "a" * 20], ["/data/x", "(not told)"]),
+        ("paths", ["/data/x", "hf_" + "a" * 20], ["/data/x", "(hidden)"]),
     ],
 )
 def test_what_looks_or_is_named_like_a_secret_is_not_told(name: str, value: object, told: object) -> None:
@@ -472,7 +472,7 @@ def test_what_looks_or_is_named_like_a_secret_is_not_told(name: str, value: obje
 
 def test_the_values_of_secret_variables_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMEBODYS_API_KEY", "plain words")
-    assert without_secrets("it is: plain words") == "it is: (not told)"
+    assert without_secrets("it is: plain words") == "it is: (hidden)"
 
 
 def test_a_sync_of_nothing_and_of_an_unknown_mode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
