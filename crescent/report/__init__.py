@@ -4,8 +4,8 @@ The charts are static SVG of our own (`charts.py`) and the page has no script at
 would put 4.6 MB of script into every file (plotly.js), which a policy that keeps hostile model text from ever running
 would have to allow; what its interaction gives here, the exact numbers, stands in a table below each chart.
 
-    content.py     one run: rounds, headline, what is missing       funnel.py, questions.py, changes.py, costs.py
-    sweep.py       several runs side by side                        parallel.py: their settings, and what came of each
+    run.py         one run: rounds, headline, what is missing       funnel.py, questions.py, changes.py, costs.py
+    runs.py        several runs side by side                        parallel.py: their settings, and what came of each
     figures.py, tables.py, charts.py     how it is drawn
     page.py, templates/                  the file
 """
