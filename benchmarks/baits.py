@@ -16,10 +16,10 @@ from benchmarks.replay import first_round
 from benchmarks.tables import Row, show
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Dtype, ModelConfig, TaskConfig
 from crescent.engine.client import Client, Endpoint
-from crescent.models.model_folder import find_model
-from crescent.models.packaged_model import PACKAGED, packaged_model
+from crescent.models.packaged_model import PACKAGED
 from crescent.synthesis.consensus import is_kept
 from crescent.synthesis.stream import Synthesis, SynthesisConfig
+from train.job import find_base
 
 BAITS = ("arithmetic", "paper", "llama2", "llama3", "pool")
 SUMS = {"arithmetic": ("arithmetic", "short", 0.97)}
@@ -37,10 +37,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--model", default=f"{PACKAGED}smollm2", help="as model.path; served in float32 on this CPU")
     options = parser.parse_args(arguments)
     model = preset("model", "smollm2", ModelConfig, path=options.model, dtype=Dtype.float32)
-    packaged = options.model.startswith(PACKAGED)
-    weights = packaged_model(options.model.removeprefix(PACKAGED)) if packaged else find_model(model)
     rows = []
-    with served(str(weights), model, Path("runs") / "benchmarks" / "server.log") as endpoint:
+    with served(str(find_base(model)), model, Path("runs") / "benchmarks" / "server.log") as endpoint:
         for name in options.bait.split(","):
             bait = preset("bait", name, BaitConfig, questions=options.questions)
             bait = replace(bait, max_tokens=min(bait.max_tokens, options.max_tokens))

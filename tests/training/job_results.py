@@ -12,6 +12,13 @@ import msgspec
 
 from crescent.config import TrainJob, write_job
 from crescent.records import Proof
+from train.job import attempt
+
+
+def trained(job: TrainJob) -> Path:
+    """Run the job in this process, and return its output folder."""
+    attempt(job)
+    return Path(job.output)
 
 
 def run_apart(job: TrainJob, *launcher: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
-from job_results import adapter_of, digests, metrics, read_proof, run_apart
+from job_results import adapter_of, digests, metrics, read_proof, run_apart, trained
 
 from crescent.config import DpoConfig, Start, Trainer, TrainJob, Tuning
 from crescent.errors import DataSaysNo
@@ -40,9 +40,7 @@ def dpo(make_job: Callable[..., TrainJob]) -> Callable[..., TrainJob]:
 @pytest.fixture(scope="module")
 def reference(dpo: Callable[..., TrainJob]) -> Path:
     """Output of an undisturbed job."""
-    job = dpo()
-    attempt(job)
-    return Path(job.output)
+    return trained(dpo())
 
 
 def prepared(job: TrainJob, pairs: list[Pair], tiny: Path) -> Any:
@@ -178,16 +176,12 @@ def test_what_cannot_be_preferred_is_left_out_and_counted(dpo: Callable[..., Tra
     agreed = [replace(pair, id=f"agreed-{n}") for n, pair in enumerate(some_pairs(2))]
     general = replace(some_pairs(1)[0], id="general", source="replay", final="", agreement=0.0)
     long = replace(contested(1)[0], id="long", rejected="word " * 200)
-    job = dpo([*agreed, *contested(4), general, long], max_length=100, max_steps=1)
-    attempt(job)
-    found = metrics(Path(job.output))
+    found = metrics(trained(dpo([*agreed, *contested(4), general, long], max_length=100, max_steps=1)))
     assert (found["rows"], found["without_rejected"], found["too_long"]) == (4, 3, 1)
 
 
 def test_one_preference_is_enough(dpo: Callable[..., TrainJob]) -> None:
-    job = dpo(contested(1), max_steps=2)
-    attempt(job)
-    found = metrics(Path(job.output))
+    found = metrics(trained(dpo(contested(1), max_steps=2)))
     assert (found["rows"], found["steps"]) == (1, 2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
-from job_results import digests, metrics, progress, read_proof, run_apart, steps_reported
+from job_results import digests, metrics, progress, read_proof, run_apart, steps_reported, trained
 
 from crescent.config import AnswerStyle, GrpoConfig, LoraConfig, Reward, Start, TaskConfig, Trainer, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo
@@ -201,9 +201,7 @@ def test_the_reference_of_a_full_training_is_its_merged_start(
 @pytest.fixture(scope="module")
 def reference(grpo: Callable[..., TrainJob]) -> Path:
     """Output of an undisturbed job."""
-    job = grpo()
-    attempt(job)
-    return Path(job.output)
+    return trained(grpo())
 
 
 def test_a_job_reports_its_rewards(reference: Path) -> None:

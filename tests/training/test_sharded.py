@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_results import losses, read_proof, weights_in
+from job_results import losses, read_proof, trained, weights_in
 
 import train
 from crescent.config import (
@@ -237,9 +237,7 @@ def steady(make_job: Callable[..., TrainJob]) -> Callable[..., TrainJob]:
 @pytest.fixture(scope="module")
 def alone(steady: Callable[..., TrainJob]) -> Path:
     """Output of a job in one process."""
-    job = steady()
-    attempt(job)
-    return Path(job.output)
+    return trained(steady())
 
 
 @pytest.mark.real
@@ -275,9 +273,7 @@ def test_zero_3_starts_between_base_and_parent_and_its_checkpoints_are_refused_e
 @pytest.fixture(scope="module")
 def adapted(steady: Callable[..., TrainJob]) -> Path:
     """Output of a job that trained an adapter in one process."""
-    job = steady(tuning=Tuning.lora, max_steps=2)
-    attempt(job)
-    return Path(job.output)
+    return trained(steady(tuning=Tuning.lora, max_steps=2))
 
 
 @pytest.mark.real

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
-from job_results import adapter_of, digests, metrics, read_proof, run_apart, steps_reported
+from job_results import adapter_of, digests, metrics, read_proof, run_apart, steps_reported, trained
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged
@@ -24,9 +24,7 @@ STEPS = 6
 @pytest.fixture(scope="module")
 def reference(make_job: Callable[..., TrainJob]) -> Path:
     """Output of an undisturbed job."""
-    job = make_job()
-    attempt(job)
-    return Path(job.output)
+    return trained(make_job())
 
 
 def loaded(folder: Path) -> Any:
@@ -242,9 +240,7 @@ def test_the_micro_batch_does_not_change_what_is_learnt(make_job: Callable[..., 
 @pytest.mark.real
 def test_pairs_that_are_too_long_are_left_out_and_counted(make_job: Callable[..., TrainJob]) -> None:
     long = replace(some_pairs(1)[0], completion="word " * 200)
-    job = make_job([*some_pairs(4), long], max_length=100, max_steps=1)
-    attempt(job)
-    found = metrics(Path(job.output))
+    found = metrics(trained(make_job([*some_pairs(4), long], max_length=100, max_steps=1)))
     assert (found["rows"], found["too_long"]) == (4, 1)
     with pytest.raises(DataSaysNo, match=r"train.max_length=16: all 4 pairs are longer"):
         attempt(make_job(some_pairs(4), max_length=16))

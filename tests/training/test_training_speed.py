@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
-from job_results import adapter_of, losses, metrics, progress
+from job_results import adapter_of, losses, metrics, progress, trained
 
 from crescent.config import Batching, LoraConfig, TrainJob
 from crescent.errors import BadConfig, Missing
@@ -30,12 +30,6 @@ def prepared(job: TrainJob, base: Path) -> Any:
     from train.trainers.sft import prepare_sft
 
     return prepare_sft(job, read_lines(Path(job.pairs), Pair), base, AutoTokenizer.from_pretrained(base))
-
-
-def trained(job: TrainJob) -> Path:
-    """Train, and return the output folder."""
-    attempt(job)
-    return Path(job.output)
 
 
 @pytest.fixture(scope="module")

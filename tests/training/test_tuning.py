@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import some_pairs
-from job_results import digests, losses, metrics, read_proof, run_apart, weights_in
+from job_results import digests, losses, metrics, read_proof, run_apart, trained, weights_in
 
 from crescent.config import Dtype, LoraConfig, Start, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo, Missing
@@ -19,12 +19,9 @@ RANK = LoraConfig(rank=4, alpha=8)
 
 
 @pytest.fixture(scope="module")
-def trained(make_job: Callable[..., TrainJob]) -> Path:
+def full(make_job: Callable[..., TrainJob]) -> Path:
     """Output of an undisturbed job that trained all weights."""
-    job = make_job(**FULL)
-    job.merge = False
-    attempt(job)
-    return Path(job.output)
+    return trained(replace(make_job(**FULL), merge=False))
 
 
 def changed(tiny: Path, folder: Path, by: float) -> Path:
@@ -61,38 +58,38 @@ def make_adapter(base: Path, folder: Path, rank: int = 4) -> Path:
     return folder
 
 
-def test_all_weights_are_trained_and_only_they_are_written(trained: Path, tiny: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == {"weights", "proof.json", "metrics.json", "progress.jsonl"}
-    base, child = weights_in(tiny), weights_in(trained / "weights")
+def test_all_weights_are_trained_and_only_they_are_written(full: Path, tiny: Path) -> None:
+    assert {path.name for path in full.iterdir()} == {"weights", "proof.json", "metrics.json", "progress.jsonl"}
+    base, child = weights_in(tiny), weights_in(full / "weights")
     assert child.keys() == base.keys()
     assert all(child[name].dtype == base[name].dtype and not child[name].equal(base[name]) for name in base)
-    found = metrics(trained)
+    found = metrics(full)
     assert found["trainable_parameters"] == sum(weight.numel() for weight in base.values())
     assert found["loss_last"] < found["loss_first"]
 
 
-def test_the_proof_is_of_the_weights_in_their_files(trained: Path, tiny: Path) -> None:
+def test_the_proof_is_of_the_weights_in_their_files(full: Path, tiny: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     from train.child import log_probabilities
 
-    proof = read_proof(trained)
-    for folder, expected in ((trained / "weights", proof.child), (tiny, proof.parent)):
+    proof = read_proof(full)
+    for folder, expected in ((full / "weights", proof.child), (tiny, proof.parent)):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         assert log_probabilities(model, proof.token_ids) == expected
     assert proof.child != proof.parent
 
 
-def test_three_steps_give_the_losses_they_always_gave(trained: Path, make_job: Callable[..., TrainJob]) -> None:
+def test_three_steps_give_the_losses_they_always_gave(full: Path, make_job: Callable[..., TrainJob]) -> None:
     job = make_job(max_steps=3, lora=RANK)
     attempt(job)
-    assert losses(trained)[:3] == pytest.approx([11.098606, 10.612595, 10.488831], rel=1e-4)
+    assert losses(full)[:3] == pytest.approx([11.098606, 10.612595, 10.488831], rel=1e-4)
     assert losses(Path(job.output)) == pytest.approx([11.098606, 10.631851, 10.460269], rel=1e-4)
 
 
 def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
-    trained: Path, make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]
+    full: Path, make_job: Callable[..., TrainJob], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(**FULL)
     job.merge = False
@@ -102,7 +99,7 @@ def test_killed_while_a_checkpoint_of_all_weights_is_saved_the_end_is_the_same(
     assert (incomplete / "model.safetensors").exists()
     attempt(job)
     assert "checkpoint-2" in capsys.readouterr().out
-    assert digests(output) == digests(trained)
+    assert digests(output) == digests(full)
 
 
 def test_stopped_anywhere_while_the_child_is_written_the_end_is_the_same(
