@@ -205,8 +205,8 @@ def voted_reward(final: str | None, label: str, task: Task) -> float:
 
 
 def group_rewards(finals: Sequence[str | None], task: Task) -> list[float]:
-    """1 for each answer of a group whose final answer is the most frequent one, else 0. If two are equally frequent,
-    or there is no final answer, no answer earns anything."""
+    """1 for each answer of a group whose final answer is the most frequent one, else 0. Nothing is earned in a group
+    with a tie for the most frequent one, or without any final answer."""
     classes = task.classes(finals)
     leader, leads, follows = standings(classes)
     return [float(class_ != SILENCE and class_ == leader and leads > follows) for class_ in classes]
