@@ -13,11 +13,10 @@ from typing import Any
 
 from crescent.errors import BadConfig, CrescentError
 from crescent.machine.disk import write_whole
-from crescent.models.model_folder import read_tensor_header, weight_files
+from crescent.models.model_folder import ADAPTER, read_tensor_header, weight_files
 
 SENTINEL = "checkpoint-is-incomplete.txt"
 """File that transformers leaves while it saves on a signal (trainer_jit_checkpoint.py) and never reads."""
-ADAPTER = "adapter_model.safetensors"
 SAVED = "saved.json"
 """File that holds a checkpoint's `Layout`. It is written last, so it also marks the checkpoint as complete."""
 

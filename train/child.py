@@ -11,7 +11,7 @@ import torch
 
 from crescent.errors import DataSaysNo
 from crescent.machine.disk import whole_folder
-from crescent.models.model_folder import INDEX, read_json
+from crescent.models.model_folder import ADAPTER, ADAPTER_CONFIG, INDEX, read_json
 
 LogProbabilities = tuple[tuple[float | None, ...], ...]
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
@@ -23,11 +23,11 @@ def write_adapter(checkpoint: Path, folder: Path, card: str) -> None:
     if folder.exists():
         return
     with whole_folder(folder) as draft:
-        shutil.copyfile(checkpoint / "adapter_model.safetensors", draft / "adapter_model.safetensors")
-        config = read_json(checkpoint / "adapter_config.json")
+        shutil.copyfile(checkpoint / ADAPTER, draft / ADAPTER)
+        config = read_json(checkpoint / ADAPTER_CONFIG)
         if isinstance(config["target_modules"], list):
             config["target_modules"].sort()  # peft writes a set, whose order changes
-        (draft / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        (draft / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         (draft / "README.md").write_text(card)
 
 

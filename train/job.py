@@ -25,7 +25,7 @@ from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, Tuning,
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
 from crescent.machine.disk import write_whole
 from crescent.machine.processes import die_with_parent
-from crescent.models.model_folder import find_model, weight_files
+from crescent.models.model_folder import ADAPTER, find_model, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
 from crescent.run_folder.stage_settings import training_settings
@@ -124,7 +124,7 @@ def job_digest(job: TrainJob) -> str:
     """Digest of everything that the result depends on."""
     files = [Path(job.pairs)]
     if job.parent is not None:
-        adapter = Path(job.parent) / "adapter_model.safetensors"
+        adapter = Path(job.parent) / ADAPTER
         files += [adapter] if adapter.is_file() else weight_files(Path(job.parent))
     contents = []
     for path in files:

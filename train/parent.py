@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crescent.config import LoraConfig, TrainConfig, Tuning
 from crescent.errors import BadConfig, Missing
-from crescent.models.model_folder import read_json, read_tensor_header, weight_files
+from crescent.models.model_folder import ADAPTER, ADAPTER_CONFIG, read_json, read_tensor_header, weight_files
 
 Shapes = dict[str, list[int]]
 """Shape of each tensor, by name."""
@@ -18,7 +18,7 @@ def check_kind(folder: Path, tuning: Tuning) -> None:
         Missing: a file is missing.
         BadConfig: it is an adapter where complete weights are needed, or the other way round.
     """
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = (folder / ADAPTER_CONFIG).is_file()
     if tuning is Tuning.full and adapter:
         raise BadConfig(
             f"parent={folder}: an adapter, but train.tuning=full continues from complete weights; give the `weights` "
@@ -32,7 +32,7 @@ def check_kind(folder: Path, tuning: Tuning) -> None:
     if tuning is Tuning.full:
         weight_files(folder)
         return
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in (ADAPTER_CONFIG, ADAPTER):
         if not (folder / name).is_file():
             raise Missing(f"parent={folder}: {name} is missing; give the `adapter` folder of a finished round, or null")
 
@@ -53,14 +53,14 @@ def check_fit(folder: Path, cfg: TrainConfig, base: Path) -> None:
 
 def check_adapter(folder: Path, lora: LoraConfig, base: Path, shapes: Shapes) -> None:
     """Refuse an adapter whose file is truncated, or that was made for another base or with other settings."""
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER_CONFIG)
     for key, field, wanted in (("r", "rank", lora.rank), ("lora_alpha", "alpha", lora.alpha)):
         if config.get(key) != wanted:
             raise BadConfig(
                 f"train.lora.{field}={wanted}: the parent's adapter has {config.get(key)}, and training would continue "
                 f"with that ({folder}); use train.lora.{field}={config.get(key)}, or train.start=base"
             )
-    tensors = tensor_shapes([folder / "adapter_model.safetensors"])
+    tensors = tensor_shapes([folder / ADAPTER])
     # A tensor's name in an adapter, in a checkpoint and in a model that wraps another have only their end in common.
     layers = {tail(name): shape for name, shape in shapes.items()}
     any_layer_known = False

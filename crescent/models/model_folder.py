@@ -10,6 +10,10 @@ from crescent.config import ModelConfig
 from crescent.errors import BadConfig, Missing
 
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_model.safetensors"
+"""Name of an adapter's weights in its folder, as peft writes it."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""Name of an adapter's settings in its folder, as peft writes it."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
