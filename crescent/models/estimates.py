@@ -1,4 +1,4 @@
-"""What a model's weights and its training take, in memory and on the disk, before anything is started."""
+"""Estimates, before anything is started, of the memory and the disk space that a model and its training need."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from crescent.models.model_folder import count_parameters
 
 GIB = 1 << 30
 BYTES = {Dtype.float32: 4, Dtype.bfloat16: 2, Dtype.auto: 2}
-"""Of one parameter."""
+"""Bytes of one parameter."""
 ADAPTER_SHARE = 0.1
-"""Of the weights: an adapter with its optimizer state, generously."""
+"""Size of an adapter with its optimizer state as a share of the weights, estimated generously."""
 FULL_BYTES = 16
-"""Of one trained parameter: weight, gradient and Adam's two moments, all in float32 (arXiv 1910.02054, 3.1)."""
+"""Bytes for one trained parameter: weight, gradient and Adam's two moments, all in float32 (arXiv 1910.02054, 3.1)."""
 CHECKPOINT_BYTES = 12
-"""Of one trained parameter in a checkpoint: the same without the gradient."""
+"""Bytes for one trained parameter in a checkpoint: the same without the gradient."""
 CHECKPOINTS = 3
-"""At the most at a time: two are kept while the next is written."""
+"""Largest number of checkpoints on the disk: two are kept while the next is written."""
 QLORA_BYTES = 0.52
-"""Of one parameter in four bits, with its share of the quantisation constants (arXiv 2305.14314, section 3)."""
+"""Bytes of one parameter in four bits, with its share of the quantisation constants (arXiv 2305.14314, section 3)."""
 
 
 def model_parameters(cfg: Config) -> float | None:
-    """Parameters of the model that is trained, from the config or from a local folder's weights; `None`: not known."""
+    """Number of parameters of the trained model, from the config or a local folder's weights; `None` if unknown."""
     if cfg.model.parameters_b is not None and cfg.train.student is None:
         return cfg.model.parameters_b * 1e9
     folder = Path(cfg.train.student or cfg.model.path)
@@ -29,8 +29,8 @@ def model_parameters(cfg: Config) -> float | None:
 
 
 def trainer_gib(cfg: Config, parameters: float) -> float:
-    """Memory of the trainer for weights, gradients and optimizer state, in GiB, over all its processes; activations and
-    libraries come on top."""
+    """Memory for weights, gradients and optimizer state, in GiB, over all processes of the trainer; activations and
+    libraries need more."""
     weights = parameters * BYTES[cfg.model.dtype] / GIB
     match cfg.train.tuning:
         case Tuning.full:
@@ -42,13 +42,14 @@ def trainer_gib(cfg: Config, parameters: float) -> float:
 
 
 def disk_gib(cfg: Config) -> float | None:
-    """Disk for all rounds and the trainer's checkpoints, in GiB: adapters, and complete weights where the server needs
-    them; `None` if the size is unknown."""
+    """Disk space for all rounds and the trainer's checkpoints, in GiB: adapters, and complete weights where the server
+    needs them; `None` if the model's size is unknown."""
     parameters = model_parameters(cfg)
     if parameters is None or cfg.train.trainer is Trainer.fake:
         return None
     weights = parameters * BYTES[cfg.model.dtype] / GIB
     complete = weights if cfg.serving.child is not Child.adapter else 0.0
+    # With `keep=best`, the parent and the child of the round under way are on the disk.
     kept = min(cfg.run.rounds, 2) if cfg.run.keep is Keep.best else cfg.run.rounds
     if cfg.train.tuning is Tuning.full:
         return kept * complete + CHECKPOINTS * CHECKPOINT_BYTES * parameters / GIB

@@ -1,5 +1,7 @@
-"""A folder of weights: is it whole and safe to load, how large is the model, and how to write one that is never half
-there. Reads headers only, so the supervisor can ask without torch."""
+"""Folders of weights: whether they are complete and safe to load, and how large the model is.
+
+Only headers are read, so the supervisor needs no torch.
+"""
 
 import json
 import math
@@ -19,19 +21,22 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def find_model(model: ModelConfig) -> Path:
-    """The base model's folder, downloaded if `model.path` is a hub id; checked.
+    """Folder of the base model, checked; downloaded first if `model.path` is a hub id.
 
     Raises:
-        BadConfig, Missing: see `check_model_folder`; or the hub has no such model, or cannot be reached.
+        BadConfig, Missing: as `check_model_folder`; also if the hub has no such model or cannot be reached.
     """
     folder = Path(model.path).expanduser()
     if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
 
-        kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
-        aside = ["*/*", "consolidated*"]
+        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
+        # Other formats of the same weights: subfolders (e.g. original/), and Mistral's single file.
+        unwanted = ["*/*", "consolidated*"]
         try:
-            found = snapshot_download(model.path, revision=model.revision, allow_patterns=kinds, ignore_patterns=aside)
+            found = snapshot_download(
+                model.path, revision=model.revision, allow_patterns=wanted, ignore_patterns=unwanted
+            )
         except (OSError, ValueError) as error:
             cause = str(error).strip().splitlines()[0]
             raise Missing(f"model.path={model.path}: {cause}; check the name, the network and HF_TOKEN") from error
@@ -41,11 +46,11 @@ def find_model(model: ModelConfig) -> Path:
 
 
 def check_model_folder(path: Path) -> None:
-    """Refuse a folder that could not be served and trained from, or whose loading would run somebody's code.
+    """Refuse a folder that cannot be served or trained, or that would run foreign code when loaded.
 
     Raises:
-        Missing: the folder, its configuration, its tokenizer, a shard or a part of one is not there.
-        BadConfig: pickle weights, or code of its own (`auto_map`).
+        Missing: the folder, its configuration, its tokenizer, a shard or a part of a shard is missing.
+        BadConfig: the weights are pickles, or the folder brings its own code (`auto_map`).
     """
     if not path.is_dir():
         raise Missing(
@@ -55,26 +60,31 @@ def check_model_folder(path: Path) -> None:
     config = read_json(path / "config.json")
     if "auto_map" in config:
         raise BadConfig(
-            f"{path}/config.json: `auto_map` asks to run Python code lying beside the weights, which is never done; "
-            "if transformers knows the architecture by itself, delete the `auto_map` entry, else use another model"
+            f"{path}/config.json: `auto_map` asks to run Python code from the model's folder, which Crescent never "
+            "does; if transformers supports the architecture, delete the `auto_map` entry, else use another model"
         )
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise Missing(
-            f"{path}: no tokenizer ({', '.join(TOKENIZERS)}); copy it from the model these weights were trained from"
+            f"{path}: no tokenizer ({', '.join(TOKENIZERS)}); copy it from the model that these weights derive from"
         )
     for shard in weight_files(path):
         read_tensor_header(shard)
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files transformers would load, in name order; every one of them exists."""
+    """The safetensors files that transformers would load, sorted by name; all of them exist.
+
+    Raises:
+        Missing: there are no weights, or a listed shard is missing.
+        BadConfig: there are only pickles.
+    """
     if (path / INDEX).is_file():
         shards = sorted(set(read_json(path / INDEX).get("weight_map", {}).values()))
         absent = [shard for shard in shards if not (path / shard).is_file()]
         if absent or not shards:
             raise Missing(
                 f"{path}/{INDEX}: {len(absent)} of {len(shards)} listed shards are missing ({', '.join(absent[:3])}); "
-                "fetch the model again, the download was not finished"
+                "the download did not finish, fetch the model again"
             )
         return [path / shard for shard in shards]
     single = path / "model.safetensors"
@@ -83,9 +93,9 @@ def weight_files(path: Path) -> list[Path]:
     pickles = sorted(file.name for pattern in PICKLES for file in path.glob(pattern))
     if pickles:
         raise BadConfig(
-            f"{path}: only pickle weights ({', '.join(pickles[:3])}): loading a pickle runs whatever code is in it; "
+            f"{path}: only pickle weights ({', '.join(pickles[:3])}): loading a pickle runs any code in it; "
             "use a revision with safetensors, or convert once with `AutoModelForCausalLM.from_pretrained(...)."
-            "save_pretrained(...)` on a machine you can lose"
+            "save_pretrained(...)` in an isolated environment"
         )
     raise Missing(f"{path}: no weights (model.safetensors or {INDEX}); fetch the model again")
 
@@ -96,24 +106,24 @@ def read_tensor_header(file: Path) -> dict[str, Any]:
     Raises:
         Missing: the file is shorter or longer than its header says.
     """
-    cut = f"{file}: the file is damaged or was cut short; fetch or write it again"
+    damaged = f"{file}: the file is damaged or was cut short; fetch or write it again"
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > size - 8:
-            raise Missing(cut)
+            raise Missing(damaged)
         try:
             header: dict[str, Any] = json.loads(stream.read(length))
         except ValueError as error:
-            raise Missing(cut) from error
+            raise Missing(damaged) from error
     header.pop("__metadata__", None)
     if size != 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0):
-        raise Missing(cut)
+        raise Missing(damaged)
     return header
 
 
 def count_parameters(path: Path) -> int:
-    """Parameters of the model in a folder, tied ones once as they are stored once."""
+    """Number of parameters of the model in a folder; tied ones count once, as they are stored once."""
     return sum(
         math.prod(tensor["shape"]) for file in weight_files(path) for tensor in read_tensor_header(file).values()
     )
@@ -123,7 +133,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a model folder.
 
     Raises:
-        Missing: the file is absent or no JSON object.
+        Missing: the file is missing or contains no JSON object.
     """
     try:
         loaded = json.loads(file.read_text())

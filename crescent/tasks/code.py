@@ -1,8 +1,8 @@
-"""Programs: a function is known by what it returns, for inputs that the model wrote itself.
+"""Programs: a function is known by what it returns for inputs that the model wrote itself.
 
-Two programs are the same answer when they return the same for all inputs of the question, however they are written.
-After code generation by execution agreement: CodeT (arXiv 2207.10397) and the execution-based selection of AlphaCode
-(arXiv 2203.07814) group programs by their behaviour on generated inputs; here the largest group is the majority.
+Two programs are the same answer when they return the same values for all inputs of the question, however they are
+written. CodeT (arXiv 2207.10397) and the execution-based selection of AlphaCode (arXiv 2203.07814) also group programs
+by their behaviour on generated inputs; here the largest group is the majority.
 """
 
 import ast
@@ -18,13 +18,13 @@ from crescent.records import Completion, Question, Request, request_seed
 from crescent.tasks.sandbox import Outcome, Sandbox
 
 LONGEST_INPUT = 2_000
-"""Characters of one input; a longer one is not used."""
+"""Characters of the longest input that is used."""
 LONGEST_LINE, LONGEST_LIST = 2_500, 4_000
-"""Characters of a line, and of a code block, that is read as Python."""
+"""Characters of the longest line, and of the longest code block, that is read as Python."""
 DEEPEST = 20
-"""Brackets in brackets, at most: parsing deeper ones takes stack from the supervisor."""
+"""Deepest nesting of brackets that is parsed: deeper ones would exhaust the supervisor's stack."""
 MANY_LINES = 200
-"""Lines that are looked at for inputs."""
+"""Number of lines that are searched for inputs."""
 
 _BLOCK = re.compile(r"^[ \t]*+```[ \t]*+([\w+-]*+)[^\n]*+\n(.*?)(?:^[ \t]*+```|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON = ("", "python", "python3", "py")
@@ -32,15 +32,15 @@ _FUNCTION = re.compile(r"^def[ \t]++\w", re.MULTILINE)
 _LABEL = r"(?:>>>\s|[-*•]\s|\(?\d{1,3}+[.):]\s|(?:input|example|test)s?\s?\d*+\s?:)?"
 _BULLET = re.compile(rf"\s*+{_LABEL}\s*+", re.IGNORECASE)
 _RESULT = re.compile(r"\s(?:->|=>|→|returns)\s")
-# What may stand around the call in what a model writes: print(solve(1)), assert sorted(solve([2, 1])) == [1, 2].
+# Functions that a model may write around the call: print(solve(1)), assert sorted(solve([2, 1])) == [1, 2].
 _WRAPPERS = frozenset({"print", "list", "tuple", "set", "dict", "sorted", "repr", "str", "len", "sum", "isinstance"})
 
 
 class CodeTask:
-    """Reads programs, and runs them in a sandbox; without one it does not open."""
+    """Reads programs and runs them in a sandbox; opening fails where there is none."""
 
     def __init__(self, cfg: TaskConfig, workers: int = 2) -> None:
-        """`workers` programs run at once."""
+        """Up to `workers` programs run at once."""
         self.undecided = 0
         self._counting = threading.Lock()
         self._sandbox = Sandbox(cfg.program_timeout_s, cfg.program_memory_mib, workers)
@@ -57,10 +57,10 @@ class CodeTask:
         return bool(question.strip())
 
     def read(self, text: str, inputs: Sequence[str] = ()) -> str | None:
-        """With inputs a JSON list of what the program returns, without the program.
+        """With inputs: a JSON list of what the program returns for each. Without: the program itself.
 
-        A program that is stopped by its limits is silent, and so is one that raises, or returns `None`, for every
-        input: printing is not returning, and all programs that print would agree with each other.
+        A program that is stopped by its limits is silent. So is one that raises, or returns `None`, for every input:
+        printing is not returning, and all programs that print would agree with each other.
         """
         program = find_program(text)
         if program is None:
@@ -73,7 +73,7 @@ class CodeTask:
         return json.dumps(outcome.outputs)
 
     def read_cut(self, text: str) -> str | None:
-        """A cut program is none, and nothing marks a whole one."""
+        """Always `None`: a cut program is no program, and no mark shows that one is complete."""
         return None
 
     def classes(self, finals: Sequence[str | None]) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class CodeTask:
         return tuple(-1 if final is None else seen.index(final) for final in finals)
 
     def correct(self, final: str, target: str) -> bool:
-        """`target` is Python that raises, usually by `assert`, unless the program before it is right."""
+        """Whether `target`, Python code with asserts, runs to its end after the program."""
         return self._counted(self._sandbox.test(final, target)).status == "ok"
 
     def _counted(self, outcome: Outcome) -> Outcome:
@@ -91,7 +91,7 @@ class CodeTask:
 
 
 def find_program(text: str) -> str | None:
-    """The last Python block in which a function is defined, else the whole text when one is defined in it."""
+    """The last Python block that defines a function; without any code block, the whole text if it defines one."""
     blocks = [dedent(code) for language, code in _BLOCK.findall(text) if language.lower() in _PYTHON]
     programs = [block for block in blocks if _FUNCTION.search(block)]
     if programs:
@@ -100,8 +100,8 @@ def find_program(text: str) -> str | None:
 
 
 def inputs_request(question: Question, cfg: TaskConfig, consensus: ConsensusConfig, run_seed: int) -> Request:
-    """The request for the inputs that all answers to a question are compared on."""
-    assert cfg.inputs_prompt is not None, "checked when it was configured"
+    """The request for the inputs on which all answers to a question are compared."""
+    assert cfg.inputs_prompt is not None, "checked by TaskConfig"
     return Request(
         key=f"inputs/{question.id}",
         prompt=fill(cfg.inputs_prompt, question.text),
@@ -114,9 +114,9 @@ def inputs_request(question: Question, cfg: TaskConfig, consensus: ConsensusConf
 def read_inputs(completion: Completion, limit: int) -> tuple[str, ...]:
     """The first `limit` different inputs in a completion, each a tuple of arguments in Python's notation.
 
-    They may be calls, one a line or wrapped in `print` or `assert`, or tuples of arguments, one a line or in a list;
-    where there are calls, only they are inputs, for what stands beside them are results. Arguments are literals.
-    Nothing is evaluated. The last line of a cut completion is left out; of one the engine refused, all are.
+    Inputs may be calls, one on each line or wrapped in `print` or `assert`, or tuples of arguments, one on each line or
+    in a list. Where there are calls, only these are inputs: tuples beside them are results. Arguments are literals, and
+    nothing is evaluated. The last line of a cut completion is left out; a refused completion has no inputs.
     """
     if completion.finish_reason == "error":
         return ()
@@ -131,17 +131,17 @@ def read_inputs(completion: Completion, limit: int) -> tuple[str, ...]:
     calls = [arguments for statement in statements if (arguments := arguments_called_with(statement)) is not None]
     tuples = [arguments for statement in statements for arguments in argument_tuples(statement)]
     inputs = dict.fromkeys(map(as_input, calls or tuples))
-    return tuple(its for its in inputs if its is not None)[:limit]
+    return tuple(arguments for arguments in inputs if arguments is not None)[:limit]
 
 
 def without_ornaments(line: str) -> str:
-    """What is code in a line of prose: `solve(5)` of "1. `solve(5)` -> 6"."""
+    """The code in a line of prose: `solve(5)` in "1. `solve(5)` -> 6"."""
     quoted = [part for part in line.split("`")[1:-1] if part]
     return quoted[0] if quoted else _RESULT.split(_BULLET.sub("", line, count=1), maxsplit=1)[0].strip(" \t,")
 
 
 def parsed(text: str, longest: int) -> ast.Module | None:
-    """The tree of a short and flat text, `None` when it is no Python, or neither short nor flat."""
+    """Syntax tree of a text; `None` when it is no Python, longer than `longest`, or nested deeper than `DEEPEST`."""
     depth = deepest = 0
     for character in text[: longest + 1]:
         depth += (character in "([{") - (character in ")]}")
@@ -155,8 +155,8 @@ def parsed(text: str, longest: int) -> ast.Module | None:
 
 
 def arguments_called_with(statement: ast.stmt) -> list[ast.expr] | None:
-    """The arguments of the outermost call in it that is not `print` or the like."""
-    if not isinstance(statement, (ast.Expr, ast.Assign, ast.Assert)):  # a solution, which nobody asked for
+    """The arguments of the outermost call in a statement, apart from `print` and the like."""
+    if not isinstance(statement, (ast.Expr, ast.Assign, ast.Assert)):  # a definition: the model wrote a solution, too
         return None
     for node in ast.walk(statement):
         called = node.func if isinstance(node, ast.Call) else None
@@ -167,7 +167,7 @@ def arguments_called_with(statement: ast.stmt) -> list[ast.expr] | None:
 
 
 def argument_tuples(statement: ast.stmt) -> Iterator[list[ast.expr]]:
-    """The argument tuples it lists: `[(1, 2), (3, 4)]` two of two, `(1, 2)` one of two, `[1, 2]` one of one list."""
+    """The argument tuples in a statement: two in `[(1, 2), (3, 4)]`, one in `(1, 2)`; `[1, 2]` is one list argument."""
     match statement:
         case ast.Expr(value) | ast.Assign([ast.Name()], value):
             pass
@@ -183,7 +183,7 @@ def argument_tuples(statement: ast.stmt) -> Iterator[list[ast.expr]]:
 
 
 def as_input(arguments: list[ast.expr]) -> str | None:
-    """One spelling for the same arguments, `None` when they are none, too long, or no literals."""
+    """One spelling for equal arguments; `None` when there are none, or they are too long or no literals."""
     try:
         text = ast.unparse(ast.Tuple(arguments, ast.Load()))
         ast.literal_eval(text)

@@ -1,8 +1,9 @@
 r"""Multiple choice: lettered options in the question, one letter as the final answer.
 
-A letter is easily a word: "A plant needs light", "B cells", "I think". So it counts only where an answer is announced,
-or where the response is nothing else, and only when what follows it ends it: "the answer is A" and "the answer is A, as
-…" name an option, "the answer is a plant" does not. Two letters at once ("A and C") name none.
+A letter is easily a word: "A plant needs light", "B cells", "I think". So a letter counts only after an announcement of
+the answer, or when the response is nothing else, and only if the text after it does not continue a word or phrase: "the
+answer is A" and "the answer is A, as …" name an option, "the answer is a plant" does not. Two letters at once ("A and
+C") name no option.
 """
 
 import re
@@ -10,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 
 TAIL = 20_000
-"""Characters at the end of a response that are looked at: a final answer stands at the end."""
+"""Number of characters read at the end of a response, where a final answer stands."""
 OPTIONS = "ABCDEFGHIJ"
-"""At most ten options, as in MMLU-Pro (arXiv 2406.01574)."""
+"""Letters of options: at most ten, as in MMLU-Pro (arXiv 2406.01574)."""
 _NEAR = 300
-"""Characters after a mark that are looked at."""
+"""Number of characters read after a mark."""
 
 # Possessive quantifiers (++) and counted ones keep every scan linear, whatever the text.
 _AT_LINE_START = re.compile(r"^[ \t]*+(?:[-*>#]++[ \t]*+){0,2}+(?:[Oo]ption )?\(?([A-Z])[.):](?!\w)", re.MULTILINE)
@@ -53,7 +54,7 @@ _START = re.compile(r"\s*+\*{0,2}\(?([A-HJ])(?:\)|\.(?=\s))")
 
 
 class MultipleChoice:
-    """Answers are the same when their letters are; owns nothing."""
+    """Two answers are the same when their letters are. Owns no processes."""
 
     undecided: int = 0
 
@@ -64,7 +65,7 @@ class MultipleChoice:
         pass
 
     def accepts(self, question: str) -> bool:
-        """Whether a stem comes first, then two to ten options lettered from A, and then no answer given away."""
+        """Whether the question is a stem and two to ten options lettered from A, and does not give its answer away."""
         tail = question[-TAIL:]
         for pattern in (_AT_LINE_START, _IN_LINE):
             # "I." before the first option numbers a statement of the stem.
@@ -75,22 +76,22 @@ class MultipleChoice:
             ends = [option.start() for option in options[1:]] + [len(tail)]
             texts = [tail[: options[0].start()]]
             texts += [tail[option.end() : end] for option, end in zip(options, ends, strict=True)]
-            # A question that brings its answer teaches and tests nothing.
+            # A question that contains its answer teaches and tests nothing.
             return all(re.search(r"[^\s*_.()]", text) for text in texts) and self.read_cut(texts[-1]) is None
         return False
 
     def read(self, text: str, inputs: Sequence[str] = ()) -> str | None:
-        r"""The letter, a capital.
+        r"""The letter, as a capital.
 
-        In order of trust, and of each kind the last: `\boxed{B}`; `#### B` (GSM8K's mark); `answer: B` or `answer is
-        B`; **B** on a line of its own; then a response that is the letter, or starts with "B)" or "B.". A mark followed
-        by "none", "no answer" or the like is silence. Only the last `TAIL` characters are read.
+        Tried in this order, the last occurrence of each: `\boxed{B}`; `#### B` (GSM8K's mark); `answer: B` or `answer
+        is B`; **B** alone on a line; then a response that is only the letter, or starts with "B)" or "B.". A mark
+        followed by "none", "no answer" or the like is silence. Only the last `TAIL` characters are read.
         """
         tail = text[-TAIL:]
         is_settled, letter = _explicit(tail)
         if is_settled:
             return letter
-        # Several lines of one letter each, or several lettered paragraphs, go through the options and choose none.
+        # Several lines of one letter each, or several lettered paragraphs, discuss the options and choose none.
         if bold := {match[1] for match in _BOLD.finditer(tail)}:
             return bold.pop() if len(bold) == 1 else None
         if alone := _ALONE.fullmatch(tail):
@@ -110,7 +111,7 @@ class MultipleChoice:
 
 
 def _explicit(tail: str) -> tuple[bool, str | None]:
-    """Whether a mark settles the matter, and the letter behind it; `None` behind a mark is explicit silence."""
+    """Whether a mark decides, and the letter behind it; with a mark, `None` is explicit silence."""
     for mark in (_BOXED, _HASHES, _ANSWER):
         found = [*_marked(tail, mark)]
         letters = {letter for letter, _ in found}
@@ -123,20 +124,20 @@ def _explicit(tail: str) -> tuple[bool, str | None]:
 
 def _marked(tail: str, mark: re.Pattern[str]) -> Iterator[tuple[str | None, bool]]:
     """The letter behind each mark (or `None` for silence) and whether nothing follows on its line, the last first."""
-    for match in reversed([*mark.finditer(tail)][-20:]):  # 20 are enough for any honest response
+    for match in reversed([*mark.finditer(tail)][-20:]):  # the last 20 marks are enough
         after = tail[match.end() : match.end() + _NEAR]
         lead = _LEAD.match(after)
-        assert lead is not None  # it also matches nothing
+        assert lead is not None  # the pattern also matches the empty string
         if _SILENCE.match(after, lead.end()):
             yield None, True
         elif letter := _LETTER.match(after, lead.end()):
             is_bare = _REST_OF_BARE.match(after, letter.end()) is not None
-            # "The answer:\n\nA. Density: no.\nB. …" goes through the options.
+            # "The answer:\n\nA. Density: no.\nB. …" discusses the options.
             is_list = "\n" in lead[0] and not is_bare and bool(_lettered(after[letter.end() :]))
             if not is_list:
                 yield letter[1].upper(), is_bare
 
 
 def _lettered(text: str) -> set[str]:
-    """Letters with which a line or an option starts."""
+    """Letters that begin a line or an option."""
     return {match[1] for pattern in (_AT_LINE_START, _IN_LINE) for match in pattern.finditer(text)}

@@ -1,12 +1,12 @@
-"""Run programs that nobody has read: bounded in time and memory, and without a way to touch anything.
+"""Run untrusted programs: with limits on time and memory, and without access to anything outside.
 
 A program can compute and report. It cannot open, write or delete a file, see the environment, use the network, start or
-signal a process, or outlive the supervisor: the kernel refuses (`crescent.tasks.sandbox_server`), whatever Python
-it is made of. Where the kernel cannot be told to, nothing is run.
+signal a process, or outlive the supervisor: the kernel refuses that (`crescent.tasks.sandbox_server`), whatever Python
+code it consists of. Where the kernel cannot enforce this, no program is run.
 
-What a program reports is its own word. One that returns, exits or prints what it likes passes no test by that; one
-that searches the interpreter it shares with the tests for the secret of its report could forge it. So a report may
-cost a vote or an item, and nothing else.
+A program's report is not proof. A program passes no test by what it returns, prints or how it exits; but one that
+searches the interpreter, which it shares with the tests, for the secret of its report could forge the report. So a
+report may cost a vote or an item, and nothing else.
 """
 
 import json
@@ -31,49 +31,48 @@ from crescent.errors import Missing, TryAgain
 from crescent.tasks.sandbox_server import ENDED, KILLED, OUT_OF_MEMORY, TIMED_OUT, UNPROTECTED
 
 LONGEST_PROGRAM = 50_000
-"""Characters; a longer program is not run."""
+"""Characters of the longest program that is run."""
 WALL_FACTOR, WALL_S = 4.0, 5.0
-"""A program that waits uses no CPU: it is killed after `WALL_FACTOR` x its CPU seconds + `WALL_S` on the clock."""
+"""A waiting program uses no CPU: it is killed after `WALL_FACTOR` x its CPU seconds + `WALL_S` seconds on the clock."""
 START_S = 60.0
+"""Time limit for the start of a fork server, in seconds."""
 NEEDED = "task=code runs programs under seccomp"
 
 Status = Literal["ok", "error", "timeout", "memory", "killed"]
-
-
 ENDINGS: dict[bytes, Status] = {TIMED_OUT: "timeout", OUT_OF_MEMORY: "memory", KILLED: "killed"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one program."""
+    """How one program ended, and what it returned."""
 
     status: Status
-    """`error`: no program, no function in it, or its own lines raised. `killed`: it crashed, or flooded its report."""
+    """`error`: no program, no function in it, or its top level raised. `killed`: crashed, or reported too much."""
     outputs: tuple[str, ...] = ()
-    """Of an `ok` one: the canonical return value of each call, `!` and the name of the exception when it raised."""
+    """If `ok`: the canonical return value of each call, or `!` and the name of the exception it raised."""
 
     @property
     def decided(self) -> bool:
-        """Whether the program came to its own end, and not to that of its time, memory or process."""
+        """Whether the program ended by itself, and was not stopped by a limit or a crash."""
         return self.status in ("ok", "error")
 
 
 class Report(msgspec.Struct):
-    """What a program's process writes when it is done."""
+    """What the process of a program writes at its end."""
 
     status: Literal["ok", "error"]
     outputs: tuple[str, ...] = ()
 
 
 class Sandbox:
-    """A context manager; its methods are safe to call from several threads at once.
+    """A context manager whose methods may be called from several threads at once.
 
-    Each of the `workers` is a fork server that runs one program at a time in a process of its own: fresh, with hashes
-    and `random` seeded, so that a program returns the same every time.
+    Each of the `workers` is a fork server that runs one program at a time, in a fresh process with hashes and `random`
+    seeded, so that a program returns the same values every time.
     """
 
     def __init__(self, timeout_s: float, memory_mib: int, workers: int = 2) -> None:
-        """Limits of one program: CPU seconds for everything it is asked, and its address space in MiB."""
+        """Limits of one program: CPU seconds for all its calls together, and its address space in MiB."""
         self.timeout_s = timeout_s
         self.memory_mib = memory_mib
         self._servers = [ForkServer() for _ in range(workers)]
@@ -82,7 +81,7 @@ class Sandbox:
         self._closed = threading.Event()
 
     def __enter__(self) -> "Sandbox":
-        """Raises `Missing` where programs cannot be confined: better before a round than in the middle of it."""
+        """Raises `Missing` where programs cannot be confined: before a round rather than in the middle of it."""
         self._opened = True
         try:
             for server in self._servers:
@@ -101,15 +100,15 @@ class Sandbox:
             server.kill()
 
     def run(self, program: str, calls: Sequence[str]) -> Outcome:
-        """Call the program's function `solve`, or its last one when none is called so, once for each of `calls`.
+        """Call the program's function `solve`, or its last function if none has that name, once for each of `calls`.
 
         Args:
-            calls: A tuple of arguments each, in Python's notation: `([1, 2], 3)`. Literals only.
+            calls: One tuple of arguments for each call, in Python's notation: `([1, 2], 3)`. Literals only.
         """
         return self._ask(program, {"calls": list(calls)})
 
     def passes(self, program: str, tests: str) -> bool:
-        """Whether the tests, asserts usually, run to their end after the program in its own namespace."""
+        """Whether the tests, usually asserts, run to their end after the program, in its namespace."""
         return self.test(program, tests).status == "ok"
 
     def test(self, program: str, tests: str) -> Outcome:
@@ -117,7 +116,7 @@ class Sandbox:
         return self._ask(program, {"tests": tests})
 
     def parses(self, program: str) -> bool:
-        """Whether it is Python and defines a function. Nothing of it is run; parsing alone can crash a process."""
+        """Whether the text is Python and defines a function. It is only parsed, which alone can crash a process."""
         return self._ask(program, {}).status == "ok"
 
     def _ask(self, program: str, what: Mapping[str, Any]) -> Outcome:
@@ -131,14 +130,14 @@ class Sandbox:
         answer = self._answer(request, wall_s + START_S)
         ending, written = answer[:1], answer[1:]
         if ending == UNPROTECTED:
-            raise Missing(f"{NEEDED}, and this kernel or container refuses to load a filter: allow seccomp in it")
+            raise Missing(f"{NEEDED}, and this kernel or container refuses to load a filter; allow seccomp in it")
         if ending == ENDED:
             return read_report(written, nonce, len(what.get("calls", ())))
         return Outcome(ENDINGS[ending])
 
     def _answer(self, request: bytes, limit_s: float) -> bytes:
         if not self._opened:
-            raise RuntimeError("this Sandbox is not open: run programs inside its `with` block")
+            raise RuntimeError("this Sandbox is not open; run programs inside its `with` block")
         server = self._free.get()
         try:
             for _ in range(2):
@@ -147,21 +146,24 @@ class Sandbox:
                     return answer
                 if self._closed.is_set():
                     return KILLED
-                server.kill()  # somebody else ended it, or stopped it
+                server.kill()  # it was ended or stopped from outside
                 server.start()
                 if self._closed.is_set():
                     server.kill()
                     return KILLED
         except BaseException:
-            server.kill()  # an answer that nobody took would be taken for the next one
+            server.kill()  # a late answer would be taken for the answer to the next request
             raise
         finally:
             self._free.put(server)
-        raise TryAgain("the processes that run programs are being killed from outside; is there memory for them?")
+        raise TryAgain(
+            "the processes that run programs are being killed from outside, probably for lack of memory; free some and "
+            "run the same command again"
+        )
 
 
 class ForkServer:
-    """The supervisor's end of one `crescent.tasks.sandbox_server`, for one thread at a time; only `kill` is for any."""
+    """The supervisor's side of one `crescent.tasks.sandbox_server`, for one thread at a time; any may call `kill`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -170,8 +172,8 @@ class ForkServer:
     def start(self) -> None:
         """Raises `Missing` where programs cannot be confined."""
         if sys.platform != "linux":
-            raise Missing(f"{NEEDED}, which only Linux has; run it there")
-        # Nothing of our environment but what the interpreter may need to find its libraries.
+            raise Missing(f"{NEEDED}, which only Linux has; run this task on Linux")
+        # Only those variables that the interpreter may need to find its libraries.
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         environment |= {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
@@ -180,18 +182,21 @@ class ForkServer:
             stdout=subprocess.PIPE,
             bufsize=0,
             env=environment,
-            start_new_session=True,  # a Ctrl-C is for the supervisor; and the group is killed as one
+            start_new_session=True,  # Ctrl-C reaches the supervisor only; and the whole group can be killed
         )
         with self._using:
             complaint = receive(self._process, START_S)
         if complaint is None:
-            raise TryAgain("the process that runs programs ended as it started; is there memory for it?")
+            raise TryAgain(
+                "the process that runs programs ended at its start, probably for lack of memory; free some and run the "
+                "same command again"
+            )
         if complaint:
-            way_out = "pip install pyseccomp" if b"NotFound" in complaint else "apt install libseccomp2"
-            raise Missing(f"{NEEDED} ({complaint.decode(errors='replace')}): {way_out}")
+            fix = "pip install pyseccomp" if b"NotFound" in complaint else "apt install libseccomp2"
+            raise Missing(f"{NEEDED} ({complaint.decode(errors='replace')}): {fix}")
 
     def ask(self, request: bytes, limit_s: float) -> bytes | None:
-        """The server's answer; `None` when it has died or says nothing for `limit_s`."""
+        """The server's answer; `None` when it has died or has not answered within `limit_s` seconds."""
         with self._using:
             process = self._process
             if process is None or process.stdin is None:
@@ -206,7 +211,7 @@ class ForkServer:
             return receive(process, limit_s)
 
     def kill(self) -> None:
-        """End it and the program it runs. Who waits in `ask` is answered `None`."""
+        """End the server and the program it runs. A thread that waits in `ask` gets `None`."""
         process = self._process
         if process is None:
             return
@@ -222,7 +227,7 @@ class ForkServer:
 
 
 def receive(process: subprocess.Popen[bytes], limit_s: float) -> bytes | None:
-    """One frame, or `None` when the process ends or the time does."""
+    """One frame; `None` when the process ends or `limit_s` seconds have passed."""
     assert process.stdout is not None
     descriptor, deadline, received = process.stdout.fileno(), time.monotonic() + limit_s, b""
     poll = select.poll()
@@ -239,7 +244,7 @@ def receive(process: subprocess.Popen[bytes], limit_s: float) -> bytes | None:
 
 
 def read_report(written: bytes, nonce: str, calls: int) -> Outcome:
-    """The outcome that a program's process wrote; `error` for anything that is no report on so many calls."""
+    """The outcome in what a program's process wrote; `error` for anything but a report on this number of calls."""
     if not secrets.compare_digest(written[: len(nonce)], nonce.encode()):
         return Outcome("error")
     try:

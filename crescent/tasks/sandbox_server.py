@@ -3,10 +3,10 @@
     python -P -m crescent.tasks.sandbox_server          (requests on stdin, reports on stdout)
 
 The server imports what programs may import and then forks for every program: a child starts in a few milliseconds,
-with an interpreter that no earlier program has touched. Before a child sees hostile code it gives up everything but
+with an interpreter that no earlier program has touched. Before it runs hostile code, a child gives up everything but
 computing: a seccomp filter with an allow-list (man 2 seccomp) refuses every system call that could open, write, delete,
-connect, start or signal anything. What Python itself is told to refuse, such as imports, only makes refusals readable:
-a program can get around it, and around the filter it cannot. The server itself never runs hostile code.
+connect, start or signal anything. Restrictions in Python, such as those on imports, only make refusals readable: a
+program can get around them, but not around the filter. The server itself never runs hostile code.
 """
 
 import ast
@@ -40,15 +40,15 @@ from typing import Any, NoReturn
 from crescent.machine.processes import die_with_parent
 
 ENDED, TIMED_OUT, OUT_OF_MEMORY, KILLED, UNPROTECTED = b"e", b"t", b"m", b"k", b"u"
-"""How a child ended: the first byte of the server's answer; what the child wrote follows."""
+"""How a child ended: the first byte of the server's answer; the child's report follows."""
 REPORT_BYTES = 64 * 1024
-"""A child that writes more than this is killed."""
+"""Size of the longest report; a child that writes more is killed."""
 OUTPUT_CHARACTERS = 1_000
-"""A longer output is kept as its beginning and a hash."""
+"""Characters of the longest output; of a longer one, the beginning and a hash are kept."""
 ITERATED = 10_000
-"""Items an iterator that a program returns is asked for."""
+"""Number of items read from an iterator that a program returns."""
 REPORT_FD = 3
-"""The only open file of a child."""
+"""Descriptor of the only file a child has open."""
 EXIT_MEMORY, EXIT_UNPROTECTED = 77, 78
 SOLVE = "solve"
 
@@ -58,15 +58,16 @@ MODULES = (
     *("functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "numbers", "operator", "queue"),
     *("random", "re", "statistics", "string", "struct", "textwrap", "time", "types", "typing", "unicodedata"),
 )
-"""What a program may import, besides a `sys` without its dangers. All of it computes; none of it needs a file."""
+"""Modules that a program may import, besides a harmless `sys`. All of them only compute; none needs a file."""
 IMPORTED_LATER = ("_strptime", "locale")
-"""What those import inside their functions, when no file can be opened any more."""
+"""Modules that those import inside their functions, when no file can be opened any more."""
 ENCODINGS = ("utf-8", "ascii", "latin-1", "utf-16", "utf-32", "cp1252", "hex", "rot13", "unicode_escape", "punycode")
 ALLOWED_CALLS = (
     *("brk", "munmap", "mremap", "madvise", "futex", "sched_yield", "getrandom", "getpid", "gettid"),
     *("clock_gettime", "clock_getres", "gettimeofday", "time", "restart_syscall", "exit", "exit_group"),
 )
-"""Everything else is refused with EPERM, but for what `syscall_filter` allows for some arguments only."""
+"""System calls that are allowed with any arguments; `syscall_filter` adds some with certain arguments only. All others
+are refused with EPERM."""
 PROT_EXEC = 4
 PR_SET_DUMPABLE = 4
 SYS_ATTRIBUTES = ("maxsize", "version", "version_info", "float_info", "int_info", "byteorder", "maxunicode")
@@ -74,7 +75,7 @@ DEEPEST = 100_000
 
 
 def serve() -> None:
-    """Answer requests until stdin closes, which it does when the supervisor ends, however that happens."""
+    """Answer requests until stdin closes, as it does when the supervisor ends in whatever way."""
     prepare()
     try:
         call_filter = syscall_filter()
@@ -87,20 +88,20 @@ def serve() -> None:
 
 
 def prepare() -> None:
-    """Load all that programs may need: a child can open no file."""
+    """Load everything that programs may need, because a child cannot open files."""
     for name in (*MODULES, *IMPORTED_LATER):
         importlib.import_module(name)
     for encoding in ENCODINGS:
         codecs.lookup(encoding)
     warnings.simplefilter("ignore")
-    # Only upwards, which everyone may: when memory runs out the kernel shall choose a program, and not the engine.
+    # When memory runs out, the kernel should kill a program and not the engine. Raising the score needs no privilege.
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    gc.freeze()  # children share these pages as long as nobody's collector touches them
+    gc.freeze()  # children share these pages as long as no garbage collector touches them
 
 
 def syscall_filter() -> Any:
-    """The filter of the children, not loaded yet.
+    """The filter for the children, not loaded yet.
 
     Raises:
         ImportError: pyseccomp is not installed.
@@ -118,7 +119,7 @@ def syscall_filter() -> Any:
 
 
 def answer(request: Mapping[str, Any], call_filter: Any) -> bytes:
-    """Run one program in a child: how that ended, and what it reported."""
+    """Run one program in a child; returns how it ended, and its report."""
     reports, reporting = os.pipe()
     server = os.getpid()
     child = os.fork()
@@ -129,7 +130,7 @@ def answer(request: Mapping[str, Any], call_filter: Any) -> bytes:
         report, ending = listen(reports, time.monotonic() + request["wall_s"])
     finally:
         os.close(reports)
-        os.kill(child, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+        os.kill(child, signal.SIGKILL)  # not waited for yet, so the id cannot belong to another process
         _, status = os.waitpid(child, 0)
     if ending is not None:
         return ending
@@ -146,7 +147,7 @@ def answer(request: Mapping[str, Any], call_filter: Any) -> bytes:
 
 
 def listen(reports: int, deadline: float) -> tuple[bytes, bytes | None]:
-    """What the child writes until it ends, or why it has to be killed. Ends us when the supervisor is gone."""
+    """What the child writes until it ends, or why it must be killed. Exits when the supervisor is gone."""
     poll = select.poll()
     poll.register(reports, select.POLLIN)
     poll.register(0, 0)
@@ -155,7 +156,7 @@ def listen(reports: int, deadline: float) -> tuple[bytes, bytes | None]:
         left_s = deadline - time.monotonic()
         ready = dict(poll.poll(1000 * left_s)) if left_s > 0 else {}
         if 0 in ready:
-            sys.exit()  # the kernel ends the child with us
+            sys.exit()  # the kernel ends the child, too
         if not ready:
             return b"", TIMED_OUT
         chunk = os.read(reports, REPORT_BYTES)
@@ -167,7 +168,7 @@ def listen(reports: int, deadline: float) -> tuple[bytes, bytes | None]:
 
 
 def become_program(request: Mapping[str, Any], call_filter: Any, reporting: int, server: int) -> NoReturn:
-    """Give up everything, run the program, report and end. Nothing of the server's runs after it."""
+    """Give up all rights, run the program, report and end. No code of the server runs in this process afterwards."""
     code = 1
     try:
         if not confine(request, call_filter, reporting, server):
@@ -182,11 +183,11 @@ def become_program(request: Mapping[str, Any], call_filter: Any, reporting: int,
 
 
 def confine(request: Mapping[str, Any], call_filter: Any, reporting: int, server: int) -> bool:
-    """Whether the process is confined now, for good."""
+    """Confine this process for good; returns whether that worked."""
     die_with_parent()
-    if os.getppid() != server:  # it died before the line above
+    if os.getppid() != server:  # the server died before the line above
         os._exit(1)
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no core file, whatever the machine does with those
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no core file, whatever the machine's settings
     os.dup2(reporting, REPORT_FD)
     os.closerange(0, REPORT_FD)
     os.closerange(REPORT_FD + 1, os.sysconf("SC_OPEN_MAX"))
@@ -197,7 +198,10 @@ def confine(request: Mapping[str, Any], call_filter: Any, reporting: int, server
     cpu_s, memory = request["cpu_s"], request["memory_mib"] * 2**20
     for limit, most in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, int(cpu_s) + 2),  # counts whole seconds: behind the timer, should someone stop that
+        (
+            resource.RLIMIT_CPU,
+            int(cpu_s) + 2,
+        ),  # whole seconds, later than the timer below, in case the program stops that one
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 0),
@@ -210,7 +214,7 @@ def confine(request: Mapping[str, Any], call_filter: Any, reporting: int, server
         call_filter.load()
     except OSError:
         return False
-    # One try is worth more than any return value.
+    # An attempt proves more than a return value.
     try:
         os.kill(server, 0)
     except PermissionError:
@@ -219,14 +223,14 @@ def confine(request: Mapping[str, Any], call_filter: Any, reporting: int, server
 
 
 class Nowhere(io.TextIOBase):
-    """Output that nobody reads."""
+    """An output stream that discards everything."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
 def execute(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the program does with the request's calls, or with its tests; with neither, whether it is a program."""
+    """Run the request's calls or tests and report on them; with neither, report whether the program is one."""
     try:
         tree = ast.parse(request["program"])
         functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -241,13 +245,13 @@ def execute(request: Mapping[str, Any]) -> dict[str, Any]:
         function = namespace[SOLVE if SOLVE in functions else functions[-1]]
     except MemoryError:
         raise
-    except BaseException:  # SystemExit too: a program that ends itself has not done what was asked
+    except BaseException:  # SystemExit too: a program that exits has not answered
         return {"status": "error"}
     return {"status": "ok", "outputs": [called(function, arguments) for arguments in calls]}
 
 
 def called(function: Callable[..., object], arguments: object) -> str:
-    """What the function returns, canonically; `!` and the name of the exception when it raises one."""
+    """Canonical return value of the function, or `!` and the name of the exception it raises."""
     try:
         return shortened(canonical(function(*arguments if isinstance(arguments, tuple) else (arguments,))))
     except MemoryError:
@@ -257,7 +261,7 @@ def called(function: Callable[..., object], arguments: object) -> str:
 
 
 def fresh_namespace() -> dict[str, Any]:
-    """Globals of a module that is not `__main__`: what stands below `if __name__ == "__main__"` is not asked for."""
+    """Globals of a module that is not `__main__`, so that code below `if __name__ == "__main__"` does not run."""
     module = ModuleType("program")
     sys.modules["program"] = module  # dataclasses look their module up
     module.__dict__["__builtins__"] = {**vars(builtins), "__import__": guarded_import}
@@ -265,7 +269,7 @@ def fresh_namespace() -> dict[str, Any]:
 
 
 def guarded_import(name: str, *context: Any) -> object:
-    """`__import__` for programs. C code that imports while a program runs comes here too."""
+    """`__import__` for programs, also used by C code that imports while a program runs."""
     if name == "sys":
         return harmless_sys()
     if name not in MODULES and name not in IMPORTED_LATER:
@@ -274,6 +278,7 @@ def guarded_import(name: str, *context: Any) -> object:
 
 
 def harmless_sys() -> ModuleType:
+    """A `sys` without anything through which a program could change the interpreter."""
     harmless = ModuleType("sys")
     for name in SYS_ATTRIBUTES:
         setattr(harmless, name, getattr(sys, name))
@@ -294,14 +299,14 @@ def harmless_sys() -> ModuleType:
 
 
 def canonical(value: Any, inside: tuple[int, ...] = ()) -> str:
-    """A string that is equal for values that Python calls equal, ASCII only. `inside`: ids of what contains it.
+    """An ASCII string that is the same for values that Python calls equal. `inside`: ids of the containers around it.
 
-    2, 2.0 and True are one value, and so are 0.1 + 0.2 and 0.3: other numbers count to nine significant digits. Sets
-    and dictionaries have no order. A list is no tuple, as Python has it. An object without a repr of its own is its
-    type and its attributes.
+    2, 2.0 and True are one value; other numbers count to nine significant digits, so 0.1 + 0.2 and 0.3 are one value.
+    Sets and dictionaries have no order. A list is no tuple, as in Python. An object with the default repr is
+    written as its type and its attributes.
 
     Raises:
-        TypeError: nothing is known of the value but its address.
+        TypeError: the value is a function, of which only the address is known.
     """
     match value:
         case str():
@@ -325,7 +330,7 @@ def canonical(value: Any, inside: tuple[int, ...] = ()) -> str:
         case set() | frozenset():
             return f"set({', '.join(sorted([canonical(item, inside) for item in value]))})"
         case dict():
-            items = sorted([f"{canonical(key, inside)}: {canonical(its, inside)}" for key, its in dict.items(value)])
+            items = sorted([f"{canonical(key, inside)}: {canonical(item, inside)}" for key, item in dict.items(value)])
             return f"{{{', '.join(items)}}}"
         case Iterator():
             return f"iterator({', '.join([canonical(item, inside) for item in islice(value, ITERATED)])})"
@@ -338,16 +343,18 @@ def canonical(value: Any, inside: tuple[int, ...] = ()) -> str:
         raise TypeError("functions cannot be compared")
     else:
         attributes = vars(value)
-    inner = ", ".join([f"{name}={canonical(its, inside)}" for name, its in attributes.items()])
+    inner = ", ".join([f"{name}={canonical(attribute, inside)}" for name, attribute in attributes.items()])
     return ascii(f"{type(value).__name__}({inner})").strip("'\"")
 
 
 def whole(number: int) -> str:
+    """Digits of a whole number, hexadecimal if it is large."""
     # Python takes quadratic time for decimal digits, and refuses 4300 of them.
     return str(number) if number.bit_length() < 13_000 else hex(number)
 
 
 def real(number: float | Fraction | Decimal) -> str:
+    """A real number to nine significant digits; one that is whole, like an integer."""
     try:
         if number == int(number):
             return whole(int(number))
@@ -358,18 +365,20 @@ def real(number: float | Fraction | Decimal) -> str:
 
 
 def shortened(text: str) -> str:
+    """The text, or the beginning and a hash of a long one."""
     if len(text) <= OUTPUT_CHARACTERS:
         return text
     return f"{text[: OUTPUT_CHARACTERS - 100]}... sha256:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def receive() -> bytes | None:
-    """The next request; `None` when there will be none."""
+    """The next request; `None` when stdin has closed."""
     header = sys.stdin.buffer.read(4)
     return sys.stdin.buffer.read(struct.unpack("!I", header)[0]) if len(header) == 4 else None
 
 
 def send(frame: bytes) -> None:
+    """Write one frame: its length in four bytes, then its content."""
     sys.stdout.buffer.write(struct.pack("!I", len(frame)) + frame)
     sys.stdout.buffer.flush()
 

@@ -1,4 +1,4 @@
-"""Embedders: equal texts are equal everywhere, and what is alike lies near."""
+"""Embedders: equal texts have equal vectors on every machine, and similar texts are near."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=8))
-def test_lexical_vectors_have_length_one_and_stand_alone(texts: list[str]) -> None:
+def test_lexical_vectors_have_length_one_and_do_not_depend_on_other_texts(texts: list[str]) -> None:
     vectors = lexical_vectors(texts)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
@@ -45,17 +45,19 @@ def test_lexical_vectors_are_the_same_in_every_process() -> None:
 def shingles(text: str) -> Counter[str]:
     """Character trigrams of the lower-cased text; besides, each number twice, and each number with the next one twice.
 
-    That is what `lexical_vectors` estimates, written down as slowly as possible.
+    `lexical_vectors` estimates their Jaccard similarity; this is the definition, written out.
     """
     padded = f"  {' '.join(text.lower().split())} "
     trigrams = [padded[start : start + 3] for start in range(len(padded) - 2)]
     numbers = re.findall(r"\d+(?:[.,/:]\d+)*", padded)
-    tokens = [f"number {its}" for its in numbers] + [f"numbers {one} {other}" for one, other in pairwise(numbers)]
+    tokens = [f"number {number}" for number in numbers] + [
+        f"numbers {number} {next_number}" for number, next_number in pairwise(numbers)
+    ]
     return Counter([*trigrams, *tokens, *tokens])
 
 
-def jaccard(one: str, other: str) -> float:
-    a, b = shingles(one), shingles(other)
+def jaccard(text: str, other: str) -> float:
+    a, b = shingles(text), shingles(other)
     return (a & b).total() / (a | b).total()
 
 
@@ -81,7 +83,7 @@ def test_the_cosine_estimates_the_jaccard_similarity_without_bias() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("text", "other"),
     [
         ("12 + 3", "1 + 23"),
         ("12 + 3", "3 + 12"),
@@ -95,8 +97,8 @@ def test_the_cosine_estimates_the_jaccard_similarity_without_bias() -> None:
         ),
     ],
 )
-def test_other_numbers_make_another_sum(one: str, other: str) -> None:
-    a, b = lexical_vectors([one, other])
+def test_other_numbers_make_another_sum(text: str, other: str) -> None:
+    a, b = lexical_vectors([text, other])
     assert a @ b < 0.95
 
 
@@ -129,7 +131,7 @@ def test_the_same_problem_with_other_numbers_is_near_and_another_problem_is_far(
 
 
 def test_lexical_vectors_never_change() -> None:
-    """They are compared with those that earlier versions wrote into run folders."""
+    """New vectors are compared with those that earlier versions wrote into run folders."""
     (vector,) = lexical_vectors(["What is 3 + 4?"])
     assert np.packbits(vector > 0).tobytes().hex()[:32] == "668d944a97f164242f6aef1466cbb26d"
 
@@ -171,7 +173,7 @@ def test_minilm_sees_meaning_from_another_process() -> None:
 
 
 @pytest.mark.real
-def test_a_missing_embedding_model_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_missing_embedding_model_is_named_with_the_fix(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     with (
         open_embedder(DiversifyConfig(path=nowhere)) as embed,
@@ -233,8 +235,8 @@ def test_only_the_first_layers_are_run_whatever_the_architecture(
     assert np.linalg.norm(found[0], axis=1) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_text_has_the_same_states_in_any_company(tmp_path: Path, tokenizer: Any) -> None:
-    """Padding counts for nothing, and the order of the texts neither."""
+def test_the_states_of_a_text_do_not_depend_on_the_other_texts(tmp_path: Path, tokenizer: Any) -> None:
+    """Neither padding nor the order of the texts counts."""
     embed = open_self(random_model("llama", tmp_path, tokenizer), "cpu")
     together = embed([*TEXTS, "many words " * 100])
     for text, vector in zip(TEXTS, together, strict=False):
@@ -247,7 +249,7 @@ def test_states_wider_than_384_are_projected_and_keep_their_cosines() -> None:
     wide += 2 * wide[0]  # all cosines around 0.8
     narrow = wide @ projection(2048)
     assert narrow.shape == (40, 384)
-    before, after = (its / np.linalg.norm(its, axis=1, keepdims=True) for its in (wide, narrow))
+    before, after = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (wide, narrow))
     assert np.abs(before @ before.T - after @ after.T).max() < 0.1
 
 
@@ -286,7 +288,7 @@ def test_the_models_own_states_see_meaning_from_another_process() -> None:
 
 
 @pytest.mark.real
-def test_a_missing_base_model_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_missing_base_model_is_named_with_the_fix(tmp_path: Path) -> None:
     cfg = DiversifyConfig(embedder=Embedder.self)
     with (
         open_embedder(cfg, str(tmp_path / "nowhere")) as embed,
@@ -297,7 +299,7 @@ def test_a_missing_base_model_is_named_with_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("embedder", [Embedder.minilm, Embedder.self])
-def test_a_gpu_that_is_not_there_is_named_with_the_way_out(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_missing_gpu_is_named_with_the_fix(embedder: Embedder, tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -84,7 +84,7 @@ def test_a_damaged_or_dangerous_folder_is_refused_by_name(
         check_model_folder(model)
 
 
-def test_a_folder_that_is_not_there_is_missing(tmp_path: Path) -> None:
+def test_an_absent_folder_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="packaged:smollm2"):
         check_model_folder(tmp_path / "nowhere")
 

@@ -78,7 +78,7 @@ def test_programs_written_differently_agree_and_a_wrong_one_dissents(task: CodeT
         "",
     ],
 )
-def test_a_program_that_says_nothing_is_silent(task: CodeTask, program: str) -> None:
+def test_a_program_that_returns_nothing_is_silent(task: CodeTask, program: str) -> None:
     assert task.read(fenced(program), INPUTS) is None
 
 
@@ -185,7 +185,7 @@ def test_inputs_are_read_from_what_models_write(text: str, inputs: tuple[str, ..
         "(" * 100_000,
     ],
 )
-def test_what_is_no_input_is_none(text: str) -> None:
+def test_a_text_without_inputs_has_none(text: str) -> None:
     assert read_inputs(stop(text), 8) == ()
 
 
@@ -270,7 +270,7 @@ def test_mbpp_is_read_from_the_data_folder(tmp_path: Path) -> None:
         rows("mbpp", BenchmarkConfig(source=Source.mbpp), tmp_path)
 
 
-def test_mbpp_that_is_nowhere_says_where_to_put_it(tmp_path: Path) -> None:
+def test_a_missing_mbpp_says_where_to_put_it(tmp_path: Path) -> None:
     def unreachable(_: object) -> list[Any]:
         raise ConnectionError("no network")
 

@@ -54,7 +54,7 @@ def test_a_question_with_lettered_options_is_accepted(question: str) -> None:
         "",
     ],
 )
-def test_a_question_without_options_or_with_its_answer_is_not(question: str) -> None:
+def test_a_question_without_options_or_with_its_answer_is_rejected(question: str) -> None:
     assert not TASK.accepts(question)
 
 
@@ -211,7 +211,7 @@ PIECES += ["the ", ",", " and ", "/", "_", "$", "correct ", " to ", "none", "\t"
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
-def test_whatever_is_written_a_capital_letter_or_silence_is_read(text: str) -> None:
+def test_any_text_is_read_as_a_capital_letter_or_silence(text: str) -> None:
     final = TASK.read(text)
     assert final is None or final in set("ABCDEFGHIJ")
     assert TASK.read_cut(text) in (final, None)

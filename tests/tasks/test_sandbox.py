@@ -1,4 +1,4 @@
-"""Programs that want out: each has a bounded outcome, and touches nothing."""
+"""Programs that try to break out: each has a bounded outcome, and touches nothing outside."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ PR_GET_SECCOMP = 21
 HAS_SECCOMP = sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
 needs_seccomp = pytest.mark.skipif(not HAS_SECCOMP, reason="this kernel has no seccomp: no program is run here")
 
-# The os module behind every restriction that Python itself can make.
+# Gets the os module around every restriction that Python can make.
 FIND_OS = """
 def real_os():
     for kind in ().__class__.__base__.__subclasses__():
@@ -41,7 +41,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield opened
 
 
-def one(sandbox: Sandbox, program: str, arguments: str = "()") -> str:
+def outcome_of(sandbox: Sandbox, program: str, arguments: str = "()") -> str:
     """The outcome of one call: its output, or how the program ended."""
     outcome = sandbox.run(program, [arguments])
     return outcome.outputs[0] if outcome.status == "ok" else outcome.status
@@ -82,7 +82,7 @@ def test_a_program_is_called_once_for_each_input(sandbox: Sandbox) -> None:
     ],
 )
 def test_honest_programs_run(sandbox: Sandbox, program: str, output: str) -> None:
-    assert one(sandbox, program) == output
+    assert outcome_of(sandbox, program) == output
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_honest_programs_run(sandbox: Sandbox, program: str, output: str) -> Non
         "#" * 2**20,
     ],
 )
-def test_what_is_no_program_is_an_error(sandbox: Sandbox, program: str) -> None:
+def test_a_text_that_is_no_program_is_an_error(sandbox: Sandbox, program: str) -> None:
     assert sandbox.run(program, ["()"]).status == "error"
 
 
@@ -130,10 +130,10 @@ def test_what_is_no_program_is_an_error(sandbox: Sandbox, program: str) -> None:
         (FIND_OS + "take = real_import('_thread').allocate_lock().acquire\ndef solve(): take(); take()", {"timeout"}),
     ],
 )
-def test_bombs_come_to_a_bounded_end(sandbox: Sandbox, program: str, ends: set[str]) -> None:
-    end = one(sandbox, program)
+def test_bombs_end_within_their_limits(sandbox: Sandbox, program: str, ends: set[str]) -> None:
+    end = outcome_of(sandbox, program)
     assert end in ends or any(end.startswith(beginning) for beginning in ends)
-    assert one(sandbox, returning("1")) == "1"
+    assert outcome_of(sandbox, returning("1")) == "1"
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,12 @@ def test_bombs_come_to_a_bounded_end(sandbox: Sandbox, program: str, ends: set[s
         "os.sched_setaffinity(0, [0])",
     ],
 )
-def test_the_kernel_refuses_whatever_python_was_talked_into(sandbox: Sandbox, tmp_path: Path, attempt: str) -> None:
+def test_the_kernel_refuses_what_python_lets_through(sandbox: Sandbox, tmp_path: Path, attempt: str) -> None:
     canary = tmp_path / "canary"
     canary.write_text("alive")
     mode = canary.stat().st_mode
     filled = attempt.format(canary=str(canary), parent=os.getpid())
-    assert one(sandbox, FIND_OS + returning(filled)) == "!PermissionError"
+    assert outcome_of(sandbox, FIND_OS + returning(filled)) == "!PermissionError"
     assert (canary.read_text(), canary.stat().st_mode) == ("alive", mode)
     assert os.listdir(tmp_path) == ["canary"]
 
@@ -188,8 +188,8 @@ def test_the_kernel_refuses_whatever_python_was_talked_into(sandbox: Sandbox, tm
         "real_import('_thread').start_new_thread(print, ())",
     ],
 )
-def test_modules_that_reach_out_are_not_there_or_do_nothing(sandbox: Sandbox, attempt: str) -> None:
-    end = one(sandbox, FIND_OS + f"def solve():\n    {attempt}\n    return 'reached'\n")
+def test_modules_with_access_to_the_system_are_missing_or_powerless(sandbox: Sandbox, attempt: str) -> None:
+    end = outcome_of(sandbox, FIND_OS + f"def solve():\n    {attempt}\n    return 'reached'\n")
     assert end.startswith("!")
 
 
@@ -213,28 +213,28 @@ def test_the_kernel_refuses_whatever_c_is_called(sandbox: Sandbox, call: str, en
         "    libc.numbers = {'ptrace': 101, 'io_uring_setup': 425}\n"
         f"    return {call}, ctypes.get_errno()\n"
     )
-    assert one(sandbox, program) == ends
+    assert outcome_of(sandbox, program) == ends
 
 
-def test_the_environment_is_empty_and_so_is_its_past(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_empty_and_so_was_it_at_the_start(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     with Sandbox(1.0, 256, workers=1) as fresh:
-        assert one(fresh, FIND_OS + returning("dict(os.environ)")) == "{}"
-        assert one(fresh, FIND_OS + returning("open('/proc/self/environ').read()")) == "!PermissionError"
+        assert outcome_of(fresh, FIND_OS + returning("dict(os.environ)")) == "{}"
+        assert outcome_of(fresh, FIND_OS + returning("open('/proc/self/environ').read()")) == "!PermissionError"
 
 
 def test_programs_are_deterministic_and_leave_nothing_behind(sandbox: Sandbox) -> None:
     program = "import random\ndef solve(): return [random.random(), hash('a'), ''.join({'a', 'b', 'c', 'd'})]"
-    assert len({one(sandbox, program) for _ in range(6)}) == 1
-    one(sandbox, "import math\nmath.pi = 3\ndef solve(): return 1")
-    assert one(sandbox, "import math\ndef solve(): return math.pi") == "3.14159265"
+    assert len({outcome_of(sandbox, program) for _ in range(6)}) == 1
+    outcome_of(sandbox, "import math\nmath.pi = 3\ndef solve(): return 1")
+    assert outcome_of(sandbox, "import math\ndef solve(): return math.pi") == "3.14159265"
 
 
 def test_a_program_that_patches_python_spoils_only_its_own_report(sandbox: Sandbox) -> None:
     patching = "real = print.__self__\nreal.len = real.ascii = real.sorted = real.isinstance = lambda *a: 0\n"
-    assert one(sandbox, patching + returning("[1]")) not in ("[1]", "timeout")
-    assert one(sandbox, "def sorted(x): return x\n" + returning("{2, 1}")) == "set(1, 2)"
-    assert one(sandbox, returning("[1]")) == "[1]"
+    assert outcome_of(sandbox, patching + returning("[1]")) not in ("[1]", "timeout")
+    assert outcome_of(sandbox, "def sorted(x): return x\n" + returning("{2, 1}")) == "set(1, 2)"
+    assert outcome_of(sandbox, returning("[1]")) == "[1]"
 
 
 def test_tests_pass_for_a_right_program_only(sandbox: Sandbox) -> None:
@@ -269,7 +269,7 @@ def test_parsing_runs_nothing(sandbox: Sandbox) -> None:
     assert not sandbox.parses("x = " + "-" * 40_000 + "1\ndef f(): pass")
 
 
-def test_reports_that_are_none_are_errors() -> None:
+def test_bytes_that_are_no_report_are_errors() -> None:
     nonce = "0" * 32
     assert read_report((nonce + '{"status":"ok","outputs":["1"]}').encode(), nonce, 1) == Outcome("ok", ("1",))
     for written in (
@@ -339,9 +339,9 @@ def test_a_sandbox_that_is_not_open_says_so() -> None:
         Sandbox(1.0, 256).run("def solve(): pass", ["()"])
 
 
-def test_many_threads_share_it_and_each_gets_its_own_answer(sandbox: Sandbox) -> None:
+def test_many_threads_share_a_sandbox_and_each_gets_its_own_answer(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(8) as threads:
-        outputs = list(threads.map(lambda n: one(sandbox, returning(str(n))), range(60)))
+        outputs = list(threads.map(lambda n: outcome_of(sandbox, returning(str(n))), range(60)))
     assert outputs == [str(n) for n in range(60)]
 
 
@@ -350,7 +350,7 @@ def test_a_killed_server_is_started_again() -> None:
     with Sandbox(1.0, 256, workers=1) as fresh:
         (server,) = set(psutil.Process().children()) - others
         server.kill()
-        assert one(fresh, returning("2")) == "2"
+        assert outcome_of(fresh, returning("2")) == "2"
 
 
 def test_closing_ends_a_program_under_way() -> None:
