@@ -5,6 +5,7 @@ The tests that start it need an interpreter with `lm-eval[api]`: CRESCENT_LM_EVA
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.recorded import FOLDER as RECORDINGS
+from benchmarks.recorded import read_recording
 from crescent.config import (
     AnswerStyle,
     BenchmarkConfig,
@@ -245,7 +248,95 @@ def test_nobody_listening_is_a_reason_to_try_again(tmp_path: Path) -> None:
         run_harness(job(tmp_path))
 
 
+FILTERS = {
+    "strict-match": (r"#### (\-?[0-9\.\,]+)", 0),
+    "flexible-extract": (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1),
+}
+"""The filters of lm-eval's gsm8k (version 3): a pattern, and which of its matches counts."""
+IGNORED = (",", r"\$", "(?s).*#### ", r"\.$")
+"""Patterns that its metric removes from answer and reference before it compares them."""
+
+
+def filtered(text: str, pattern: str, place: int) -> str:
+    """The answer that a regex filter takes, as the documentation of lm-eval describes it."""
+    matches = re.findall(pattern, text)
+    if not matches:
+        return "[invalid]"
+    chosen = matches[place]
+    groups = [group for group in chosen if group] if isinstance(chosen, tuple) else [chosen]
+    return groups[0].strip()
+
+
+def exact_match(answer: str, target: str) -> bool:
+    for pattern in IGNORED:
+        answer, target = re.sub(pattern, "", answer), re.sub(pattern, "", target)
+    return answer.lower() == target.lower()
+
+
+def recorded_answers() -> list[tuple[str, str]]:
+    """Recorded answers of a model, each with numbers that may be its reference: some stand in it, one does not.
+
+    Few of them bear a mark, so they are there a second time with one before the last number.
+    """
+    rows = [row for name in ("arithmetic", "words") for row in read_recording(RECORDINGS / f"{name}.jsonl.gz").rows()]
+    cases = []
+    for text in {row.text: None for row in rows if row.kind == "answer"}:
+        numbers = re.findall(r"(?<![\d.,])-?\d+(?:\.\d+)?(?![\d.,]*\d)", text)
+        before, last, after = text.rpartition(numbers[-1]) if numbers else (text, "", "")
+        for said in (text, f"{before}#### {last}{after}"):
+            cases += [(said, target) for target in dict.fromkeys([*numbers[:1], *numbers[-2:], "123456789"])]
+    return cases
+
+
+def ours_of(text: str, target: str) -> dict[str, bool | None]:
+    return {"strict-match": strict_match(text, target), "flexible-extract": flexible_match(text, target)}
+
+
+def has_box_alone(text: str) -> bool:
+    """Whether only a box marks its answer: that is a strict answer for us, and none for lm-eval's gsm8k."""
+    return r"\boxed" in text and re.search(FILTERS["strict-match"][0], text) is None
+
+
+def test_strict_and_flexible_are_lm_evals_filters_on_what_a_model_wrote() -> None:
+    agreed = dict.fromkeys([(name, right) for name in FILTERS for right in (True, False)], 0)
+    for text, target in recorded_answers():
+        ours = ours_of(text, target)
+        for name, (pattern, place) in FILTERS.items():
+            if name == "strict-match" and has_box_alone(text):
+                continue
+            theirs = exact_match(filtered(text, pattern, place), target)
+            assert ours[name] is theirs, (name, text, target)
+            agreed[name, theirs] += 1
+    assert min(agreed.values()) >= 50, agreed
+
+
 # From here on lm-eval itself runs.
+
+
+@needs_lm_eval
+def test_strict_and_flexible_are_what_lm_eval_itself_says_of_what_a_model_wrote() -> None:
+    program = """
+import json, sys
+from lm_eval.api.metrics import exact_match_hf_evaluate
+from lm_eval.filters.extraction import RegexFilter
+asked = json.load(sys.stdin)
+said = {}
+for name, (pattern, place) in asked["filters"].items():
+    found = RegexFilter(pattern, place).apply([[text] for text, _ in asked["cases"]], [{} for _ in asked["cases"]])
+    said[name] = [
+        bool(exact_match_hf_evaluate([answer], [target], asked["ignored"], ignore_case=True)["exact_match"])
+        for (answer,), (_, target) in zip(found, asked["cases"])
+    ]
+json.dump(said, sys.stdout)
+"""
+    cases = recorded_answers()
+    asked = json.dumps({"filters": FILTERS, "ignored": IGNORED, "cases": cases})
+    ended = subprocess.run([LM_EVAL, "-P", "-c", program], input=asked, capture_output=True, text=True, check=True)
+    theirs = json.loads(ended.stdout[ended.stdout.index("{") :])
+    for place, (text, target) in enumerate(cases):
+        for name, verdict in ours_of(text, target).items():
+            if name == "flexible-extract" or not has_box_alone(text):
+                assert verdict is theirs[name][place], (name, text, target)
 
 
 def write_gsm8k(folder: Path, rows: Sequence[tuple[str, str]], generation: str = "") -> None:
