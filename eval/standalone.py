@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from crescent.config import Child, EngineKind, Mode
 from crescent.config.standalone import EvaluationConfig
-from crescent.doors.hydra_door import is_given, through_hydra
+from crescent.doors.hydra_door import given_keys, is_given, through_hydra
 from crescent.doors.opening import open_run
 from crescent.errors import BadConfig, Missing, run_to_exit_code
 from crescent.records import Checkpoint, Proof, digest
@@ -71,6 +71,11 @@ def read_evaluation(composed: DictConfig) -> EvaluationConfig:
     Raises:
         BadConfig, Missing: it is not said what is evaluated, or `adapter` is no adapter.
     """
+    if composed.rescore is not None:
+        composed.model.path = UNTOLD
+        rescoring = OmegaConf.to_object(composed)
+        assert isinstance(rescoring, EvaluationConfig)
+        return rescoring
     urls, fake = bool(composed.serving.urls), composed.serving.engine is EngineKind.fake
     if composed.adapter is not None and not fake:
         adapter = read_adapter(Path(composed.adapter))
@@ -148,6 +153,11 @@ def evaluate(cfg: EvaluationConfig) -> None:
     """Ask everything that has no answer yet, and show the scores."""
     from crescent.doors.preflight import check_evaluation
 
+    if cfg.rescore is not None:
+        from eval.rescore import rescore
+
+        rescore(cfg, given_keys())
+        return
     if cfg.mode is Mode.plan:
         show_plan(cfg)
         return

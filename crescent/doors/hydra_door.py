@@ -98,9 +98,14 @@ class SweptKeys(Callback):
         os.environ[SWEPT] = " ".join(one.key_or_group for one in parsed if one.is_sweep_override())
 
 
+def given_keys() -> list[str]:
+    """The keys and groups that the command line itself sets or deletes (`~key`)."""
+    return [override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+
+
 def is_given(key: str) -> bool:
     """Whether the command line itself sets the key, and not an experiment or an option of a group."""
-    return any(its.lstrip("+").startswith(f"{key}=") for its in HydraConfig.get().overrides.task)
+    return key in given_keys()
 
 
 def read_config(composed: DictConfig) -> Config:

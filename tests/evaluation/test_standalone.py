@@ -112,6 +112,17 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     assert (run / "logs/server.log").stat().st_mtime_ns == log, "no engine was started"
 
 
+def test_an_evaluation_is_rescored_without_an_engine_and_stays_finished(evaluated: Evaluated) -> None:
+    run = run_of(evaluated.place)
+    known, log = tree_digest(run), (run / "logs/server.log").stat().st_mtime_ns
+    rescored = evaluate(evaluated.place, f"rescore={run}")
+    assert rescored.returncode == 0, rescored.stderr
+    assert f"0 of {len(responses(run))} responses are read otherwise" in rescored.stdout
+    assert (tree_digest(run), (run / "logs/server.log").stat().st_mtime_ns) == (known, log)
+    again = evaluate(evaluated.place, "model.path=fake:0.6", *SUMS)
+    assert again.stdout in evaluated.said, "the same table"
+
+
 def test_an_interrupted_evaluation_asks_only_for_the_rest(evaluated: Evaluated, place: Path) -> None:
     broken = evaluate(
         place, "model.path=fake:0.6", "run.name=broken", *SUMS, CRESCENT_FAILPOINT="journal.append:9=kill9"
