@@ -1,0 +1,133 @@
+r"""One spelling for final answers: characters, spaces and LaTeX dressing that change nothing about what they mean.
+
+After `strip_string` of the MATH benchmark (github.com/hendrycks/math, math_equivalence.py), without what that drops too
+much of: units and left sides are `crescent.tasks.equivalence`'s business.
+"""
+
+import re
+from functools import lru_cache
+
+_FULLWIDTH = {0xFF01 + index: 0x21 + index for index in range(94)} | {0x3000: 0x20}
+# All spaces that group digits become the thin one, so that "see 1 234" keeps its two numbers.
+SPELLING = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "\u00a0": "\u2009", "\u202f": "\u2009"} | _FULLWIDTH)
+"""One character for each family of characters that look alike."""
+
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho _ sigma tau upsilon"
+_GREEK += " phi chi psi omega"
+_CAPITALS = {"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi"}
+_LETTERS = {chr(0x3B1 + index): name for index, name in enumerate(_GREEK.split()) if name != "_"}
+_LETTERS |= _CAPITALS | {"Ψ": "Psi", "Ω": "Omega", "∆": "Delta", "ϕ": "phi"}
+_SYMBOLS = {"√": "sqrt", "∞": "infty", "±": "pm", "∓": "mp", "≤": "le", "≥": "ge", "≠": "ne", "≈": "approx", "∪": "cup"}
+_SYMBOLS |= {"∩": "cap", "∈": "in", "∅": "emptyset", "…": "ldots", "≡": "equiv", "→": "to", "∫": "int", "∑": "sum"}
+_SYMBOLS |= {"∏": "prod", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "⟨": "langle", "⟩": "rangle"}
+_SYMBOLS |= {"≦": "le", "≧": "ge", "⩽": "le", "⩾": "ge", "∖": "setminus", "°": "degree", "º": "degree", "∘": "circ"}
+_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒", "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78 17 19 1X".split(), strict=True))
+_CHARACTERS = str.maketrans(
+    {character: f"\\{name} " for character, name in (_LETTERS | _SYMBOLS).items()}
+    | {character: rf"\frac{{{n}}}{{{d}}}".replace("X", "10") for character, (n, d) in _FRACTIONS.items()}
+    | {"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/", "ℝ": r"\mathbb{R}", "∣": "|"}
+    | {"′": "'", "’": "'", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "∨": " or ", "∧": " and "}
+)
+_UNITS = str.maketrans(dict.fromkeys("$%€£¥₹₩¢`", None))
+_RAISED = {"⁰": "0", "¹": "1", "²": "2", "³": "3", "⁺": "+", "⁻": "-", "⁽": "(", "⁾": ")", "ⁿ": "n", "ⁱ": "i"}
+_RAISED |= {chr(0x2074 + index): str(4 + index) for index in range(6)}
+_LOWERED = {chr(0x2080 + index): str(index) for index in range(10)} | {"ₙ": "n", "ᵢ": "i", "ₖ": "k"}
+_RAISED_RUN = re.compile(rf"[{''.join(_RAISED)}]+")
+_LOWERED_RUN = re.compile(rf"[{''.join(_LOWERED)}]+")
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
+
+_SYNONYMS = {
+    r"dfrac|tfrac|cfrac": "frac",
+    r"dbinom|tbinom": "binom",
+    r"leq|leqslant|leqq": "le",
+    r"geq|geqslant|geqq": "ge",
+    r"neq": "ne",
+    r"varnothing": "emptyset",
+    r"infin": "infty",
+    r"approxeq|simeq": "approx",
+    r"dots|dotsc|dotsb|cdots": "ldots",
+    r"rightarrow|longrightarrow": "to",
+    r"lg": "log",
+    r"textdegree": "degree",
+    r"varphi": "phi",
+    r"varepsilon": "epsilon",
+    r"vartheta": "theta",
+    r"textnormal|textbf|textit|textrm|textsf|texttt|mathrm|mathit|mathsf|mbox|hbox|operatorname\*?": "text",
+}
+_SYNONYM = {name: f"\\{best}" for names, best in _SYNONYMS.items() for name in names.replace("\\*?", "").split("|")}
+_REPLACED = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "lt": "<", "gt": ">", "colon": ":", "mid": "|"}
+_REPLACED |= {"vert": "|", "lvert": "|", "rvert": "|", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"}
+_REPLACED |= {"lor": " or ", "vee": " or ", "land": " and ", "wedge": " and ", "quad": " ", "qquad": " ", "space": " "}
+_SIZES = "left|right|[bB]igg?[lrm]?|middle|displaystyle|textstyle|limits|nolimits|nonumber"
+_SIZE = re.compile(rf"\\(?:{_SIZES})(?![a-zA-Z])\s*(?:(?<=t)\.)?")
+_COMMAND = re.compile(r"\\\\|\\([a-zA-Z]+)\*?\s*")
+_GROUPING = re.compile(r"(?<=\d)(?:\{,\}\s*|,\s*\\!\s*|\\,|\u2009)(?=\d{3}(?!\d))")
+_DEGREE = re.compile(r"\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?|\\degree\b", re.ASCII)
+_SPACE = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
+_DELIMITER = re.compile(r"(?<!\\)\\[$%()\[\]!]")
+_WRAPPED = re.compile(r"\s*(?:\\boxed|\\fbox|\\displaystyle)\s*\{(.*)\}\s*", re.DOTALL)
+_TEXT = re.compile(r"\\text\s*(?:\{([^{}]*)\}|([a-zA-Z])(?![a-zA-Z]))")
+
+
+@lru_cache(maxsize=8192)
+def clean(text: str) -> str:
+    r"""One spelling per character, command and space; sizes, delimiters, markdown, percent and currency signs go.
+
+    `\mathrm`, `\textbf` and the like become `\text`; `{,}` and thin spaces that group digits go; degrees are `\degree `.
+    """
+    text = text.translate(SPELLING).replace("...", "…").lstrip(" \n\t*_`").rstrip(" \n\t*_`.,;:")
+    if not text.isascii():
+        text = _plain_characters(text)
+    if "\\" in text or "~" in text or "{" in text:
+        text = _plain_commands(text)
+    else:
+        text = " ".join(text.split())
+    if " x " in text:
+        text = re.sub(r"(?<=\d) x (?=-?\d)", "*", text)  # 3 x 5
+    text = text.translate(_UNITS).replace("**", "^").strip()
+    return text.rstrip(".,;: ") if text[-1:] in tuple(".,;: ") else text
+
+
+def _plain_characters(text: str) -> str:
+    text = _INVISIBLE.sub("", text)
+    text = _RAISED_RUN.sub(lambda run: f"^{{{''.join(_RAISED[character] for character in run[0])}}}", text)
+    text = _LOWERED_RUN.sub(lambda run: f"_{{{''.join(_LOWERED[character] for character in run[0])}}}", text)
+    return text.translate(_CHARACTERS)
+
+
+def _plain_commands(text: str) -> str:
+    while (wrapped := _WRAPPED.fullmatch(text)) and is_balanced(wrapped[1]):
+        text = wrapped[1]
+    text = _DELIMITER.sub("", _GROUPING.sub("", text).replace(r"\!", "").replace("{:}", ":").replace("{=}", "="))
+    text = _SPACE.sub(" ", _SIZE.sub(" ", text))
+    text = _COMMAND.sub(_plain_command, text)
+    text = re.sub(r"\\degree\s+[CF]\b", r"\\degree ", _DEGREE.sub(r"\\degree ", text))
+    return " ".join(re.sub(r"\\mathbb ([A-Z])", r"\\mathbb{\1}", text).split())
+
+
+def _plain_command(command: re.Match[str]) -> str:
+    name = command[1]
+    if name is None:
+        return command[0]  # a new row of a matrix
+    if name in _REPLACED:
+        return _REPLACED[name]
+    written = _SYNONYM.get(name, f"\\{name}")
+    # A command in front of a letter keeps a space, in front of anything else it needs none.
+    return written + " " if command.string[command.end() : command.end() + 1].isalpha() else written
+
+
+def is_balanced(text: str) -> bool:
+    """Whether each brace that closes was opened before."""
+    depth = 0
+    for token in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def without_text(text: str) -> str:
+    r"""`\text{…}` gives way to what stands in it; the text is clean."""
+    while r"\text" in text and (unwrapped := _TEXT.sub(lambda match: f" {match[1] or match[2] or ''} ", text)) != text:
+        text = unwrapped
+    return " ".join(text.split())
