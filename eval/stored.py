@@ -15,7 +15,7 @@ import msgspec
 from crescent import __version__
 from crescent.config import BenchmarkConfig, TaskConfig, as_settings, style_of
 from crescent.errors import BadConfig, Missing
-from crescent.judging.comparison import by_benchmark, compare
+from crescent.judging.comparison import by_benchmark, paired_test
 from crescent.records import Comparison, Completion, Response, Score, Verdict, digest, read_lines, to_line
 from crescent.run_folder.manifest import damage, verified_manifest
 from crescent.run_folder.places import read_config
@@ -296,8 +296,8 @@ def find_evidence(
             benchmarks=tuple(sorted(deciding)),
             items=verdict.items,
             changed=len(moved),
-            old=compare(old_child, old_parent, resamples, seed),
-            new=compare(new_child, new_parent, resamples, seed),
+            old=paired_test(old_child, old_parent, resamples, seed),
+            new=paired_test(new_child, new_parent, resamples, seed),
             alpha=settings["verdict"]["alpha"],
         )
 
