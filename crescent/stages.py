@@ -117,7 +117,7 @@ class Stages(Workplace):
         def work(folder: Path) -> Mapping[str, float]:
             voted = read_lines(votes.folder / "votes.jsonl", Vote)
             index = open_benchmarks(benchmarks.folder, cfg)
-            near = index.find_all([vote.question for vote in voted], np.load(votes.folder / "vectors.npy"))
+            near = index.find([vote.question for vote in voted], np.load(votes.folder / "vectors.npy"))
             # Written before pairs are chosen: if too few are left, the unfinished folder shows what was quarantined.
             write_lines(folder / "quarantine.jsonl", near.values())
             old = [read_lines(round_.pairs.folder / "new.jsonl", Pair) for round_ in earlier]

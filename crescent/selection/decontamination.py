@@ -131,12 +131,7 @@ class Benchmarks:
         """Ids of the words; 0 for a word that occurs in no benchmark."""
         return np.array([self._ids.get(word, 0) for word in words], dtype=np.uint64)
 
-    def find(self, question: Question, vector: Vectors | None = None) -> Quarantined | None:
-        """The item that a question is too near to, and the rule. `vector`: its unit vector, shape (dimensions,)."""
-        vectors = None if vector is None else vector[np.newaxis]
-        return self.find_all([question], vectors).get(question.id)
-
-    def find_all(self, questions: Sequence[Question], vectors: Vectors | None = None) -> dict[str, Quarantined]:
+    def find(self, questions: Sequence[Question], vectors: Vectors | None = None) -> dict[str, Quarantined]:
         """The questions too near to a benchmark question, by id. `vectors`: shape (questions, dimensions)."""
         found: dict[str, Quarantined] = {}
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):

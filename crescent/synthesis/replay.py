@@ -19,8 +19,8 @@ from crescent.synthesis.diversify import Memory, Neighbour
 MIN_CHARACTERS = 8
 """Length of the shortest instruction."""
 ANSWER_TEMPERATURE = 0.7
-"""The child should keep the way the base usually speaks; greedy text is different, and repeats itself when small models
-write it."""
+"""Temperature of the replies: the child should keep the base's usual style, which greedy text lacks (and from small
+models it repeats itself)."""
 
 # A line that announces the instruction, then a label in front of it. Possessive and bounded: the scan stays linear.
 PREAMBLE = re.compile(r"^(?:sure|certainly|of course|okay|here)\b[^\n:]{0,100}+:\s*+", re.I)

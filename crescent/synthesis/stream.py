@@ -76,10 +76,6 @@ class Synthesis:
     """Embeddings of the voted questions, shape (questions, dimensions)."""
     metrics: dict[str, float]
 
-    def with_outcome(self, outcome: Outcome) -> list[Question]:
-        """The candidates with this outcome, in request order."""
-        return [candidate.question for candidate in self.candidates if candidate.outcome == outcome]
-
 
 @dataclass
 class Progress:

@@ -107,12 +107,8 @@ class Sandbox:
         """
         return self._ask(program, {"calls": list(calls)})
 
-    def passes(self, program: str, tests: str) -> bool:
-        """Whether the tests, usually asserts, run to their end after the program, in its namespace."""
-        return self.test(program, tests).status == "ok"
-
     def test(self, program: str, tests: str) -> Outcome:
-        """Like `passes`, with the reason."""
+        """Run the tests, usually asserts, after the program in its namespace; `ok` when they run to their end."""
         return self._ask(program, {"tests": tests})
 
     def parses(self, program: str) -> bool:

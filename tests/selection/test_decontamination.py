@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crescent.config import DecontaminationConfig
-from crescent.records import Item, Quarantined
+from crescent.models.embedders import Vectors
+from crescent.records import Item, Quarantined, Question
 from crescent.selection.decontamination import Benchmarks, Ngrams, hashes, masked, tokens
 
 WORDS_ONLY = DecontaminationConfig(similarity=None)
@@ -27,8 +28,13 @@ def items(*questions: str) -> list[Item]:
     return [Item(f"item-{index}", "shop", text, "0") for index, text in enumerate(questions)]
 
 
+def find_in(benchmarks: Benchmarks, asked: Question, vector: Vectors | None = None) -> Quarantined | None:
+    """What `benchmarks` finds for a single question."""
+    return benchmarks.find([asked], None if vector is None else vector[np.newaxis]).get(asked.id)
+
+
 def find(asked: str, *known: str, cfg: DecontaminationConfig = WORDS_ONLY) -> Quarantined | None:
-    return Benchmarks(items(*known), cfg).find(question(asked), None)
+    return find_in(Benchmarks(items(*known), cfg), question(asked))
 
 
 def rule(asked: str, *known: str, cfg: DecontaminationConfig = WORDS_ONLY) -> str | None:
@@ -82,7 +88,7 @@ def test_the_exact_rule_comes_before_the_masked_rule_and_the_cosine_last() -> No
     vector = np.array([1, 0], dtype=np.float32)
     benchmarks = Benchmarks(items(BAKER), cfg, vector[np.newaxis])
     asked = [BAKER, "So: " + other_numbers.replace("in the rain. ", ""), "Who sang?"]
-    rules = [found.rule if (found := benchmarks.find(question(text), vector)) else None for text in asked]
+    rules = [found.rule if (found := find_in(benchmarks, question(text), vector)) else None for text in asked]
     assert rules == ["ngram", "masked", "similarity"]
 
 
@@ -162,11 +168,11 @@ def test_the_cosine_finds_what_words_do_not() -> None:
     known = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
     benchmarks = Benchmarks(items("First?", "Second?", "Third?"), DecontaminationConfig(similarity=0.9), known)
     near, far = np.array([0.05, 0.9, 0.1], dtype=np.float32), np.array([0, 0.89, 0.4], dtype=np.float32)
-    found = benchmarks.find(question("Another?"), near)
+    found = find_in(benchmarks, question("Another?"), near)
     assert found is not None
     assert (found.item, found.rule, found.evidence) == ("item-1", "similarity", "0.900")
-    assert benchmarks.find(question("Another?"), far) is None
-    assert benchmarks.find(question("Another?"), None) is None
+    assert find_in(benchmarks, question("Another?"), far) is None
+    assert find_in(benchmarks, question("Another?"), None) is None
 
 
 def test_each_rule_can_be_turned_off() -> None:
@@ -176,16 +182,16 @@ def test_each_rule_can_be_turned_off() -> None:
     unmasked = DecontaminationConfig(masked=False, similarity=None)
     assert rule(other_numbers.replace("in the rain", ""), BAKER, cfg=unmasked) is None
     vector, off = np.ones((1, 1), dtype=np.float32), DecontaminationConfig(ngram=0, similarity=None)
-    assert Benchmarks(items(BAKER), off, vector).find(question(BAKER), vector[0]) is None
+    assert find_in(Benchmarks(items(BAKER), off, vector), question(BAKER), vector[0]) is None
 
 
 def test_empty_benchmarks_and_empty_questions_find_nothing() -> None:
     empty = np.zeros((0, 2), dtype=np.float32)
     vector = np.array([1, 0], dtype=np.float32)
-    assert Benchmarks([], DecontaminationConfig(), empty).find(question(BAKER), vector) is None
+    assert find_in(Benchmarks([], DecontaminationConfig(), empty), question(BAKER), vector) is None
     assert rule("", "", "?!", BAKER) is None
     assert rule("?!", "", "...", BAKER) is None
-    assert Benchmarks(items(BAKER), WORDS_ONLY).find_all([]) == {}
+    assert Benchmarks(items(BAKER), WORDS_ONLY).find([]) == {}
 
 
 def test_many_questions_at_once_are_found_like_one_after_another() -> None:
@@ -195,9 +201,9 @@ def test_many_questions_at_once_are_found_like_one_after_another() -> None:
     asked = [question(f"What is {index} + 1?", index) for index in range(1300)]
     known = items(*(f"What is {index} + 1?" for index in range(0, 1300, 9)))
     benchmarks = Benchmarks(known, DecontaminationConfig(similarity=0.99), vectors[: len(known)])
-    together = benchmarks.find_all(asked, vectors)
+    together = benchmarks.find(asked, vectors)
     pairs = zip(asked, vectors, strict=True)
-    one_by_one = {each.id: found for each, vector in pairs if (found := benchmarks.find(each, vector))}
+    one_by_one = {each.id: found for each, vector in pairs if (found := find_in(benchmarks, each, vector))}
     assert together == one_by_one
     assert {found.rule for found in together.values()} == {"ngram", "similarity"}
 
@@ -268,7 +274,7 @@ def test_all_of_gsm8k_is_found_and_its_training_set_is_not() -> None:
 
     test, train = questions("test.jsonl"), questions("train.jsonl")
     benchmarks = Benchmarks(items(*test), WORDS_ONLY)
-    copies = benchmarks.find_all([question(text, index) for index, text in enumerate(test)])
-    strangers = benchmarks.find_all([question(text, index) for index, text in enumerate(train)])
+    copies = benchmarks.find([question(text, index) for index, text in enumerate(test)])
+    strangers = benchmarks.find([question(text, index) for index, text in enumerate(train)])
     assert len(copies) == len(test)
     assert len(strangers) < 0.01 * len(train)

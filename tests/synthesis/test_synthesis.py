@@ -55,6 +55,10 @@ def known(memory: Memory) -> list[str]:
     return [memory.neighbour(index).id for index in range(len(memory))]
 
 
+def dropped_near_duplicates(found: Synthesis) -> list[Question]:
+    return [candidate.question for candidate in found.candidates if candidate.outcome == "near-duplicate"]
+
+
 def run(
     engine: Engine,
     cfg: SynthesisConfig,
@@ -145,9 +149,7 @@ def test_the_stream_gives_what_one_candidate_after_another_gives(
     by_index = sorted(slow.accepted, key=lambda question: question.index)
     assert [seen(vote.question) for vote in fast.votes] == [seen(question) for question in by_index]
     dropped = sorted(slow.rejected, key=lambda question: question.index)
-    assert [seen(question) for question in fast.with_outcome("near-duplicate")] == [
-        seen(question) for question in dropped
-    ]
+    assert [seen(question) for question in dropped_near_duplicates(fast)] == [seen(question) for question in dropped]
     for vote in fast.votes:
         finals = slow.finals(vote.question)
         assert [answer.final for answer in vote.answers] == finals[: vote.of]
@@ -250,12 +252,12 @@ def test_a_near_duplicate_is_rewritten_as_often_as_allowed_then_dropped() -> Non
     assert [vote.question.index for vote in found.votes] == [0]
     assert [
         (question.index, question.text, question.rewrites, question.similarity)
-        for question in found.with_outcome("near-duplicate")
+        for question in dropped_near_duplicates(found)
     ] == [
         (1, "What is 1 + 2?", 2, 1.0),
         (2, "What is 1 + 2?", 2, 1.0),
     ]
-    assert {question.neighbour for question in found.with_outcome("near-duplicate")} == {found.votes[0].question.id}
+    assert {question.neighbour for question in dropped_near_duplicates(found)} == {found.votes[0].question.id}
     asked = {key for key in engine.answered if key.startswith("rewrite")}
     assert asked == {"rewrite/1/1", "rewrite/1/2", "rewrite/2/1", "rewrite/2/2"}
     assert (found.metrics["rewrites"], found.metrics["dropped_near_duplicates"]) == (4, 2)
@@ -268,13 +270,13 @@ def test_a_rewrite_that_is_far_enough_is_kept_with_its_history() -> None:
     assert (second.text, second.rewrites) == ("What is 2 + 9?", 2)
     assert (second.neighbour, second.similarity) == (first.id, 0.0)
     assert second.parent not in (None, first.id, second.id)
-    assert found.with_outcome("near-duplicate") == []
+    assert dropped_near_duplicates(found) == []
 
 
 def test_without_rewrites_a_near_duplicate_is_dropped_at_once() -> None:
     engine = ShufflingEngine(inventing(lambda _: stop("What is 5 + 5?")))
     found = run(engine, config(questions=4, max_rewrites=0))
-    assert (len(found.votes), len(found.with_outcome("near-duplicate"))) == (1, 3)
+    assert (len(found.votes), len(dropped_near_duplicates(found))) == (1, 3)
     assert not any(key.startswith("rewrite") for key in engine.answered)
 
 
@@ -317,7 +319,7 @@ def test_by_the_released_rule_a_rewrite_is_accepted_unchecked_even_when_it_repea
     assert {vote.question.text for vote in found.votes} == {"What is 1 + 1?"}
     first, *others = (vote.question for vote in found.votes)
     assert [(question.neighbour, question.similarity) for question in others] == [(first.id, 1.0)] * 2
-    assert [question.index for question in found.with_outcome("near-duplicate")] == [1, 3, 5]
+    assert [question.index for question in dropped_near_duplicates(found)] == [1, 3, 5]
     assert len(found.vectors) == 3
     assert {key for key in engine.answered if key.startswith("rewrite")} == {"rewrite/2/1", "rewrite/4/1"}
 
@@ -352,11 +354,9 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
     engine = ShufflingEngine(say_sums)
     found = asyncio.run(synthesise(engine, by_first_number, BySpelling(), config(), memory, lambda _: None))  # type: ignore[arg-type]
     assert found.votes == []
-    assert found.with_outcome("near-duplicate") != []
+    assert dropped_near_duplicates(found) != []
     assert known(memory) == [question.id for question in earlier]
-    assert {question.neighbour for question in found.with_outcome("near-duplicate")} <= {
-        question.id for question in earlier
-    }
+    assert {question.neighbour for question in dropped_near_duplicates(found)} <= {question.id for question in earlier}
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_questions_of_earlier_rounds_count_and_are_not_voted_on_again() -> None:
 )
 def test_a_round_without_a_usable_question_has_no_votes(nothing: Completion) -> None:
     found = run(ShufflingEngine(lambda _: nothing), config())
-    assert (found.votes, found.with_outcome("near-duplicate"), len(found.vectors)) == ([], [], 0)
+    assert (found.votes, dropped_near_duplicates(found), len(found.vectors)) == ([], [], 0)
     assert found.metrics["unusable"] == found.metrics["candidates"] == 20
     assert found.metrics["agreement"] == 0
 
@@ -394,7 +394,7 @@ def test_every_candidate_and_every_answer_is_accounted_for(seed: int, max_rewrit
         == kinds["question"]
     )
     assert counts["questions"] == len(found.votes)
-    assert counts["dropped_near_duplicates"] == len(found.with_outcome("near-duplicate"))
+    assert counts["dropped_near_duplicates"] == len(dropped_near_duplicates(found))
     assert counts["rewrites"] == kinds["rewrite"]
     assert counts["answers"] == kinds["answer"] == sum(vote.of for vote in found.votes)
     assert counts["answers"] + counts["answers_saved"] == len(found.votes) * cfg.consensus.samples

@@ -47,6 +47,10 @@ def outcome_of(sandbox: Sandbox, program: str, arguments: str = "()") -> str:
     return outcome.outputs[0] if outcome.status == "ok" else outcome.status
 
 
+def passes(sandbox: Sandbox, program: str, tests: str) -> bool:
+    return sandbox.test(program, tests).status == "ok"
+
+
 def returning(expression: str) -> str:
     return f"def solve():\n    return {expression}\n"
 
@@ -239,10 +243,10 @@ def test_a_program_that_patches_python_spoils_only_its_own_report(sandbox: Sandb
 
 def test_tests_pass_for_a_right_program_only(sandbox: Sandbox) -> None:
     tests = "import math\nassert double(2) == 4\nassert double(0) == 0"
-    assert sandbox.passes("def double(x): return 2 * x", tests)
-    assert not sandbox.passes("def double(x): return x + 2", tests)
-    assert not sandbox.passes("def twice(x): return 2 * x", tests)
-    assert not sandbox.passes("def double(x): return 2 * x", "assert double(2) ==")
+    assert passes(sandbox, "def double(x): return 2 * x", tests)
+    assert not passes(sandbox, "def double(x): return x + 2", tests)
+    assert not passes(sandbox, "def twice(x): return 2 * x", tests)
+    assert not passes(sandbox, "def double(x): return 2 * x", "assert double(2) ==")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_tests_pass_for_a_right_program_only(sandbox: Sandbox) -> None:
     ],
 )
 def test_a_program_that_ends_the_process_passes_nothing(sandbox: Sandbox, program: str) -> None:
-    assert not sandbox.passes(program, "assert double(2) == 4")
+    assert not passes(sandbox, program, "assert double(2) == 4")
 
 
 def test_parsing_runs_nothing(sandbox: Sandbox) -> None:
