@@ -154,7 +154,7 @@ def evaluate(cfg: EvaluationConfig) -> None:
     from crescent.doors.preflight import check_evaluation
 
     if cfg.rescore is not None:
-        from eval.rescore import rescore
+        from eval.rescoring.command import rescore
 
         rescore(cfg, given_keys())
         return

@@ -26,17 +26,18 @@ from crescent.config import (
 )
 from crescent.config.standalone import EvaluationConfig
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing
-from crescent.judging.comparison import compare
+from crescent.judging.comparison import paired_test
 from crescent.reading.runs import compare as compare_runs
 from crescent.records import Response, Verdict, digest, read_lines, write_lines
 from crescent.run_folder.manifest import seal, tree_digest
 from crescent.run_folder.stage_settings import stage_settings
-from eval.outputs import guess_style, read_outputs, score_outputs
-from eval.rescore import find_sources, rescore, show_run
+from eval.rescoring.command import find_sources, rescore
+from eval.rescoring.outputs import guess_style, read_outputs, score_outputs
+from eval.rescoring.runs import RescoredRun, rescore_run
+from eval.rescoring.tables import show_run
 from eval.scorers import score
-from eval.stored import RescoredRun, rescore_run
 
-OUTPUTS = Path(__file__).parent.parent / "recorded" / "outputs"
+PUBLISHED = Path(__file__).parent.parent / "recorded" / "published"
 MATH = TaskConfig(answer_style=AnswerStyle.math)
 ITEMS = 20
 
@@ -166,31 +167,31 @@ def test_every_changed_reading_is_listed_with_where_it_stands(tmp_path: Path) ->
 
 def test_what_a_verdict_rests_on_is_compared_old_and_new(tmp_path: Path) -> None:
     found = rescore_run(write_run(tmp_path / "a"), 5.0)
-    (evidence,) = found.evidence
-    assert (evidence.round, evidence.parent, evidence.benchmarks, evidence.items) == (1, "base", ("dev",), ITEMS)
-    assert evidence.changed == 14, "of the first 8 items both answers became right, of the next 6 the child's"
+    (verdict,) = found.verdicts
+    assert (verdict.round, verdict.parent, verdict.items) == (1, "base", ITEMS)
+    assert verdict.changed == 14, "of the first 8 items both answers became right, of the next 6 the child's"
     parent, child = (
         [replace(respond("dev", item, item < right), correct=item < right) for item in range(ITEMS)]
         for right in (8, 14)
     )
     resamples = run_config().verdict.resamples
-    assert evidence.new == compare(child, parent, resamples, seed=0)
-    assert (evidence.old.gained, evidence.old.lost, evidence.old.p_value) == (0, 0, 1.0)
-    assert (evidence.new.gained, evidence.new.lost) == (6, 0)
-    assert evidence.new.p_value == pytest.approx(2 / 2**6)
-    assert evidence.flips
+    assert verdict.new == paired_test(child, parent, resamples, seed=0)
+    assert (verdict.old.gained, verdict.old.lost, verdict.old.p_value) == (0, 0, 1.0)
+    assert (verdict.new.gained, verdict.new.lost) == (6, 0)
+    assert verdict.new.p_value == pytest.approx(2 / 2**6)
+    assert (verdict.old_action, verdict.new_action) == ("retry", "accept")
     text = shown(found)
     assert "0 → 6" in text
-    assert "1.000 → 0.031" in text
-    assert "round 1: the comparison that its verdict rests on changed sides" in text
+    assert "1.0 → 0.031" in text
+    assert "retry → accept" in text
+    assert "round 1 was recorded as 'retry' and stays so; on the new scores it would be 'accept': 6 of 20 items" in text
     assert "80 of 120 responses are read otherwise: 44 wrong → right, 0 right → wrong, 36 with another" in text
 
 
-def test_a_verdict_whose_evidence_stays_is_not_called_changed(tmp_path: Path) -> None:
+def test_a_verdict_that_stays_is_not_called_changed(tmp_path: Path) -> None:
     found = rescore_run(write_run(tmp_path / "a", rights=(8, 8)), 5.0)
-    assert found.evidence[0].changed == 8
-    assert not found.evidence[0].flips
-    assert "changed sides" not in shown(found)
+    assert [(its.changed, its.old_action, its.new_action) for its in found.verdicts] == [(8, "retry", "retry")]
+    assert "was recorded as" not in shown(found)
 
 
 def test_several_samples_are_voted_on_again(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_a_damaged_evaluation_is_left_out_and_said(tmp_path: Path) -> None:
         file.write("{}\n")
     found = rescore_run(run, 5.0)
     assert {row.place for row in found.scores} == {"base"}
-    assert found.evidence == ()
+    assert found.verdicts == ()
     assert "round-1/eval: responses.jsonl is not as it was written" in shown(found)
 
 
@@ -300,7 +301,7 @@ def test_styles_without_a_rescoring_are_refused() -> None:
 
 
 def agreements(name: str, task: TaskConfig | None = None) -> dict[tuple[str, str, str], tuple[int, int, int, int]]:
-    outputs = read_outputs(OUTPUTS / name)
+    outputs = read_outputs(PUBLISHED / name)
     style = guess_style([output for published in outputs.values() for output in published])
     return {
         (found.model, its.label, its.rule): (its.both, its.ours, its.theirs, its.neither)
@@ -314,12 +315,12 @@ def test_gsm8ks_published_solutions_are_read_for_each_model_and_agree_with_their
     assert {model for model, _, _ in found} == {"careful", "hasty"}
     assert found["careful", "is_correct", "decides"] == (4, 0, 0, 0)
     assert found["hasty", "is_correct", "decides"] == (0, 0, 0, 4)
-    outputs = read_outputs(OUTPUTS / "gsm8k_solutions.jsonl")
+    outputs = read_outputs(PUBLISHED / "gsm8k_solutions.jsonl")
     assert [output.target for output in outputs["hasty"]] == ["11", "350", "600", "16"]
 
 
 def test_lm_evals_samples_are_one_item_for_all_filters_and_agree_with_each_filter() -> None:
-    outputs = read_outputs(OUTPUTS / "samples_gsm8k.jsonl")
+    outputs = read_outputs(PUBLISHED / "samples_gsm8k.jsonl")
     assert [len(published) for published in outputs.values()] == [8]
     found = agreements("samples_gsm8k.jsonl")
     assert found["", "flexible-extract", "flexible"] == (3, 0, 0, 5)
@@ -329,7 +330,7 @@ def test_lm_evals_samples_are_one_item_for_all_filters_and_agree_with_each_filte
 
 
 def test_plain_outputs_with_several_responses_are_voted_on() -> None:
-    outputs = read_outputs(OUTPUTS / "plain.jsonl")
+    outputs = read_outputs(PUBLISHED / "plain.jsonl")
     assert guess_style(outputs[""]) is AnswerStyle.math
     (found,) = score_outputs(outputs, MATH, 5.0)
     assert (found.score.samples, found.score.total, found.score.unparsed, found.score.correct) == (3, 9, 2, 5)
@@ -396,7 +397,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_line(
 
 
 def test_the_command_scores_a_file_and_writes_each_reading_beside_it(tmp_path: Path) -> None:
-    for file in OUTPUTS.glob("*.jsonl"):
+    for file in PUBLISHED.glob("*.jsonl"):
         shutil.copy(file, tmp_path)
     ended = command(tmp_path, "rescore=gsm8k_solutions.jsonl")
     assert ended.returncode == 0, ended.stderr

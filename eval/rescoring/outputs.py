@@ -25,8 +25,8 @@ from crescent.records import Completion, Response, Score, digest, to_line
 from crescent.tasks import open_task
 from eval.benchmarks.word_problems import number
 from eval.reading import Reader
+from eval.rescoring.runs import THREADS, classes_of
 from eval.scorers import last_boxed, score
-from eval.stored import THREADS, classes_of
 
 TARGETS = ("target", "ground_truth", "reference", "gold", "answer", "expected_answer", "solution")
 """Names of a reference answer, the most explicit first."""

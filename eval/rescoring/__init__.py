@@ -1,0 +1,1 @@
+"""Scores made again from stored responses and from published outputs, without an engine."""
