@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -230,6 +231,26 @@ def test_the_command_shows_old_and_new_and_changes_no_stage(tmp_path: Path) -> N
     assert contents(run) == after
     as_formulas = command(tmp_path, "rescore=runs/mine", "+styles.dev=math", "+styles.gsm8k=math")
     assert "0 of 120 responses are read otherwise" in as_formulas.stdout
+
+
+def test_a_run_folder_of_earlier_code_is_rescored_and_its_stages_stay(tmp_path: Path) -> None:
+    with tarfile.open(PUBLISHED.parent / "run_before_wings.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    run = tmp_path / "runs/smoke"
+    before = contents(run)
+    found = rescore_run(run, 5.0)
+    assert [(row.place, row.benchmark, row.style) for row in found.scores] == [
+        ("base", "sums_dev", "number"),
+        ("round-1", "sums_dev", "number"),
+    ]
+    assert [(row.new.correct, row.new.unparsed) for row in found.scores] == [
+        (row.old.correct, row.old.unparsed) for row in found.scores
+    ]
+    assert [(its.round, its.parent, its.old_action, its.new_action) for its in found.verdicts] == [
+        (1, "base", "accept", "accept")
+    ]
+    assert found.changes == found.notes == ()
+    assert contents(run) == before
 
 
 def test_a_sweeps_runs_are_given_as_a_list_a_pattern_or_their_folder(tmp_path: Path) -> None:
