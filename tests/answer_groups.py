@@ -40,7 +40,7 @@ WRITTEN: tuple[tuple[str, ...], ...] = (
     ("5 miles north", "5 Miles North"),
     ("5 miles south", r"5 \text{ miles south}"),
     ("3 fewer", r"\text{3 fewer}"),
-    ("5m", "m5", r"5 \cdot m", "m + 4m"),
+    ("5m", r"5 \cdot m", "m + 4m"),
     ("2:30", r"2{:}30", " 2:30"),
     ("1:15", "$1:15$"),
     ("3 to 4", "3:4", "3 : 4", r"3\colon 4", r"\text{3 to 4}", "6:8"),

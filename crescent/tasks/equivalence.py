@@ -21,17 +21,18 @@ LONGEST = 500
 _FUNCTIONS = "(?:arc|a)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|lg|exp|sqrt|min|max|gcd|lcm"
 _FUNCTION = rf"\\(?:begin|end)\{{[a-z]*\}}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:{_FUNCTIONS})(?![a-zA-Z])"
 _BARE_FUNCTION = re.compile(rf"(?<![\\a-zA-Z])(?:{_FUNCTIONS}|pi|theta|infinity|infty)(?![a-zA-Z])")
-_LEFT_SIDE = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?|\([a-z]\))?|[a-zA-Z ]{3,}|[^a-zA-Z]+")
+_LEFT_SIDE = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?|\([a-z]\))?|[^a-zA-Z]+")
 _SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES |= {"lakh": 10**5, "crore": 10**7}
 _COUNTS = "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|half|halves"
 _PARTS = "thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|hundredths?|thousandths?"
 _WAYS = "north|south|east|west|(?:north|south)-?(?:east|west)|down|downward|downwards|below|backward|backwards"
 _LESS = "less|fewer|shorter|younger|slower|smaller|lower|earlier|early|before|decrease|decreased|loss|deficit|negative"
 # Words that say more than in what something is counted.
 _NO_UNIT = re.compile(
-    rf"^ ?(?:squared|cubed|factorial|times (?:as|more)? ?than)\b|\b(?:{'|'.join(_SCALES)}|{_COUNTS}|{_PARTS}|{_WAYS}"
+    rf"^ ?(?:squared|cubed|factorial|times (?:as|more)? ?than)\b|\b(?:(?:{'|'.join(_SCALES)})s?|{_COUNTS}|{_PARTS}|{_WAYS}"
     rf"|{_LESS}|and|or|not|than|plus|minus|over|mod|modulo|pi|sqrt|infinity|am|pm|bc|bce|ad|ce|base|binary|octal"
-    rf"|hexadecimal|(?:arc)?(?:sin|cos|tan)|cot|csc|log|ln|exp|if|when|where|for|odd|even|undefined|remainder)\b",
+    rf"|hexadecimal|(?:arc)?(?:sin|cos|tan)|cot|csc|log|ln|exp|if|when|where|for|odd|even|undefined|remainder|noon|midnight|in the (?:morning|afternoon|evening)|at night)\b",
     re.IGNORECASE,
 )
 _SHORT_UNIT = r"[kcm]m|[km]g|lbs?|oz|ft|in|yd|mi|mph|kph|hrs?|ms|[mc]l|[kmg]b|kwh?|usd|eur|gbp|cad|aud|inr|rs|sq"
@@ -54,7 +55,7 @@ _SURE_UNIT = re.compile(
 _OPENING = ("{", "(", "[", r"\{", r"\begin")
 _CLOSING = ("}", ")", "]", r"\}", r"\end")
 _CURRENCY = re.compile(r"^(?:usd|us|eur|gbp|cad|aud|inr|rs\.?|rupees|dollars?) ?(?=[-.\d])", re.IGNORECASE)
-_SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
+_SCALE = re.compile(rf" ?({'|'.join(_SCALES)})s?\b", re.IGNORECASE)
 
 _AMOUNT = r"(?:(?:[1-9]\d{0,2}(?:,\d{3}){1,160}+|[1-9]\d{0,2}(?: \d{3}){1,120}+(?! ?\d)|\d++)(?:\.\d*+)?|\.\d++)"
 _FRACTION = re.compile(rf"([-+]?) ?(?:(\d++) )?({_AMOUNT}) ?/ ?(-?{_AMOUNT})", re.ASCII)
@@ -143,7 +144,8 @@ def _right_side(text: str) -> str:
     is_list = len(sides) > 2 and re.search(r",|\band\b|\bor\b", text)
     if len(sides) < 2 or not sides[-1] or is_list or sides[0][-1:] in tuple("<>!:"):
         return text
-    return sides[-1] if _LEFT_SIDE.fullmatch(without_text(sides[0])) else text
+    left = without_text(sides[0])
+    return sides[-1] if _LEFT_SIDE.fullmatch(left) or _is_label(left) else text
 
 
 def split_outside(text: str, separator: str) -> list[str]:
@@ -214,6 +216,8 @@ _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))? ?([ap])\.? ?m\.?", re.IGNORECASE | r
 _OUT_OF = re.compile(r"(\d+(?:\.\d+)?|\d+/\d+) ?(in|of|out of|by|at) ?(\d+(?:\.\d+)?)\b.*", re.ASCII)
 _TO = re.compile(r"([-\d./]+) to ([-\d./]+)(?: to ([-\d./]+))?", re.ASCII)
 _BASE = re.compile(r"\(?([0-9A-Fa-f]+)\)? ?\(?(?:_ ?\{? ?|in base |base )(two|three|eight|\d+) ?[)}]*", re.ASCII)
+_OUTWARD = re.compile(r"([\[\]])([^\[\]]+[,;][^\[\]]+)([\[\]])")
+"""`]0, 1[` for (0, 1)."""
 _BASES = {"two": "2", "three": "3", "eight": "8"}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _SAID = {"all real numbers": r"\mathbb{R}", "all reals": r"\mathbb{R}", "real numbers": r"\mathbb{R}"}
@@ -242,6 +246,8 @@ def sight(text: str) -> Sight:
         return Sight("words", f"{int(clock[1])}:{clock[2] or '00'} {clock[3].lower()}m")
     elif part := _OUT_OF.fullmatch(written):
         return Sight("words", " ".join(part[0].replace(" out of ", " in ").split()).casefold())
+    elif half_open := _OUTWARD.fullmatch(written):
+        written = ("(" if half_open[1] == "]" else "[") + half_open[2] + (")" if half_open[3] == "[" else "]")
     elif written.casefold() in ("no", "up") or _has_words(_enumerated(written)):
         words = _words(written)
         return Sight("formula", _SAID[words]) if words in _SAID else Sight("words", words)
@@ -270,9 +276,11 @@ def compact(formula: str) -> str:
 def _without_label(text: str) -> str:
     """Drop `Area =` and the like, whose left side is words."""
     sides = split_outside(text, "=") if "=" in text else []
-    if len(sides) == 2 and re.fullmatch(r"[a-zA-Z ]+", label := without_text(sides[0])) and _has_words(label):
-        return sides[1].strip()
-    return text
+    return sides[1].strip() if len(sides) == 2 and _is_label(without_text(sides[0])) else text
+
+
+def _is_label(text: str) -> bool:
+    return re.fullmatch(r"[a-zA-Z -]+", text) is not None and _has_words(text)
 
 
 def _has_words(text: str) -> bool:

@@ -28,7 +28,7 @@ class Token(NamedTuple):
 
 
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>\d+(?:\.\d+)?(?:\s?\\(?:overline|bar)\s?\{\d+\}|\s?\\ldots)?|\.\d+)"
+    r"(?P<space>\s+)|(?P<number>\d+(?:\.\d*)?(?:\s?\\(?:overline|bar)\s?\{\d+\}|\s?\\ldots)?|\.\d+)"
     r"|(?P<word>(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))|(?P<environment>\\(?:begin|end)\s?\{[a-z]+\*?\}(?:\{[clr|]*\})?)"
     r"|(?P<letter>[a-zA-Z])|(?P<command>\\[a-zA-Z]+|\\.)|(?P<sign><=|>=|!=|.)",
     re.ASCII | re.DOTALL,
@@ -146,9 +146,8 @@ class _Parser:
         if token is None or token.kind in ("word", "environment"):
             return False
         if token.kind == "number":
-            before = self.tokens[self.position - 1]
-            if before.kind == "number":
-                raise Unreadable("two numbers side by side")
+            if self.tokens[self.position - 1].kind in ("number", "letter"):
+                raise Unreadable("a number behind a number or a letter")  # x2 may be x_2 or x^2, 3 R 2 no product
             return True
         if token.text == "|":
             return self.bars == 0

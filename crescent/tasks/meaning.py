@@ -51,9 +51,10 @@ class Meaning:
     """Alternatives: 1 \\pm 2 is a list of two."""
 
 
-_ALGEBRAIC = re.compile(r"\\(?:(?:int|sum|prod|lim|det|begin)|frac ?\{? ?(?:d|\\partial))(?![a-zA-Z])")
+_ALGEBRAIC = re.compile(r"\\(?:(?:int|sum|prod|lim|det|begin\{[pbvB]?matrix\})|frac ?\{? ?(?:d|\\partial))(?![a-zA-Z])")
 _BASED = re.compile(r"\s*([0-9][0-9A-Fa-f]*) ?_ ?(?:\{ ?(\d{1,2}) ?\}|(\d{1,2}))\s*", re.ASCII)
 _TIME = re.compile(r"\s*\d{1,2} ?: ?\d\d(?: ?: ?\d\d)?\s*", re.ASCII)
+_MODULO = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\\pmod\{(\d+)\}", re.ASCII)
 _RELATIONS = ("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx")
 _UNKNOWN_RELATIONS = (r"\equiv", r"\to", r"\notin", r"\subset", r"\subseteq", r"\sim", r"\cong", r"\parallel", r"\perp")
 _MATRICES = ("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array")
@@ -71,7 +72,7 @@ def read_formula(text: str) -> Reading:
         probe.is_settled = _ALGEBRAIC.search(text) is None
     shape = meaning.shape
     if meaning.key[0] == "value":
-        shape = " ".join(["value", *(name for name, _ in meaning.key[3])]) if len(meaning.key) == 4 else "value"
+        shape = " ".join(["value", *(name for name, _ in meaning.key[-1])]) if len(meaning.key) > 2 else "value"
     return Reading(digest(meaning.key), probe.is_settled, shape)
 
 
@@ -106,6 +107,8 @@ class _Reader:
         self.probe = probe
 
     def answer(self) -> Meaning:
+        if (congruent := _MODULO.fullmatch(self.text)) and int(congruent[2]):
+            return Meaning(("modulo", int(congruent[1]) % int(congruent[2]), int(congruent[2])), "modulo")
         tokens = tokens_of(self.text)
         if not tokens:
             raise Unreadable("nothing")
@@ -178,7 +181,7 @@ class _Reader:
         """One answer, without commas outside of brackets."""
         while tokens and tokens[0].text == "{" and _closing(tokens, 0) == len(tokens) - 1:
             inner = tokens[1:-1]
-            if len(_split(inner, (",",))) > 1:  # {1, 2} for \{1, 2\}
+            if len(_split(inner, (",",))) > 1 or len(_split(inner, ("|", ":"))) == 2:  # {1, 2} for \{1, 2\}
                 return self.braces(inner)
             tokens = inner
         if not tokens:
@@ -228,9 +231,11 @@ class _Reader:
         left, right = sides
         if not _letters(left) and not _letters(right):
             return self.element(right)  # 3*4 = 12 means 12
-        if _is_call(left) or _is_call(right):
-            value = self.element(right if _is_call(left) else left)
-            return replace(value, variable=_spell(left if _is_call(left) else right), assigned=value.key, is_equation=True)
+        if _is_call(right) and not _is_name(left):
+            left, right = right, left
+        if _is_call(left):  # f(x) = 2x + 1 defines what y = 2x + 1 does
+            value = self.element(right)
+            return replace(value, variable=_spell(left), assigned=value.key, is_equation=True)
         try:
             trees = self.tree(left), self.tree(right)
         except Unreadable:
@@ -340,7 +345,8 @@ class _Reader:
         parts = _split(inner, (",", ";"))
         if len(parts) == 1:
             has_relation = any(token.text in _RELATIONS or token.kind == "word" for token in inner)
-            return self.alternatives(inner) if has_relation else None
+            is_matrix = inner[0].kind == "environment" and _closing(inner, 0) == len(inner) - 1
+            return self.alternatives(inner) if has_relation or is_matrix else None
         ends = [_end_of(part) for part in parts]
         meanings = [
             self.element(part) if found is None else Meaning(found.key) for part, found in zip(parts, ends, strict=True)

@@ -4,8 +4,8 @@ Two expressions that agree at random points in forty digits are equal, up to a c
 1980, doi.org/10.1145/322217.322225, for polynomials). The points follow from the names of the variables alone, so the
 values are a property of one formula: equality of values is reflexive, symmetric and transitive, whatever is compared.
 
-All variables are positive at two points, and each of them is negative at one: there |x| differs from x. Roots and
-logarithms have their principal values; an odd root of a negative number is real.
+All variables are positive at three points, small, middling and large, and each of them is negative at one: there |x|
+differs from x. Roots and logarithms have their principal values; an odd root of a negative number is real.
 """
 
 import math
@@ -23,6 +23,8 @@ from crescent.tasks.formulas import Tree, Unreadable
 Number = Any
 """An exact `Fraction`, or a real or complex number of mpmath."""
 
+POINTS = 3
+"""Where all variables are positive."""
 _DIGITS = ((60, 150), (150, 320), (320, 700))
 """Decimal places of two evaluations that have to agree in `_AGREED`; where they do not, the next two are tried."""
 _AGREED = 45
@@ -30,9 +32,13 @@ _KEY_BITS = 133
 """Of a value in a key: forty decimal places."""
 _EXACT_BITS = 20_000
 """Of the largest fraction that is kept exactly; beyond it, a value is rounded."""
+_MOST_BITS = 10**12
+"""Of the exponent of a rounded value."""
 _MOST_VARIABLES = 12
 _MOST_TERMS = 500
 """Of a sum or product that is evaluated."""
+Point = tuple[int, str | None]
+"""Number of the point, and the variable that is negative there."""
 _FUEL = 40_000
 """Nodes that may be evaluated for one reading of one answer."""
 
@@ -48,7 +54,7 @@ class Probe:
         """True once a value depends on one that was not computed, f(2) included: it has no place on the number line."""
         self._fuel = _FUEL
 
-    def value(self, tree: Tree, point: tuple[int, str | None], bound: Mapping[str, Number] | None = None) -> Number:
+    def value(self, tree: Tree, point: Point, bound: Mapping[str, Number] | None = None) -> Number:
         """Exact where it can be, else to many more places than a key has.
 
         Raises:
@@ -69,7 +75,27 @@ class Probe:
                 return _without_noise(context, second)
         raise Unreadable("digits cancel")
 
-    def _at(self, tree: Tree, point: tuple[int, str | None], bound: Mapping[str, Number], digits: int) -> Number:
+    def values(
+        self, tree: Tree, names: frozenset[str], bound: Mapping[str, Number] | None = None
+    ) -> list[Number | None]:
+        """At all points for these variables; `None` where it is too large or not defined.
+
+        Raises:
+            Unreadable: so it is already at the first two points.
+        """
+        if len(names) > _MOST_VARIABLES:
+            raise Unreadable("too many variables")
+        values: list[Number | None] = []
+        for at in self.points(names):
+            try:
+                values.append(self.value(tree, at, bound))
+            except Unreadable:
+                if len(values) < 2:
+                    raise
+                values.append(None)
+        return values
+
+    def _at(self, tree: Tree, point: Point, bound: Mapping[str, Number], digits: int) -> Number:
         try:
             return _Evaluation(self, point, digits).of(tree, bound)
         except (ZeroDivisionError, OverflowError, ValueError, TypeError, ArithmeticError) as error:
@@ -80,10 +106,10 @@ class Probe:
         if self._fuel < 0:
             raise Unreadable("too much work")
 
-    def points(self, names: frozenset[str]) -> list[tuple[int, str | None]]:
-        if len(names) > _MOST_VARIABLES:
-            raise Unreadable("too many variables")
-        return [(0, None), (1, None), *((0, name) for name in sorted(names))] if names else [(0, None)]
+    def points(self, names: frozenset[str]) -> list[Point]:
+        """The variables all positive, then each of them negative, in the order of their names."""
+        positive: list[Point] = [(index, None) for index in range(POINTS)]
+        return [*positive, *((0, name) for name in sorted(names))] if names else [(0, None)]
 
 
 def names_in(tree: Tree) -> frozenset[str]:
@@ -99,9 +125,9 @@ def names_in(tree: Tree) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def coordinate(name: str, index: int) -> Fraction:
-    """Size of a variable: from 0.1 to 0.9 at point 0, from 1.2 to 2.6 at point 1, from 1.1 to 3 where it is negative."""
+    """Size of a variable at a point; `POINTS` is the one where it is negative. Large ones tell |x - 5| from 5 - x."""
     drawn = int.from_bytes(blake2b(f"{index} {name}".encode(), digest_size=8).digest(), "big") / 2**64
-    low, high = ((0.1, 0.9), (1.2, 2.6), (1.1, 3.0))[index]
+    low, high = ((0.1, 0.9), (1.2, 2.6), (1100, 9900), (1100, 9900))[index]
     return Fraction(round((low + (high - low) * drawn) * 1_000_000_007), 1_000_000_007)
 
 
@@ -122,8 +148,10 @@ def _without_noise(context: Any, value: Number) -> Number:
     return context.mpc(0, value.imag) if abs(value.real) <= small else value
 
 
-def rounded(value: Number) -> tuple[Any, ...]:
+def rounded(value: Number | None) -> tuple[Any, ...]:
     """Forty digits of a value, in a form that is equal for equal values only."""
+    if value is None:
+        return ("undefined",)
     if isinstance(value, Fraction):
         if value == 0:
             return (0, 0, 0)
@@ -158,7 +186,7 @@ def as_fraction(value: Number) -> Fraction | None:
 class _Evaluation:
     """One evaluation, at one point with a number of decimal places."""
 
-    def __init__(self, probe: Probe, point: tuple[int, str | None], digits: int) -> None:
+    def __init__(self, probe: Probe, point: Point, digits: int) -> None:
         self.probe = probe
         self.index, self.negative = point
         self.mp = _context(digits)
@@ -175,6 +203,9 @@ class _Evaluation:
         parts = [self.of(part, bound) for part in tree[1:] if isinstance(part, tuple)]
         if kind == "value":
             return self.unknown("value", tree[1], *parts)
+        if kind in ("floor", "ceil", "max", "min") and names_in(tree) - bound.keys():
+            # A few points cannot tell ⌊x⌋ from ⌊x + 0.01⌋, or max(x, y) from x.
+            return self.unknown(kind, *sorted(parts, key=rounded))
         return getattr(self, f"_{kind}")(*parts)
 
     def name(self, name: str, bound: Mapping[str, Number]) -> Number:
@@ -184,7 +215,7 @@ class _Evaluation:
             return +self.mp.e
         if name == "i":
             return self.mp.mpc(0, 1)
-        return -coordinate(name, 2) if name == self.negative else coordinate(name, self.index)
+        return -coordinate(name, POINTS) if name == self.negative else coordinate(name, self.index)
 
     def unknown(self, *what: Any) -> Fraction:
         """A value for something that is not computed: equal for equal parts, else as good as random."""
@@ -201,7 +232,7 @@ class _Evaluation:
             if max(value.numerator.bit_length(), value.denominator.bit_length()) > _EXACT_BITS:
                 return self.real(value)
             return value
-        if value != 0 and (not self.mp.isfinite(value) or abs(self.mp.mag(value)) > 10**7):
+        if value != 0 and (not self.mp.isfinite(value) or abs(self.mp.mag(value)) > _MOST_BITS):
             raise OverflowError("too large")
         return value
 
@@ -236,7 +267,7 @@ class _Evaluation:
             base = self.real(a)
             if base == 0:
                 raise ZeroDivisionError
-            if self.mp.fabs(b * self.mp.log(base)) > 10**7:
+            if self.mp.fabs(b * self.mp.log(base)) > _MOST_BITS:
                 raise OverflowError("too large a power")
             return self.bounded(self.mp.power(base, b))
         if b.denominator == 1:
@@ -252,7 +283,7 @@ class _Evaluation:
         base = self.real(a)
         if base == 0:
             return Fraction(0) if b > 0 else Fraction(1) / 0
-        if self.mp.fabs(self.mp.log(base)) * abs(b) > 10**7:
+        if self.mp.fabs(self.mp.log(base)) * self.real(abs(b)) > _MOST_BITS:
             raise OverflowError("too large a power")
         if is_negative and b.denominator == 2:  # exactly, without a real part that is rounding
             return self.mp.mpc(0, 1) ** (b.numerator % 4) * self.mp.power(-base, self.real(b))
@@ -265,21 +296,21 @@ class _Evaluation:
             if abs(a) in (0, 1) or max(a.numerator.bit_length(), a.denominator.bit_length()) * abs(b) <= _EXACT_BITS:
                 return a**b
         base = self.real(a)
-        if base != 0 and abs(self.mp.mag(base)) * abs(b) > 10**7:
+        if base != 0 and abs(self.mp.mag(base)) * abs(b) > _MOST_BITS:
             raise OverflowError("too large a power")
         return self.bounded(base**b)
 
     def _factorial(self, a: Number) -> Number:
         if isinstance(a, Fraction) and a.denominator == 1 and 0 <= a <= 1500:
             return self.bounded(Fraction(math.factorial(int(a))))
-        if self.mp.fabs(self.real(a)) > 1500:
+        if self.mp.fabs(self.real(a)) > 10**5:
             raise OverflowError("too large a factorial")
         return self.mp.gamma(self.real(a) + 1)
 
     def _binomial(self, n: Number, k: Number) -> Number:
         if all(isinstance(part, Fraction) and part.denominator == 1 and 0 <= part <= 5000 for part in (n, k)):
             return self.bounded(Fraction(math.comb(int(n), int(k))))
-        if self.mp.fabs(self.real(n)) > 1500 or self.mp.fabs(self.real(k)) > 1500:
+        if self.mp.fabs(self.real(n)) > 10**5 or self.mp.fabs(self.real(k)) > 10**5:
             raise OverflowError("too large a binomial")
         return self.mp.binomial(self.real(n), self.real(k))
 

@@ -5,14 +5,14 @@ as answers both equal `2x + 1`. Any other equation is known by its values up to 
 variable that is linear is a set of real numbers; any other is known by its values up to a positive factor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from mpmath.ctx_mp import MPContext
 
 from crescent.tasks.formulas import Tree, Unreadable
-from crescent.tasks.probing import Number, Probe, as_fraction, constant, names_in, rounded
+from crescent.tasks.probing import POINTS, Number, Probe, as_fraction, constant, names_in, rounded
 from crescent.tasks.realsets import End, Key, Piece, Pieces, complement, interval, point
 
 _MP = MPContext()
@@ -20,7 +20,8 @@ _MP.dps = 150
 _INFINITY = End(_MP.inf, ("value", ("infinite", 1)))
 _MINUS_INFINITY = End(-_MP.inf, ("value", ("infinite", -1)))
 LINE = Piece(_MINUS_INFINITY, _INFINITY, True, True)
-_EXACT_ENOUGH = _MP.mpf(10) ** -60
+SMALL = _MP.mpf(10) ** -60
+"""What is smaller, relative to the numbers it comes from, is rounding."""
 
 
 def infinity(sign: int) -> End:
@@ -29,7 +30,7 @@ def infinity(sign: int) -> End:
 
 def end(value: Number) -> End | None:
     """A real constant as an end of an interval, with the key of its value; `None` for a complex one."""
-    return None if hasattr(value, "_mpc_") else End(_real(value), ("value", constant(value)))
+    return None if hasattr(value, "_mpc_") else End(_wide(value), ("value", constant(value)))
 
 
 def value_key(tree: Tree, probe: Probe) -> tuple[Key, Number | None]:
@@ -38,25 +39,24 @@ def value_key(tree: Tree, probe: Probe) -> tuple[Key, Number | None]:
     Raises:
         Unreadable: it cannot be evaluated.
     """
-    points = probe.points(names_in(tree))
+    names = names_in(tree)
     probe.is_invented = False
-    key, value = _key([probe.value(tree, at) for at in points], [at[1] for at in points])
+    key, value = _key(probe.values(tree, names), names)
     return key, None if probe.is_invented else value
 
 
-def _key(values: Sequence[Number], negated: Sequence[str | None]) -> tuple[Key, Number | None]:
+def _key(values: Sequence[Number | None], names: frozenset[str]) -> tuple[Key, Number | None]:
     written = [rounded(value) for value in values]
-    if all(value == written[0] for value in written):
+    if all(value is None or key == written[0] for value, key in zip(values, written, strict=True)):
         exact = next((value for value in values if isinstance(value, Fraction)), values[0])
         return ("value", constant(exact)), exact
-    # A variable that changes nothing is none: x + y - y is x.
-    changed = tuple((name, value) for name, value in zip(negated, written, strict=True) if name and value != written[0])
-    return ("value", written[0], written[1], changed), None
+    return ("value", *_by_point(written, names)), None
 
 
-def order_of_unknowns(names: frozenset[str]) -> list[str]:
-    """Which variable an equation is solved for, the best first: y before x, z before y, A before r, x before a."""
-    return sorted(names, key=lambda name: (name[0].isupper(), name[0] != "\\", name), reverse=True)
+def _by_point(written: Sequence[Key], names: frozenset[str]) -> Key:
+    """A variable that changes nothing is none: x + y - y is x."""
+    negative = zip(sorted(names), written[POINTS:], strict=True)
+    return (*written[:POINTS], tuple((name, value) for name, value in negative if value != written[0]))
 
 
 def equation(left: Tree, right: Tree, probe: Probe) -> tuple[Key, Number | None, str | None]:
@@ -67,37 +67,68 @@ def equation(left: Tree, right: Tree, probe: Probe) -> tuple[Key, Number | None,
     """
     difference: Tree = ("add", left, ("neg", right))
     names = names_in(difference)
-    for name in order_of_unknowns(names):
-        solved = _solved(difference, name, names - {name}, probe)
-        if solved is not None:
-            return *solved, name
     if not names:
         raise Unreadable("an equation without a variable")
-    values = [probe.value(difference, at) for at in probe.points(names)]
-    return ("equation", *_ratios(values, sorted(names), _real_or_complex(values[0]))), None, None
+    lines = {name: line for name in names if (line := _line(difference, name, names - {name}, probe)) is not None}
+    if lines:
+        name = best_unknown(lines)
+        probe.is_invented = False
+        probe.values(difference, names)
+        roots = [None if part is None else part[1] for part in lines[name]]
+        key, value = _key(roots, names - {name})
+        return key, None if probe.is_invented else value, name
+    return ("equation", *_ratios(probe.values(difference, names), names, is_signed=True)), None, None
 
 
-def _solved(tree: Tree, name: str, others: frozenset[str], probe: Probe) -> tuple[Key, Number | None] | None:
-    """The value of `name` that makes the tree zero, if the tree is linear in it; a key like an expression's."""
-    points = probe.points(others)
-    probe.is_invented = False
-    values = []
-    for at in points:
-        zero, first, second = (probe.value(tree, at, {name: Fraction(index)}) for index in (0, 1, 2))
-        if isinstance(zero, Fraction) and isinstance(first, Fraction) and isinstance(second, Fraction):
-            slope, bend = first - zero, second - 2 * first + zero
-            if bend != 0 or slope == 0:
-                return None
-            values.append(-zero / slope)
-            continue
-        zero, first, second = (_real_or_complex(value) for value in (zero, first, second))
-        slope, bend = first - zero, second - 2 * first + zero
-        scale = max(abs(zero), abs(first), abs(second))
-        if abs(bend) > scale * _EXACT_ENOUGH or abs(slope) <= scale * _EXACT_ENOUGH:
-            return None
-        values.append(_tidy(-zero / slope, abs(first / slope) + 1))
-    key, value = _key(values, [at[1] for at in points])
-    return key, None if probe.is_invented else value
+_PLACES = (-7001, 2, 9001)
+"""Where it is tested whether something is linear: far apart, so that |x - 5| is not."""
+Line = list[tuple[Any, Number] | None]
+"""Slope and root at each point of the other variables; `None` where they are not defined."""
+
+
+def _line(tree: Tree, name: str, others: frozenset[str], probe: Probe) -> Line | None:
+    """How the tree depends on a variable in which it is linear; `None` where it is not."""
+    try:
+        samples = [probe.values(tree, others, {name: Fraction(place)}) for place in _PLACES]
+    except Unreadable:
+        return None
+    line = [None if None in found else _through(*found) for found in zip(*samples, strict=True)]
+    # Two points are enough to see that a slope of zero is none.
+    return None if None in line[:2] else line
+
+
+def _through(low: Number, middle: Number, high: Number) -> tuple[Any, Number] | None:
+    """Slope and root of the line through three values; `None` where they lie on no line, or on a level one."""
+    is_exact = all(isinstance(value, Fraction) for value in (low, middle, high))
+    first, second, third = (low, middle, high) if is_exact else map(_wide, (low, middle, high))
+    at, of, to = _PLACES
+    slope = (second - first) / (of - at)
+    bend = third - second - slope * (to - of)
+    if is_exact:
+        return None if bend or not slope else (slope, at - first / slope)
+    scale = max(map(abs, (first, second, third)))
+    if abs(bend) > scale * SMALL or abs(slope) <= scale * SMALL:
+        return None
+    return slope, _tidy(at - first / slope, abs(at) + abs(first / slope))
+
+
+def best_unknown(lines: Mapping[str, Line]) -> str:
+    """Which variable an equation is solved for, whatever side it stands on.
+
+    z or y, if its factor is a number (y = x/2); else one with a number as factor, a small one (V = lwh, s = 5t); else
+    any. Capitals come first, then from z to a.
+    """
+    order = sorted(lines, key=lambda name: (name[0].isupper(), name[0] != "\\", name), reverse=True)
+    factors: dict[str, Any] = {}
+    for name in order:
+        slopes = [_wide(part[0]) for part in lines[name] if part is not None]
+        if all(abs(slope - slopes[0]) <= abs(slopes[0]) * SMALL for slope in slopes):
+            factors[name] = abs(slopes[0])
+    if not factors:
+        return order[0]
+    smallest = min(factors.values())
+    sizes = {name: round(float(factor / smallest), 9) for name, factor in factors.items()}
+    return min(factors, key=lambda name: (name not in ("z", "y"), sizes[name], order.index(name)))
 
 
 def inequality(smaller: Tree, larger: Tree, is_strict: bool, probe: Probe) -> tuple[Key, Pieces | None, str | None]:
@@ -110,20 +141,19 @@ def inequality(smaller: Tree, larger: Tree, is_strict: bool, probe: Probe) -> tu
     names = names_in(difference)
     if not names:
         raise Unreadable("an inequality without a variable")
+    probe.is_invented = False
     if len(names) == 1:
         (name,) = names
-        solved = _solved(difference, name, frozenset(), probe)
-        root = end(solved[1]) if solved and solved[1] is not None else None
-        if root is not None:
-            rises = _real(probe.value(difference, (0, None), {name: Fraction(1)})) > _real(
-                probe.value(difference, (0, None), {name: Fraction(0)})
-            )
+        line = _line(difference, name, frozenset(), probe)
+        root = end(line[0][1]) if line and line[0] and not probe.is_invented else None
+        if line and line[0] and root is not None:
+            rises = _wide(line[0][0]) > 0
             ray = interval(root, _INFINITY, is_strict, True) if rises else interval(_MINUS_INFINITY, root, True, is_strict)
             return ("ray",), ray, name
-    values = [probe.value(difference, at) for at in probe.points(names)]
+    values = probe.values(difference, names)
     if any(hasattr(value, "_mpc_") for value in values):
         raise Unreadable("an inequality between complex numbers")
-    return ("above", is_strict, *_ratios(values, sorted(names), abs(_real(values[0])))), None, None
+    return ("above", is_strict, *_ratios(values, names, is_signed=False)), None, None
 
 
 def unequal(left: Tree, right: Tree, probe: Probe) -> tuple[Pieces, str] | None:
@@ -133,29 +163,30 @@ def unequal(left: Tree, right: Tree, probe: Probe) -> tuple[Pieces, str] | None:
     return None if excluded is None or name is None else (complement([point(excluded)], LINE), name)
 
 
-def _ratios(values: Sequence[Number], names: Sequence[str], scale: Any) -> Key:
+def _ratios(values: Sequence[Number | None], names: frozenset[str], is_signed: bool) -> Key:
+    """Values up to a constant factor; `is_signed` when it may be negative."""
+    scale = _wide(values[0]) if is_signed else abs(_wide(values[0]))
     if scale == 0:
         raise Unreadable("zero at a random point")
-    ratios = [rounded(_tidy(_real_or_complex(value) / scale, 1)) for value in values]
-    changed = tuple((name, ratio) for name, ratio in zip(names, ratios[2:], strict=True) if ratio != ratios[0])
-    return (ratios[0], ratios[1], changed)
+    return _by_point([rounded(None if value is None else _tidy(_wide(value) / scale, 1)) for value in values], names)
 
 
 def _tidy(value: Any, scale: Any) -> Number:
     """Exact where it is a fraction, and without parts that are rounding."""
-    if abs(value) <= scale * _EXACT_ENOUGH:
+    if isinstance(value, Fraction):
+        return value
+    if abs(value) <= scale * SMALL:
         return Fraction(0)
     if hasattr(value, "_mpc_"):
-        if abs(value.imag) > abs(value) * _EXACT_ENOUGH:
+        if abs(value.imag) > abs(value) * SMALL:
             return value
         value = value.real
     exact = as_fraction(value)
     return value if exact is None else exact
 
 
-def _real(value: Number) -> Any:
-    return _MP.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else _MP.convert(value)
-
-
-def _real_or_complex(value: Number) -> Any:
-    return _MP.mpc(value.real, value.imag) if hasattr(value, "_mpc_") else _real(value)
+def _wide(value: Number) -> Any:
+    """In mpmath's numbers, with 150 digits."""
+    if isinstance(value, Fraction):
+        return _MP.mpf(value.numerator) / value.denominator
+    return _MP.mpc(value.real, value.imag) if hasattr(value, "_mpc_") else _MP.convert(value)

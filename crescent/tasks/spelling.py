@@ -26,7 +26,7 @@ _CHARACTERS = str.maketrans(
     {character: f"\\{name} " for character, name in (_LETTERS | _SYMBOLS).items()}
     | {character: rf"\frac{{{n}}}{{{d}}}".replace("X", "10") for character, (n, d) in _FRACTIONS.items()}
     | {"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/", "ℝ": r"\mathbb{R}", "∣": "|"}
-    | {"′": "'", "’": "'", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "∨": " or ", "∧": " and "}
+    | {"′": "'", "’": "'", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "∨": r"\lor ", "∧": r"\land "}
 )
 _UNITS = str.maketrans(dict.fromkeys("$%€£¥₹₩¢`", None))
 _RAISED = {"⁰": "0", "¹": "1", "²": "2", "³": "3", "⁺": "+", "⁻": "-", "⁽": "(", "⁾": ")", "ⁿ": "n", "ⁱ": "i"}
@@ -37,7 +37,7 @@ _LOWERED_RUN = re.compile(rf"[{''.join(_LOWERED)}]+")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
 
 _SYNONYMS = {
-    r"dfrac|tfrac|cfrac": "frac",
+    r"dfrac|tfrac|cfrac|nicefrac|sfrac": "frac",
     r"dbinom|tbinom": "binom",
     r"leq|leqslant|leqq": "le",
     r"geq|geqslant|geqq": "ge",
@@ -49,6 +49,8 @@ _SYNONYMS = {
     r"rightarrow|longrightarrow": "to",
     r"lg": "log",
     r"textdegree": "degree",
+    r"vee": "lor",
+    r"wedge": "land",
     r"varphi": "phi",
     r"varepsilon": "epsilon",
     r"vartheta": "theta",
@@ -57,7 +59,8 @@ _SYNONYMS = {
 _SYNONYM = {name: f"\\{best}" for names, best in _SYNONYMS.items() for name in names.replace("\\*?", "").split("|")}
 _REPLACED = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "lt": "<", "gt": ">", "colon": ":", "mid": "|"}
 _REPLACED |= {"vert": "|", "lvert": "|", "rvert": "|", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"}
-_REPLACED |= {"lor": " or ", "vee": " or ", "land": " and ", "wedge": " and ", "quad": " ", "qquad": " ", "space": " "}
+_REPLACED |= {"quad": " ", "qquad": " ", "space": " "}
+_REPLACED |= {"prime": "'", "enspace": " ", "thinspace": " ", "bf": "", "rm": "", "it": "", "not": r"\not"}
 _SIZES = "left|right|[bB]igg?[lrm]?|middle|displaystyle|textstyle|limits|nolimits|nonumber"
 _SIZE = re.compile(rf"\\(?:{_SIZES})(?![a-zA-Z])\s*(?:(?<=t)\.)?")
 _COMMAND = re.compile(r"\\\\|\\([a-zA-Z]+)\*?\s*")
@@ -65,6 +68,9 @@ _GROUPING = re.compile(r"(?<=\d)(?:\{,\}\s*|,\s*\\!\s*|\\,|\u2009)(?=\d{3}(?!\d)
 _DEGREE = re.compile(r"\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?|\\degree\b", re.ASCII)
 _SPACE = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
 _DELIMITER = re.compile(r"(?<!\\)\\[$%()\[\]!]")
+_PLAIN_STYLE = re.compile(r"\\(?:mathbf|boldsymbol|bm|underline|text(?:bf|it)?|mathrm)\s?\{([^a-zA-Z{}\\]*\d[^a-zA-Z{}\\]*)\}")
+_COLOUR = re.compile(r"\\(?:text)?color\s?\{[a-zA-Z]+\}|\\(?:tag|label|phantom|hspace)\*?\s?\{[^{}]*\}")
+_INFIX = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
 _WRAPPED = re.compile(r"\s*(?:\\boxed|\\fbox|\\displaystyle)\s*\{(.*)\}\s*", re.DOTALL)
 _TEXT = re.compile(r"\\text\s*(?:\{([^{}]*)\}|([a-zA-Z])(?![a-zA-Z]))")
 
@@ -85,6 +91,9 @@ def clean(text: str) -> str:
     if " x " in text:
         text = re.sub(r"(?<=\d) x (?=-?\d)", "*", text)  # 3 x 5
     text = text.translate(_UNITS).replace("**", "^").strip()
+    if "mod" in text:
+        text = re.sub(r"\(? ?\\?\b[pb]?mod(?:ulo)? ?\{? ?(\d+) ?\}? ?\)?", r" \\pmod{\1}", text).strip()
+    text = re.sub(r"(?<=[a-z]) in (?=[\[({\\])", r" \\in ", text) if " in " in text else text
     return text.rstrip(".,;: ") if text[-1:] in tuple(".,;: ") else text
 
 
@@ -98,9 +107,14 @@ def _plain_characters(text: str) -> str:
 def _plain_commands(text: str) -> str:
     while (wrapped := _WRAPPED.fullmatch(text)) and is_balanced(wrapped[1]):
         text = wrapped[1]
+    text = _COLOUR.sub("", _PLAIN_STYLE.sub(r"\1", text))
+    text = _INFIX.sub(lambda part: rf"\{'frac' if part[2] == 'over' else 'binom'}{{{part[1]}}}{{{part[3]}}}", text)
+    text = text.replace(r"\not=", r"\ne ").replace(r"\not\in", r"\notin")
     text = _DELIMITER.sub("", _GROUPING.sub("", text).replace(r"\!", "").replace("{:}", ":").replace("{=}", "="))
     text = _SPACE.sub(" ", _SIZE.sub(" ", text))
     text = _COMMAND.sub(_plain_command, text)
+    if re.search(r"[=<>]|\\[lg]e(?![a-zA-Z])", text):  # between conditions; "p \\land q" is logic
+        text = text.replace(r"\lor", " or ").replace(r"\land", " and ")
     text = re.sub(r"\\degree\s+[CF]\b", r"\\degree ", _DEGREE.sub(r"\\degree ", text))
     return " ".join(re.sub(r"\\mathbb ([A-Z])", r"\\mathbb{\1}", text).split())
 
