@@ -1,7 +1,7 @@
-"""Every setting, its unit and its rule: one dataclass per stage, one file per part of a round.
+"""Every setting with its unit and its rule: one dataclass per stage, one file per part of a round.
 
-`conf/*.yaml` fills these in, Hydra composes them, and `__post_init__` checks each value where it is declared, so a
-setting that can never work is refused in a second, before anything heavy is imported.
+`conf/*.yaml` sets values, Hydra composes them, and `__post_init__` checks each value where it is declared. So a setting
+that can never work is refused within a second, before anything heavy is imported.
 """
 
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class Config:
     """A whole run."""
 
     mode: Mode = Mode.run
-    """`plan` prints what would happen and what it would cost, and starts nothing."""
+    """`plan` prints what the run would do and cost, and starts nothing."""
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -91,45 +91,41 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
-        # Not in BaitConfig: Hydra merges dicts, so a default there would be asked beside every other bait.
-        require(bool(self.bait.prompts), "bait.prompts", "{}", "at least one bait prompt", "e.g. bait=llama3")
+        # Not a default in BaitConfig: Hydra merges dicts, so that prompt would be used beside every other one.
+        require(bool(self.bait.prompts), "bait.prompts", "{}", "at least one bait prompt is needed", "e.g. bait=llama3")
         longest = max(self.bait.max_tokens, self.consensus.max_tokens, self.eval.max_tokens)
-        way_out = f"raise it or lower max_tokens (now up to {longest})"
-        require(
-            self.model.context > longest, "model.context", self.model.context, "must hold prompt and answer", way_out
-        )
-        benchmarks = self.eval.benchmarks.items()
-        deciding = [name for name, its in benchmarks if its.split is Split.dev and not its.guard]
-        way_out = "set split=dev on one benchmark, or verdict.gate=off"
+        rule, fix = "must hold prompt and answer", f"raise it or lower max_tokens (now up to {longest})"
+        require(self.model.context > longest, "model.context", self.model.context, rule, fix)
+        benchmarks = self.eval.benchmarks.values()
+        deciding = [benchmark for benchmark in benchmarks if benchmark.split is Split.dev and not benchmark.guard]
+        fix = "set split=dev on one benchmark, or verdict.gate=off"
         judged = bool(deciding) or self.verdict.gate is Gate.off
-        require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", way_out)
+        require(judged, "verdict.gate", self.verdict.gate.value, "needs a dev benchmark to decide on", fix)
         real = self.serving.engine is not EngineKind.fake
         has_states = real or self.diversify.path is not None or self.diversify.embedder is not Embedder.self
-        way_out = "use diversify.embedder=lexical"
-        require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", way_out)
+        fix = "use diversify.embedder=lexical"
+        require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", fix)
         self._check_training()
         fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
-        way_out = "set both serving.engine=fake and train.trainer=fake, or neither"
-        require(
-            fakes, "train.trainer", self.train.trainer.value, "the fake trainer teaches only the fake engine", way_out
-        )
+        rule = "the fake trainer teaches only the fake engine"
+        fix = "set both serving.engine=fake and train.trainer=fake, or neither"
+        require(fakes, "train.trainer", self.train.trainer.value, rule, fix)
 
     def _check_training(self) -> None:
-        """What is trained has to be servable, and votable."""
+        """Check that the trained model can be served, and that the trainer can use the votes."""
         train, serving = self.train, self.serving
         servable = train.tuning is not Tuning.full or serving.child is not Child.adapter
-        rule, way_out = "there is no adapter where all weights are trained", "use serving.child=restart, or reload"
-        require(servable, "serving.child", serving.child.value, rule, way_out)
-        rule = "a server we did not start cannot serve two models in turn"
-        require(
-            train.student is None or not serving.urls, "train.student", train.student, rule, "leave serving.urls empty"
-        )
+        rule, fix = "full fine-tuning makes no adapter", "use serving.child=restart or reload"
+        require(servable, "serving.child", serving.child.value, rule, fix)
+        alone = train.student is None or not serving.urls
+        rule = "an external server cannot serve student and teacher in turn"
+        require(alone, "train.student", train.student, rule, "leave serving.urls empty")
         gradable = train.trainer is not Trainer.grpo or self.task.answer_style is not AnswerStyle.code
-        rule = "programs are compared with each other, not with a known answer (task.answer_style=code)"
+        rule = "needs a known answer, and programs are only compared with each other (task.answer_style=code)"
         require(gradable, "train.trainer", "grpo", rule, "use train.trainer=dpo or sft")
         several = not self.launch.nodes or train.accelerate is not None
-        rule, way_out = "several nodes need a file that says how many", "see docs/training.md"
-        require(several, "train.accelerate", None, rule, f"{way_out}, or leave launch.nodes empty")
+        rule, fix = "several nodes (launch.nodes) need an accelerate file", "see docs/training.md"
+        require(several, "train.accelerate", None, rule, f"{fix}, or leave launch.nodes empty")
         labelled = train.trainer is not Trainer.dpo or self.pairs.labels is Labels.majority
-        rule = "nothing is voted down in a control arm"
+        rule = "a control arm has no outvoted answers, which train.trainer=dpo needs"
         require(labelled, "pairs.labels", self.pairs.labels.value, rule, "use train.trainer=sft")

@@ -1,4 +1,4 @@
-"""How a setting is checked where it is declared, and refused with its value, the rule and the way out."""
+"""Checks of settings, where they are declared: an error names the value, the rule and the fix."""
 
 from enum import Enum
 from string import Formatter
@@ -7,17 +7,17 @@ from crescent.errors import BadConfig
 
 
 class Choice(Enum):
-    """An enum whose values are its names: what is written in YAML is what is compared in code."""
+    """An enum whose values are its names: YAML and code spell them the same."""
 
 
-def require(holds: bool, key: str, value: object, rule: str, way_out: str = "") -> None:
-    """Raise `BadConfig` that names the value, the rule and the way out unless `holds`."""
+def require(holds: bool, key: str, value: object, rule: str, fix: str = "") -> None:
+    """Raise `BadConfig` that names the value, the rule and the fix, unless `holds`."""
     if not holds:
-        raise BadConfig(f"{key}={value}: {rule}" + (f"; {way_out}" if way_out else ""))
+        raise BadConfig(f"{key}={value}: {rule}" + (f"; {fix}" if fix else ""))
 
 
 def require_fields(template: str, key: str, *names: str) -> None:
-    """Each of `names` must stand in the format string as `{name}`, and nothing else may."""
+    """Check that a template has exactly these fields, each as `{name}`."""
     try:
         found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:
@@ -27,5 +27,5 @@ def require_fields(template: str, key: str, *names: str) -> None:
 
 
 def fill(template: str, question: str) -> str:
-    """Put a question into a prompt template. The question is text: braces in it mean nothing."""
+    """A prompt template with the question in it. Braces in the question are plain text."""
     return template.format(question=question)

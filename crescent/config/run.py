@@ -1,4 +1,4 @@
-"""Where a run lives, how it is told of, how its processes end."""
+"""Settings of the run folder, of tracking, and of how processes end."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,27 +13,27 @@ class Mode(Choice):
 
 
 class Keep(Choice):
-    """Which rounds' complete weights stay on the disk. Adapters, data and scores always do."""
+    """Which rounds keep their complete weights on the disk. Adapters, data and scores are always kept."""
 
     all = "all"
-    """Every round's."""
+    """Weights of every round."""
     best = "best"
-    """Those of the best checkpoint so far. Of the others, merged weights can be made again from the adapter; where all
-    weights are trained, only by training again."""
+    """Weights of the best checkpoint so far. The others can be merged again from base and adapter; after full
+    fine-tuning, only by training again."""
 
 
 @dataclass
 class RunConfig:
-    """Where the run lives and how long it goes on."""
+    """Where the run folder is, and how many rounds the run has."""
 
     name: str = "crescent"
-    """Folder below `root` and name in W&B: lower-case letters, digits, `.`, `_`, `-`; at most 64 characters."""
+    """Name of the folder in `root`, and in W&B: lower-case letters, digits, `.`, `_`, `-`; at most 64 characters."""
     root: str = "runs"
     """Folder that holds run folders."""
     rounds: int = 3
-    """Rounds at most; patience (`verdict.patience`) can end the run earlier."""
+    """Largest number of rounds; `verdict.patience` can end the run earlier."""
     seed: int = 0
-    """The one seed. Each request's, sample's and shuffle's seed is a hash of it and of what it is for."""
+    """Seed of the run. Every request, sample and shuffle gets a hash of this seed and of its purpose."""
     keep: Keep = Keep.all
     redo: str | None = None
     """Name of a finished stage, e.g. `round-2/train`: set it and all later stages aside and make them again."""
@@ -46,20 +46,20 @@ class RunConfig:
     def __post_init__(self) -> None:
         named = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.name) is not None
         require(named, "run.name", repr(self.name), "must match [a-z0-9][a-z0-9._-]{0,63}", "e.g. run.name=qwen7b-a")
-        require(self.rounds >= 1, "run.rounds", self.rounds, "at least one round")
-        require(self.seed >= 0, "run.seed", self.seed, "a seed is not negative")
+        require(self.rounds >= 1, "run.rounds", self.rounds, "must be at least 1")
+        require(self.seed >= 0, "run.seed", self.seed, "must not be negative")
 
 
 @dataclass
 class LaunchConfig:
-    """How child processes on this machine are ended. Never touches results."""
+    """How child processes are started and ended. Does not affect results."""
 
     grace_s: float = 45.0
-    """Seconds between asking a child to end and ending it; torch's launcher allows its own workers 30."""
+    """Seconds between asking a child process to end and killing it; torch's launcher gives its own workers 30."""
     nodes: list[str] = field(default_factory=list)
-    """What starts a command on each of several nodes, put before the trainer's: e.g. `[srun, "--nodes=2",
+    """Command in front of the trainer's that starts it on each of several nodes, e.g. `[srun, "--nodes=2",
     "--ntasks-per-node=1"]`. Needs a `train.accelerate` file with `num_machines` and `main_process_ip`, and a run folder
-    that all nodes see under the same path. Empty: this machine alone."""
+    that all nodes see under the same path. Empty: this machine only."""
 
     def __post_init__(self) -> None:
         require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")
@@ -72,14 +72,14 @@ class Wandb(Choice):
 
 
 class Artifacts(Choice):
-    """What of the pairs, models and scores is kept in W&B, with who made what of what."""
+    """How much of pairs, models and scores is kept in W&B, with their lineage."""
 
     none = "none"
     reference = "reference"
-    """Pairs and scores are uploaded; weights, and files of more than 16 MiB, stay where they are: their paths, sizes
-    and digests are kept."""
+    """Pairs and scores are uploaded. Weights, and files above 16 MiB, stay where they are: W&B gets their paths, sizes
+    and digests."""
     upload = "upload"
-    """All of it: of a model its adapter, or its weights where it has none."""
+    """Everything is uploaded; of a model its adapter, or its weights if it has none."""
 
 
 class Console(Choice):
@@ -87,31 +87,31 @@ class Console(Choice):
     """A live view on a terminal, plain lines elsewhere."""
     plain = "plain"
     quiet = "quiet"
-    """Nothing but the final table and errors."""
+    """Only the final table and errors."""
 
 
 @dataclass
 class TrackingConfig:
-    """Who is told. Never touches results."""
+    """Where the run is reported: console, W&B, trackio. Does not affect results."""
 
     wandb: Wandb = Wandb.disabled
     project: str = "crescent"
     entity: str | None = None
-    """User or team that owns the project; the account's default when null."""
+    """User or team that owns the project; null: the account's default."""
     group: str | None = None
-    """Group of the loop's W&B run and of those of its stages; the run's name when null. Runs of one sweep share one."""
+    """Group of the loop's W&B run and its stages' W&B runs; null: the run's name. Runs of a sweep share a group."""
     artifacts: Artifacts = Artifacts.reference
     wait_s: float = 60.0
-    """Seconds that the end of a run waits at most for W&B to take the rest; `crescent sync` uploads what it did not."""
+    """Longest wait for W&B at the end of a run, in seconds; `crescent sync` uploads what is missing."""
     trackio: bool = False
-    """Also keep the loop's rows and the training curves in trackio on this machine, with or without W&B."""
+    """Whether to keep the loop's rows and the training curves in trackio on this machine, with or without W&B."""
     console: Console = Console.auto
     hourly_rate: float | None = None
-    """What an hour of this machine costs, in any currency, for the report's ledger."""
+    """Price of a machine-hour in any currency, for the costs in the report."""
 
     def __post_init__(self) -> None:
         fits = len(self.project) <= 128 and not set(self.project) & set(r"/\#?%:")
-        rule = "W&B's projects have names of at most 128 characters and without / \\ # ? % :"
+        rule = "a W&B project has at most 128 characters, without / \\ # ? % :"
         require(fits, "tracking.project", repr(self.project), rule, "crescent sync takes --project NAME")
         require(self.wait_s >= 0, "tracking.wait_s", self.wait_s, "must not be negative")
         free = self.hourly_rate is None or self.hourly_rate >= 0
@@ -120,15 +120,15 @@ class TrackingConfig:
 
 @dataclass
 class TrackingJob:
-    """Everything `python -m crescent.tracking job.yaml` needs: what W&B is told of a run folder."""
+    """Everything that `python -m crescent.tracking job.yaml` needs to report a run folder."""
 
     root: str
-    """The run folder."""
+    """Path of the run folder."""
     name: str
-    """Of the run, in W&B."""
+    """Name of the run in W&B."""
     tracking: TrackingConfig
     live: bool = True
-    """Told while the run goes on: with alerts and the machine's load, and offline should W&B not be had. Otherwise
-    afterwards, by `crescent sync`."""
+    """Whether the run is reported while it runs: with alerts and the machine's load, and offline if W&B cannot be
+    reached. Otherwise `crescent sync` reports it afterwards."""
     view: bool = False
-    """Also make the view "rounds" of the project."""
+    """Whether to create the view "rounds" of the project, too."""

@@ -1,25 +1,26 @@
-"""How the child is trained."""
+"""Settings of training."""
 
 from dataclasses import dataclass, field
 
 from crescent.config.checks import Choice, require
 
 TRAIN_LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointing", "attention", "liger")
-"""Settings of `train` that say how the work is laid out on the machine: an interrupted run may go on with others."""
+"""Settings of `train` that only say how the work is laid out on the machine: an interrupted run may resume with
+others."""
 
 
 class Trainer(Choice):
-    """What is learnt from the votes. All but `fake` are TRL's own trainers."""
+    """How the child learns from the votes. All but `fake` are TRL's own trainers."""
 
     sft = "sft"
-    """Supervised fine-tuning on responses that carry the majority (SFTTrainer)."""
+    """Supervised fine-tuning on responses with the majority's answer (SFTTrainer)."""
     dpo = "dpo"
-    """Preference: a response that carries the majority over one that was outvoted (DPOTrainer, arXiv 2305.18290).
-    Questions on which all samples agreed have nothing to prefer, and are left out and counted."""
+    """Preference of a response with the majority's answer over an outvoted one (DPOTrainer, arXiv 2305.18290).
+    Questions on which all samples agree have no outvoted answer; they are left out and counted."""
     grpo = "grpo"
     """Reinforcement learning on the same questions with the vote as reward (GRPOTrainer, arXiv 2402.03300)."""
     fake = "fake"
-    """No training: writes down a skill for the fake engine. For people who change the loop."""
+    """No training: records a skill for the fake engine. To develop the loop."""
 
 
 class Tuning(Choice):
@@ -28,14 +29,14 @@ class Tuning(Choice):
     lora = "lora"
     """Low-rank adapters on a frozen model (arXiv 2106.09685)."""
     qlora = "qlora"
-    """The same, on a model held in four bits while it trains (arXiv 2305.14314): needs bitsandbytes. The adapter is
-    served beside, or merged into, the unquantised model."""
+    """The same, on a model that is quantised to four bits while it trains (arXiv 2305.14314): needs bitsandbytes. The
+    adapter is served beside, or merged into, the unquantised model."""
     full = "full"
-    """All weights. The server gets them by `serving.child=reload` or `restart`."""
+    """All weights. The server loads them with `serving.child=reload` or `restart`."""
 
 
 class Start(Choice):
-    """What a round's training starts from."""
+    """The model that a round's training starts from."""
 
     base = "base"
     """The base, on the data so far (ReST-EM, arXiv 2312.06585)."""
@@ -46,16 +47,17 @@ class Start(Choice):
 
 
 class Batching(Choice):
-    """How the sequences of a micro batch lie beside each other."""
+    """How the sequences of a micro batch are arranged."""
 
     padded = "padded"
-    """One row each, padded to the longest; rows of like length stand together. Works with every attention."""
+    """One row per sequence, padded to the longest; sequences of similar length are batched together. Works with every
+    attention."""
     padding_free = "padding_free"
-    """One after another in a single row without any padding: the same losses, no token wasted. Needs an attention that
-    keeps them apart, which is tried on the model before training begins."""
+    """One row for all sequences, without padding: the same losses, no token wasted. Needs an attention that keeps
+    sequences apart, which is tested on the model before training."""
     packed = "packed"
-    """Rows of `train.max_length` filled with as many sequences as fit; `train.batch` then counts such rows. Needs the
-    same."""
+    """Rows of `train.max_length` filled with as many sequences as fit; `train.batch` then counts rows. Needs the same
+    kind of attention."""
 
 
 @dataclass
@@ -63,10 +65,13 @@ class LoraConfig:
     """Low-rank adapters on all linear layers (arXiv 2106.09685; targets after arXiv 2305.14314)."""
 
     rank: int = 64
+    """Rank of the adapters."""
     alpha: int = 128
+    """Scale: the adapter's output is multiplied by alpha / rank."""
     dropout: float = 0.0
+    """Dropout probability at the adapters' input, in [0, 1)."""
     targets: str = "all-linear"
-    """`all-linear`, or comma-separated module names."""
+    """Names of the modules, comma-separated, or `all-linear`."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "train.lora.rank", self.rank, "must be at least 1")
@@ -79,22 +84,22 @@ class DpoConfig:
     """Direct preference optimisation (arXiv 2305.18290), for `trainer=dpo`."""
 
     beta: float = 0.1
-    """How strongly the child is held to the model it started from; the usual value of the paper and of TRL."""
+    """Strength of the pull towards the model it started from; the usual value of the paper and of TRL."""
     margin_weighted: bool = True
-    """Weigh each preference by its margin: the votes of the majority less those of the outvoted answer, as a share of
-    the answers; the weights of all pairs have mean one. A vote of 4 to 3 then says less than one of 7 to 1."""
+    """Whether to weight each preference by its margin: the majority's votes minus those of the outvoted answer, as a
+    share of the answers. The weights have mean one. So a vote of 4 to 3 counts less than one of 7 to 1."""
 
     def __post_init__(self) -> None:
         require(self.beta > 0, "train.dpo.beta", self.beta, "must be positive", "0.1 is usual")
 
 
 class Reward(Choice):
-    """What an answer is rewarded for in `trainer=grpo`."""
+    """Condition under which `trainer=grpo` rewards an answer."""
 
     voted = "voted"
-    """Its final answer is the one that won the round's vote. Fixed labels are the safer ones (arXiv 2505.21444)."""
+    """Its final answer won the round's vote. Fixed labels are the safer choice (arXiv 2505.21444)."""
     group = "group"
-    """Its final answer is the most frequent one among those sampled with it now (arXiv 2504.16084)."""
+    """Its final answer is the most frequent one in its group of samples (arXiv 2504.16084)."""
 
 
 @dataclass
@@ -103,21 +108,27 @@ class GrpoConfig:
 
     reward: Reward = Reward.voted
     generations: int = 8
-    """Answers sampled for each question and step; their mean reward is the baseline."""
+    """Number of answers sampled per question and step; their mean reward is the baseline."""
     temperature: float = 1.0
     """Sampling temperature, in (0, 2]."""
     max_tokens: int = 512
-    """Longest answer; one that is cut here has no final answer and earns nothing."""
+    """Longest answer in tokens; an answer that is cut here has no final answer and no reward."""
     beta: float = 0.0
-    """Weight of the divergence from the model it started from; 0 keeps no reference (TRL's default)."""
+    """Weight of the divergence from the model it started from; 0 needs no reference model (TRL's default)."""
     vllm: bool = False
-    """Sample with vLLM inside the trainer's process (TRL's `colocate`), on a GPU: much faster than transformers."""
+    """Whether to sample with vLLM inside the trainer's process (TRL's `colocate`), on a GPU: much faster than
+    transformers."""
     vllm_memory_share: float = 0.3
-    """Share of the GPU's memory for that vLLM, in (0, 1)."""
+    """Share of the GPU's memory for this vLLM, in (0, 1)."""
 
     def __post_init__(self) -> None:
         where = "train.grpo"
-        require(self.generations >= 2, f"{where}.generations", self.generations, "one answer has nothing to beat")
+        require(
+            self.generations >= 2,
+            f"{where}.generations",
+            self.generations,
+            "must be at least 2: one answer has no baseline",
+        )
         require(0 < self.temperature <= 2, f"{where}.temperature", self.temperature, "must lie in (0, 2]")
         require(self.max_tokens >= 1, f"{where}.max_tokens", self.max_tokens, "must be at least 1")
         require(self.beta >= 0, f"{where}.beta", self.beta, "must not be negative", "0 is usual")
@@ -127,50 +138,53 @@ class GrpoConfig:
 
 @dataclass
 class TrainConfig:
-    """Training on the votes, in a process of its own: its exit gives all memory back."""
+    """Training on the votes, in a separate process: its exit frees all memory."""
 
     trainer: Trainer = Trainer.sft
     tuning: Tuning = Tuning.lora
     start: Start = Start.base
     alpha: float = 0.5
-    """For `start=merge`: how far from the base to the parent, in (0, 1]; 1 is `start=parent`."""
+    """Position between base and parent for `start=merge`, in (0, 1]; 1 is the parent."""
     student: str | None = None
-    """Another model that learns from the votes of `model.path`, which then stays what it is (distillation): a hub id, a
-    folder or `packaged:NAME`. It is compared with its own base, and reported beside its teacher."""
+    """Another model that learns from the votes of `model.path`, which itself stays unchanged (distillation): a hub id,
+    a folder or `packaged:NAME`. It is compared with its own base, and reported beside its teacher."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     learning_rate: float = 1e-4
-    """1e-4 is usual for LoRA, 1e-5 for all weights, 5e-6 for DPO and 1e-6 to 1e-5 for GRPO: see conf/train."""
+    """Peak learning rate. Usual: 1e-4 for LoRA, 1e-5 for all weights, 5e-6 for DPO, 1e-6 to 1e-5 for GRPO; see
+    conf/train."""
     epochs: float = 2.0
-    """Passes over the pairs."""
+    """Number of passes over the pairs."""
     max_steps: int = -1
-    """Optimizer steps; overrides `epochs` when positive."""
+    """Number of optimizer steps; overrides `epochs` if positive."""
     batch: int = 64
-    """Sequences per optimizer step, over all processes and accumulated micro batches. For `trainer=dpo` pairs of
-    sequences, for `trainer=grpo` sampled answers, for `batching=packed` filled rows."""
+    """Number of sequences per optimizer step, over all processes and accumulated micro batches. Counts pairs of
+    sequences for `trainer=dpo`, sampled answers for `trainer=grpo`, rows for `batching=packed`."""
     micro_batch: int = 8
-    """Sequences per forward pass and process; lower it when memory runs out: `batch` and results stay."""
+    """Number of sequences per forward pass and process; lower it if memory runs out: `batch` and results stay."""
     max_length: int = 2048
-    """Longest prompt plus answer in tokens; longer pairs are left out and counted, never cut."""
+    """Longest prompt plus answer, in tokens; longer pairs are left out and counted, never cut."""
     warmup: float = 0.03
-    """Share of the steps in which the learning rate rises, in [0, 1); a cosine brings it down after."""
+    """Share of the steps in which the learning rate rises, in [0, 1); afterwards it falls along a cosine."""
     save_steps: int = 50
-    """A complete checkpoint every so many steps: what a killed trainer loses at most."""
+    """Number of steps between complete checkpoints: a killed trainer loses at most these."""
     gradient_checkpointing: bool = False
-    """Trade a third more compute for memory."""
+    """Whether to save memory at the cost of a third more compute."""
     batching: Batching = Batching.padded
     attention: str | None = None
-    """transformers' `attn_implementation`, e.g. `flash_attention_2`; null: what it takes by itself."""
+    """Value of transformers' `attn_implementation`, e.g. `flash_attention_2`; null: its default."""
     liger: bool = False
-    """Fused kernels of liger-kernel: less memory and time on a GPU; needs one."""
+    """Whether to use the fused kernels of liger-kernel, on a GPU: less memory and time."""
     accelerate: str | None = None
-    """A file in train/accelerate (`one_gpu`, `eight_gpus`, `zero3`, …) or a path: start through `accelerate launch`;
+    """Name of a file in train/accelerate (`one_gpu`, `eight_gpus`, `zero3`, …) or a path, for `accelerate launch`;
     null: a plain process."""
 
     def __post_init__(self) -> None:
         require(0 < self.alpha <= 1, "train.alpha", self.alpha, "must lie in (0, 1]", "0.5 is half way")
-        require(self.student is None or bool(self.student.strip()), "train.student", repr(self.student), "is empty")
+        require(
+            self.student is None or bool(self.student.strip()), "train.student", repr(self.student), "must not be empty"
+        )
         require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive", "1e-4 for LoRA")
         require(self.epochs > 0 or self.max_steps > 0, "train.epochs", self.epochs, "must be positive")
         require(self.batch >= 1, "train.batch", self.batch, "must be at least 1")
@@ -181,11 +195,11 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must lie in [0, 1)")
         require(self.save_steps >= 1, "train.save_steps", self.save_steps, "must be at least 1")
         supervised = self.trainer in (Trainer.sft, Trainer.fake) or self.batching is Batching.padded
-        rule = "only trainer=sft lays sequences end to end"
+        rule = "only train.trainer=sft can join sequences in a row"
         require(supervised, "train.batching", self.batching.value, rule, "use train.batching=padded")
         if self.trainer is Trainer.grpo:
             groups = self.batch % self.grpo.generations == 0
-            rule = f"must be a multiple of train.grpo.generations={self.grpo.generations}: a step takes whole groups"
+            rule = f"must be a multiple of train.grpo.generations={self.grpo.generations}: a step has whole groups"
             require(groups, "train.batch", self.batch, rule)
-            rule = "samples in four bits while it learns, and nobody has tried that here"
+            rule = "train.trainer=grpo would sample from a four-bit model, which is untested"
             require(self.tuning is not Tuning.qlora, "train.tuning", self.tuning.value, rule, "use train.tuning=lora")

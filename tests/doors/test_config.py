@@ -1,4 +1,4 @@
-"""Settings: every experiment composes, and what cannot work is refused with the value, the rule and the way out."""
+"""Settings: every experiment composes, and what cannot work is refused with the value, the rule and the fix."""
 
 import importlib
 import subprocess
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from crescent.config import Config, EvalJob, TrainJob, read_job, write_job
 from crescent.errors import BadConfig
 
-importlib.import_module("crescent.doors.hydra_door")  # tells Hydra of the schema
+importlib.import_module("crescent.doors.hydra_door")  # registers the schema with Hydra
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
@@ -55,21 +55,21 @@ def test_every_option_of_every_group_composes() -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("consensus.samples=1", ["consensus.samples=1", "one answer is no vote", "at least 2"]),
+        ("consensus.samples=1", ["consensus.samples=1", "a vote needs at least 2 answers", "8 is usual"]),
         ("consensus.min_agreement=1.5", ["consensus.min_agreement=1.5", "[0, 1]"]),
         ("diversify.threshold=0", ["diversify.threshold=0", "(0, 1]"]),
         ("run.name=../../x", ["run.name='../../x'", "must match"]),
         ("tracking.project=me/crescent", ["tracking.project='me/crescent'", "without / "]),
         ("train.micro_batch=7", ["train.micro_batch=7", "must divide train.batch=64"]),
         ("task.answer_prompt=hello", ["task.answer_prompt='hello'", "{question}"]),
-        ("serving.urls=['http://me:secret@host/v1']", ["holds a password", "CRESCENT_API_KEY"]),
+        ("serving.urls=['http://me:secret@host/v1']", ["must not contain a password", "CRESCENT_API_KEY"]),
         ("serving.urls=[localhost:8000]", ["serving.urls=localhost:8000", "http://"]),
         ("model.context=512", ["model.context=512", "max_tokens"]),
         ("train.trainer=fake", ["train.trainer=fake", "serving.engine=fake"]),
         ("eval.benchmarks.gsm8k_dev.split=test", ["verdict.gate=significant", "dev benchmark", "verdict.gate=off"]),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_with_value_rule_and_way_out(override: str, parts: list[str]) -> None:
+def test_a_value_that_cannot_work_is_refused_with_value_rule_and_fix(override: str, parts: list[str]) -> None:
     with pytest.raises(BadConfig) as refused:
         composed(override)
     for part in parts:
@@ -119,7 +119,7 @@ def test_help_shows_how_to_start_and_every_setting(tmp_path: Path) -> None:
 def test_plan_starts_nothing_and_says_what_it_costs(tmp_path: Path) -> None:
     planned = crescent("+experiment=qwen7b", "mode=plan", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
-    for part in ("round-1/synthesis", "not made yet", "a gain of", "disk", "tokens, at most"):
+    for part in ("round-1/synthesis", "not made yet", "-point gain (80% power", "disk", "tokens, at most"):
         assert part in planned.stdout
     assert list(tmp_path.iterdir()) == []
 
