@@ -1,1 +1,1 @@
-"""Where text comes from: the server, its client and the journal of completions."""
+"""The engine that generates all text: its server, its client and the journal of completions."""

@@ -1,4 +1,4 @@
-"""Ask a served model, over OpenAI's protocol and any number of replicas."""
+"""Client of a served model: OpenAI's protocol, any number of replicas."""
 
 import asyncio
 import time
@@ -12,19 +12,20 @@ from crescent.errors import BadConfig, TryAgain
 from crescent.records import Completion, Request
 
 REST_S = 30.0
+"""Seconds without new requests for a replica that did not answer."""
 
 
 class EngineDied(TryAgain):
-    """The engine does not answer any more. What it answered before is in the journal."""
+    """The engine no longer answers. Its earlier answers are in the journal."""
 
     def __init__(self, message: str, unanswered: Collection[str] = ()) -> None:
-        """`unanswered`: keys of the requests that it had."""
+        """`unanswered`: keys of the requests that it had not answered."""
         super().__init__(message)
         self.unanswered = frozenset(unanswered)
 
 
 class Engine(Protocol):
-    """Where text comes from."""
+    """Generates text."""
 
     async def complete(self, request: Request) -> Completion: ...
 
@@ -34,14 +35,15 @@ class Endpoint:
     """A served checkpoint."""
 
     urls: tuple[str, ...]
-    """Replicas, `http://host:port/v1` each."""
+    """URLs of the replicas, `http://host:port/v1` each."""
     model: str
-    """Name to ask for."""
+    """Name of the model in requests."""
     key: str
+    """API key."""
 
 
 class Client:
-    """Asks one served checkpoint, over as many replicas as there are, at most `concurrency` requests at once."""
+    """Sends requests to one served checkpoint, spread over its replicas, at most `concurrency` at once."""
 
     def __init__(self, urls: Sequence[str], model: str, api_key: str, concurrency: int, timeout_s: float) -> None:
         from openai import AsyncOpenAI
@@ -50,7 +52,7 @@ class Client:
         self._replicas = [AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._resting_until = [0.0] * len(self._replicas)
-        """A replica that left a request unanswered is passed over for a while: a dead one looks free all the time."""
+        """Time until which a replica that did not answer gets no requests: a dead one always looks idle."""
         self._free = asyncio.Semaphore(concurrency)
         self._sent: set[str] = set()
 
@@ -64,14 +66,14 @@ class Client:
             await replica.close()
 
     async def complete(self, request: Request) -> Completion:
-        """Ask for one completion; transient failures are retried with the same seed.
+        """Generate one completion; transient failures are retried with the same seed.
 
-        A request the engine refuses as such (too long, say) comes back with `finish_reason="error"`. When a replica
-        does not answer, the next one is asked.
+        A request that the engine refuses, e.g. because it is too long, comes back with `finish_reason="error"`. If a
+        replica does not answer, the next one gets the request.
 
         Raises:
             EngineDied: no replica answered, after all retries.
-            BadConfig: the endpoint does not know our key or our model.
+            BadConfig: the endpoint refuses the key or does not serve the model.
         """
         from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError
 
@@ -91,9 +93,11 @@ class Client:
                 except BadRequestError as error:
                     return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
                 except (AuthenticationError, PermissionDeniedError) as error:
-                    raise BadConfig(f"{self._url(index)}: {error.message}; set CRESCENT_API_KEY to its key") from error
+                    raise BadConfig(
+                        f"{self._url(index)}: {error.message}; set CRESCENT_API_KEY to the key of this endpoint"
+                    ) from error
                 except NotFoundError as error:
-                    raise BadConfig(f"{self._url(index)}: it does not serve {self.model}: {error.message}") from error
+                    raise BadConfig(f"{self._url(index)}: does not serve {self.model}: {error.message}") from error
                 except APIError as error:
                     self._resting_until[index] = time.monotonic() + REST_S
                     cause: APIError = error
@@ -119,10 +123,10 @@ class Client:
             self._sent.discard(key)
 
     def _by_preference(self) -> list[int]:
-        """Replicas that answer first, and of those the one with the least to do."""
+        """Indices of the replicas: those that answer first, and of those the least busy first."""
         now = time.monotonic()
         return sorted(
-            range(len(self._replicas)), key=lambda its: (self._resting_until[its] > now, self._outstanding[its])
+            range(len(self._replicas)), key=lambda index: (self._resting_until[index] > now, self._outstanding[index])
         )
 
     def _url(self, index: int) -> str:
@@ -130,5 +134,5 @@ class Client:
 
 
 def _valid_unicode(text: str) -> str:
-    """Lone surrogates cannot be written to UTF-8: they become question marks."""
+    """Lone surrogates cannot be encoded as UTF-8: they become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

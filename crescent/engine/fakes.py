@@ -1,8 +1,8 @@
 """An engine and a trainer without a model, for people who change the loop: `+experiment=smoke`.
 
 The fake engine speaks vLLM's protocol over HTTP, so everything around it (child processes, client, journal, adapters,
-proof) is the real thing. Its "model" is one number, the skill: the chance that it adds two numbers correctly. The fake
-trainer raises the skill by what its pairs got right, and lowers it by what they got wrong.
+proof) is real. Its "model" is one number, the skill: the probability that it adds two numbers correctly. The
+fake trainer raises the skill for pairs with a right answer and lowers it for pairs with a wrong one.
 
     python -P -m crescent.engine.fakes serve WEIGHTS PORT NAME      python -P -m crescent.engine.fakes train JOB.YAML
 """
@@ -27,14 +27,15 @@ from crescent.records import Pair, Proof, read_lines
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
 DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
 DEADLY = "self-destruct"
-"""A prompt with this in it kills the fake engine."""
+"""Text in a prompt that kills the fake engine."""
 LIST = ("shopping", "travel", "cooking", "sports", "gardening", "money", "animals", "music")
-"""What the fake model lists, whatever it is asked for."""
+"""Entries of every list that the fake model writes."""
 PROOF_IDS = ((1, 2, 3, 4), (5, 6, 7))
+"""Token ids of the texts of a proof."""
 
 
 def read_skill(weights: str) -> float:
-    """`fake:0.4` is a base of skill 0.4; a folder is a trained one."""
+    """Skill of a model: `fake:0.4` is a base of skill 0.4; a folder is a trained model."""
     if weights.startswith("fake:"):
         return float(weights.removeprefix("fake:"))
     skill: float = json.loads((Path(weights) / "skill.json").read_text())["skill"]
@@ -42,7 +43,7 @@ def read_skill(weights: str) -> float:
 
 
 def reply(prompt: str, seed: int, temperature: float, skill: float) -> str:
-    """What the fake model says: an answer to a prompt with a problem in it, else a new problem."""
+    """Completion of the fake model: an answer if the prompt contains a problem, else a new problem."""
     dice = random.Random(f"{seed}/{prompt}/{temperature}")
     if prompt.startswith("List "):
         return "\n".join(f"{number}. {name}" for number, name in enumerate(LIST, 1))
@@ -58,7 +59,7 @@ def reply(prompt: str, seed: int, temperature: float, skill: float) -> str:
 
 
 def log_probabilities(token_ids: tuple[int, ...], skill: float) -> tuple[float | None, ...]:
-    """Stand-ins that differ between models of different skill."""
+    """Made-up values that differ between models of different skill."""
     return (None, *(-math.log(1 + token) * (2 - skill) for token in token_ids[1:]))
 
 
@@ -141,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send(200, self.server.models() if self.path == "/v1/models" else self.server.answer(self.path, body))
         except KeyError as missing:
-            self._send(404, {"error": {"message": f"nothing here: {missing}"}})
+            self._send(404, {"error": {"message": f"not found: {missing}"}})
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
         payload = json.dumps(content).encode()
@@ -152,11 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def log_message(self, *_: Any) -> None:
-        """Quiet: the log is for what goes wrong."""
+        """Requests are not logged; the log is for errors."""
 
 
 def train(job: TrainJob) -> None:
-    """Write the files the real trainer writes, with a skill in place of weights."""
+    """Write the files that the real trainer writes, with a skill in place of weights."""
     output = Path(job.output)
     pairs = read_lines(Path(job.pairs), Pair)
     right = sum(_is_right(pair) for pair in pairs)

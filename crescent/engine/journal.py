@@ -1,7 +1,7 @@
-"""The engine's memory: every finished completion is one appended line, so no completion is ever paid for twice.
+"""Journal of completions: each finished one is appended as a line, so none is ever paid for twice.
 
-Everything a stage does between completions (deduplicating, voting, scoring) is a pure function of them. Running the
-stage again over its journal therefore continues exactly where it was killed.
+Everything else that a stage does (deduplicating, voting, scoring) is a pure function of its completions. So running the
+stage again with its journal continues exactly where it was killed.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from crescent.machine.failpoint import failpoint
 from crescent.records import Completion, Request, digest, to_line
 
 UNANSWERED = "unanswered"
-"""Stands in place of a finish reason: the engine died while it had this request."""
+"""Finish reason of a request that the engine had not answered when it died."""
 CANARY = Request("canary", "1", temperature=0.0, max_tokens=1, seed=0)
-"""What a living engine answers."""
+"""Request that any live engine can answer."""
 
 
 @dataclass(frozen=True)
 class Entry:
     key: str
     request: str
-    """Digest of the whole request: an entry never answers another one."""
+    """Digest of the whole request: an entry never answers a different one."""
     completion: Completion
 
 
 class Journal:
-    """An append-only file of completions, read back on opening. A torn tail is cut."""
+    """An append-only file of completions. It is read when opened; an incomplete last line is cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,18 +53,19 @@ class Journal:
                     break
                 self.entries[entry.key] = entry
                 whole += len(line)
-        self.recovered = sum(its.completion.finish_reason != UNANSWERED for its in self.entries.values())
-        """Completions found on opening: work that an interruption did not lose."""
+        self.recovered = sum(entry.completion.finish_reason != UNANSWERED for entry in self.entries.values())
+        """Number of completions found when the file was opened: work that an interruption did not lose."""
         if whole < path.stat().st_size:
             os.truncate(path, whole)
         self._file = path.open("ab", buffering=0)
 
     def find(self, request: Request) -> Completion | None:
+        """The completion of this request; `None` if it has none yet."""
         found = self._find(request)
         return found if found and found.finish_reason != UNANSWERED else None
 
     def is_suspect(self, request: Request) -> bool:
-        """Whether the engine had this request when it died, and was not given it again since."""
+        """Whether the engine had this request when it died, and has not answered it since."""
         found = self._find(request)
         return found is not None and found.finish_reason == UNANSWERED
 
@@ -75,7 +76,7 @@ class Journal:
     def append(self, request: Request, completion: Completion) -> None:
         entry = Entry(request.key, digest(request), completion)
         line = to_line(entry)
-        while line:  # a nearly full disk takes a part without complaint; the next write complains
+        while line:  # on a nearly full disk, write() may take only a part; the next call then raises
             line = line[self._file.write(line) :]
         failpoint("journal.append")
         self.entries[request.key] = entry
@@ -90,39 +91,39 @@ class Journal:
 
 
 class Journaled:
-    """An engine that asks the journal first.
+    """An engine that looks into the journal first.
 
-    Requests that it had when it died are suspects: they are asked again one at a time, with nothing beside them. One
-    that it dies of then, too, is set aside: its completion is an error, like that of a request the engine refuses.
+    Requests that the engine had when it died are suspects: each is sent again alone, with no other request in flight.
+    If the engine dies again, the request is skipped: its completion is an error, as for a request the engine refuses.
     """
 
     def __init__(self, engine: Engine, journal: Journal) -> None:
         self.engine = engine
         self.journal = journal
         self._waiting: dict[str, Request] = {}
-        self._gate = Gate()
+        self._in_flight = SharedLock()
 
     async def complete(self, request: Request) -> Completion:
-        """As the engine does.
+        """The completion from the journal, or else from the engine.
 
         Raises:
-            EngineDied: the journal knows now which requests it had, or which one it died of.
+            EngineDied: the engine died. The journal now holds the requests it had, or the one that killed it.
         """
         known = self.journal.find(request)
         if known is not None:
             return known
         suspect = self.journal.is_suspect(request)
-        async with self._gate.alone() if suspect else self._gate.beside():
+        async with self._in_flight.exclusive() if suspect else self._in_flight.shared():
             if suspect:
-                await self.engine.complete(CANARY)  # an engine that is not there does not die of what comes next
+                await self.engine.complete(CANARY)  # an engine that is already dead must not be blamed on this request
             self._waiting[request.key] = request
             try:
                 completion = await self.engine.complete(request)
             except EngineDied as error:
                 if suspect:
-                    said = f"{request.key} is set aside: the engine died when it had it among others, and again alone"
-                    self.journal.append(request, Completion(said, "error", tokens=0))
-                    raise EngineDied(f"{error}; {said}") from error
+                    reason = f"{request.key} is skipped: the engine died of it twice, first among others, then alone"
+                    self.journal.append(request, Completion(reason, "error", tokens=0))
+                    raise EngineDied(f"{error}; {reason}") from error
                 self._suspect(error)
                 raise
             finally:
@@ -136,29 +137,29 @@ class Journaled:
                 self.journal.append(self._waiting[key], Completion("", UNANSWERED, tokens=0))
 
 
-class Gate:
-    """Lets many in beside each other, or one alone."""
+class SharedLock:
+    """A readers-writer lock: held by many at once (shared), or by one alone (exclusive)."""
 
     def __init__(self) -> None:
-        self._door = asyncio.Lock()
-        self._inside = 0
-        self._left = asyncio.Event()
+        self._entry = asyncio.Lock()
+        self._holders = 0
+        self._released = asyncio.Event()
 
     @asynccontextmanager
-    async def beside(self) -> AsyncIterator[None]:
-        async with self._door:
-            self._inside += 1
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._entry:
+            self._holders += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            self._left.set()
+            self._holders -= 1
+            self._released.set()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Waits until all have left, and keeps the door shut meanwhile."""
-        async with self._door:
-            while self._inside:
-                self._left.clear()
-                await self._left.wait()
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Wait until no one else holds the lock; later requests for it wait, too."""
+        async with self._entry:
+            while self._holders:
+                self._released.clear()
+                await self._released.wait()
             yield

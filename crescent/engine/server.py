@@ -1,8 +1,8 @@
 """Start, watch and stop the engine. The only file that knows vLLM.
 
-One server lives for the whole run (a child process, loopback, random key). Each round's child reaches it as an adapter
-under a new name, as merged weights reloaded in place, or by a restart, and is proven to be the trained one before
-anybody trusts it. Any OpenAI-compatible endpoint can stand in (`serving.urls`).
+One server runs for the whole run (a child process on loopback, with a random key). Each round's child is loaded as an
+adapter under a new name, as merged weights reloaded in place, or by a restart. Before it is used, its log-probabilities
+prove that it is the trained model. Any OpenAI-compatible endpoint can be used instead (`serving.urls`).
 """
 
 import importlib.metadata
@@ -27,15 +27,15 @@ from launch import ChildProcess, Launch
 T = TypeVar("T")
 
 TOLERANCE = {Dtype.float32: 0.005, Dtype.bfloat16: 0.1, Dtype.auto: 0.1}
-"""Mean absolute difference of token log-probabilities, in nats, that two engines may show for the same weights.
+"""Largest mean absolute difference of token log-probabilities, in nats, between two engines with the same weights.
 
-In float32 vLLM and transformers differ by 0.00001 to 0.00005 on the quickstart's model. For bfloat16 it is a guess."""
+In float32, vLLM and transformers differ by 0.00001 to 0.00005 on the quickstart's model. For bfloat16 it is a guess."""
 NOISE = {Dtype.float32: 0.0005, Dtype.bfloat16: 0.02, Dtype.auto: 0.02}
-"""A child nearer to its parent than this cannot be told from it."""
+"""Distance, in nats, below which a child cannot be distinguished from its parent."""
 
 
 class Server:
-    """The run's engine: started when first needed, given each checkpoint, stopped at the end."""
+    """The run's engine: started when first needed, serves one checkpoint after another, stopped at the end."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Server:
         launch: Launch,
         name: str,
         log: Path,
-        tell: Callable[[str], None] = lambda line: None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.serving = serving
         self.model = model
@@ -53,23 +53,23 @@ class Server:
         self.launch = launch
         self.name = name
         self.log = log
-        self.tell = tell
-        """Told in a line what the engine does: it can take minutes to start."""
+        self.say = say
+        """Shows a line about what the engine does: it can take minutes to start."""
         self.served: Checkpoint | None = None
         self._process: ChildProcess | None = None
         self._origin: Checkpoint | None = None
-        """The untrained model whose architecture the process runs: others need another process."""
+        """Untrained model whose architecture the process runs; another architecture needs another process."""
         own_key = "crescent-" + secrets.token_urlsafe(24)
         self._key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
         self._urls: tuple[str, ...] = tuple(serving.urls)
         self._base_proofs: dict[str, Proof] = {}
-        """By a base's digest the proof of its last child, when that was trained from it: by the proof's other side the
-        base is recognised."""
+        """Proof of the last child that was trained from a base, by digest of the base. It holds the base's
+        log-probabilities, too, so the base can be recognised by it."""
 
     def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
-        """Do `work` on the served checkpoint; a dead engine is started again, a bounded number of times.
+        """Do `work` on the served checkpoint; a dead engine is restarted, a limited number of times.
 
-        `work` is done again from its beginning: it must find what it already has in a journal.
+        After a restart, `work` begins anew: it must find its earlier completions in a journal.
         """
         while True:
             try:
@@ -81,32 +81,32 @@ class Server:
                     raise TryAgain(
                         f"the engine died {deaths} times in this run "
                         f"(serving.max_restarts={self.serving.max_restarts}): {error}\n{tail}\n"
-                        f"nothing is lost: look at {self.log}, delete {self._deaths}, and run the same command again"
+                        f"nothing is lost: look into {self.log}, delete {self._deaths}, and run the same command again"
                     ) from error
-                self.tell(f"the engine died and is started again ({deaths} of {self.serving.max_restarts}): {error}")
+                self.say(f"the engine died and is restarted ({deaths} of {self.serving.max_restarts}): {error}")
 
     @property
     def _deaths(self) -> Path:
         return self.log.parent / "engine_deaths.jsonl"
 
     def _count_death(self, cause: str) -> int:
-        """Counted over all attempts of the run, so that a scheduler that starts it again and again comes to an end."""
+        """Number of deaths over all attempts of the run, so that a scheduler cannot restart a hopeless run for ever."""
         with self._deaths.open("ab+") as deaths:
             deaths.write(to_line({"cause": cause, "time": time.time()}))
             deaths.seek(0)
             return len(deaths.readlines())
 
     def serve(self, checkpoint: Checkpoint) -> Endpoint:
-        """Make the engine serve `checkpoint`, whatever it served before, and prove that it does.
+        """Make the engine serve `checkpoint`, and prove that it does.
 
         Raises:
-            Missing: its weights were dropped (`run.keep`).
+            Missing: its weights were deleted (`run.keep`).
         """
         if self.served != checkpoint or not self._alive():
             if checkpoint.weights is None and (checkpoint.adapter is None or self.serving.child is not Child.adapter):
                 raise Missing(
-                    f"{checkpoint.name}: its weights were dropped when its round was over (run.keep=best); "
-                    f"run.redo=round-{checkpoint.round}/train makes them, and all that follows, again"
+                    f"{checkpoint.name}: its weights were deleted at the end of its round (run.keep=best); "
+                    f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
                 )
             other = self._origin is not None and self._origin != checkpoint.origin
             if self.serving.urls:
@@ -122,12 +122,12 @@ class Server:
         return Endpoint(self._urls, self._model_name(checkpoint), self._key)
 
     def pause(self) -> None:
-        """Make room for the trainer, as `serving.while_training` says."""
+        """Free memory for the trainer, if `serving.while_training` says so."""
         if self.serving.while_training is WhileTraining.stop:
             self.stop()
 
     def stop(self) -> str:
-        """End the server and everything it started; returns the end of its log."""
+        """Stop the server and all its processes; returns the last lines of its log."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -145,8 +145,8 @@ class Server:
         return self.name
 
     def _remote_base(self) -> str:
-        """What an endpoint that is not ours calls its base: the model of that name in its list, or else the first one
-        that is no adapter of another."""
+        """Name of the base at an external endpoint: `model.path` if it lists that, else its first model that is not an
+        adapter."""
         listed = self._request("GET", "/v1/models", None, timeout_s=60)["data"]
         if any(entry["id"] == self.model.path for entry in listed):
             return self.model.path
@@ -161,7 +161,7 @@ class Server:
     def _start(self, checkpoint: Checkpoint) -> None:
         self.stop()
         began = time.monotonic()
-        self.tell(f"the engine starts; its log is {self.log}")
+        self.say(f"the engine starts; its log is {self.log}")
         port = _free_port()
         self._urls = (f"http://127.0.0.1:{port}/v1",)
         start = checkpoint.origin if self.serving.child is Child.adapter else checkpoint
@@ -174,7 +174,7 @@ class Server:
             command = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", *what]
         self._process = self.launch.start(command, self.log, self._environment())
         self._wait_until_it_answers(self._model_name(start))
-        self.tell(f"the engine answers after {time.monotonic() - began:.0f} s")
+        self.say(f"the engine answers after {time.monotonic() - began:.0f} s")
         if start != checkpoint:
             self._load_adapter(checkpoint)
 
@@ -186,7 +186,7 @@ class Server:
             "port": port,
             "dtype": self.model.dtype.value,
             "max-model-len": self.model.context,
-            # Sampling is what the config says, not what the model's own generation_config.json adds to it.
+            # Only the config sets how text is sampled, not the model's own generation_config.json.
             "generation-config": "vllm",
             "gpu-memory-utilization": self.serving.memory_share,
             "tensor-parallel-size": self.serving.tensor_parallel,
@@ -237,7 +237,7 @@ class Server:
                 code = self._process.poll()
                 self._process = None
                 tail = last_lines(self.log)
-                raise Missing(f"the engine ended at its start (exit code {code}). {_likely_fix(tail)}\n{tail}")
+                raise Missing(f"the engine failed to start (exit code {code}). {_likely_fix(tail)}\n{tail}")
             try:
                 self._post("/v1/completions", body, timeout_s=60)
                 return
@@ -245,11 +245,11 @@ class Server:
                 time.sleep(0.2)
         tail = self.stop()
         limit = f"serving.start_timeout_s={self.serving.start_timeout_s:g}"
-        raise TryAgain(f"the engine gave no completion within {limit}; raise it if it was still loading\n{tail}")
+        raise TryAgain(f"the engine gave no completion within {limit}; raise that if it was still loading\n{tail}")
 
     def _load_adapter(self, checkpoint: Checkpoint) -> None:
         if checkpoint.adapter is not None:
-            # Every replica has to be told; a name it already knows is fine (an interrupted run told it).
+            # Each replica loads it. A name that it already knows is fine: an interrupted run loaded it.
             for url in self._urls:
                 body = {"lora_name": checkpoint.name, "lora_path": checkpoint.adapter}
                 self._post("/v1/load_lora_adapter", body, timeout_s=600, url=url, accept=("already been loaded",))
@@ -261,32 +261,32 @@ class Server:
         self._post("/reset_prefix_cache", {}, timeout_s=60)
 
     def _prove(self, checkpoint: Checkpoint) -> None:
-        """Compare the served model's log-probabilities with those the trainer wrote down.
+        """Compare the served model's log-probabilities with those that the trainer recorded.
 
         Raises:
-            CrescentError: the server answers with other weights than the checkpoint's.
+            CrescentError: the server does not answer with the checkpoint's weights.
         """
         proof = checkpoint.proof or self._base_proofs.get(checkpoint.digest)
         if proof is None:
-            return  # a base that nothing was trained from yet
+            return  # a base of which no child was trained yet
         expected, other = (proof.child, proof.parent) if checkpoint.proof else (proof.parent, proof.child)
         tolerance, noise = TOLERANCE[self.model.dtype], NOISE[self.model.dtype]
-        told_apart = distance(expected, other) > noise
+        distinguishable = distance(expected, other) > noise
         for url in self._urls:
             # One text at a time: vLLM 0.32 on CPU fails on prompt_logprobs of several LoRA requests in one batch.
             served = [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
             own, others = distance(served, expected), distance(served, other)
             found = {"checkpoint": checkpoint.name, "url": url, "from_own": own, "from_other": others}
             with (self.log.parent / "served.jsonl").open("ab") as proofs:
-                proofs.write(to_line({**found, "told_apart": told_apart}))
-            if own > tolerance or (told_apart and own > others / 2):
+                proofs.write(to_line({**found, "told_apart": distinguishable}))
+            if own > tolerance or (distinguishable and own > others / 2):
                 raise CrescentError(
-                    f"{url} does not serve {checkpoint.name}: its log-probabilities are {own:.4f} nats from what they "
-                    f"should be (allowed: {tolerance}), and {others:.4f} from its parent's or child's; "
-                    "serving.child=restart is the safe way to serve a child"
+                    f"{url} does not serve {checkpoint.name}: its log-probabilities differ by {own:.4f} nats from the "
+                    f"recorded ones (allowed: {tolerance}), and by {others:.4f} from those of its parent or child; "
+                    "serve children by serving.child=restart, which is slower and safer"
                 )
-        if not told_apart:
-            self.tell(f"{checkpoint.name} cannot be told from its parent: training changed next to nothing")
+        if not distinguishable:
+            self.say(f"{checkpoint.name} cannot be distinguished from its parent: training changed next to nothing")
         if checkpoint.proof and self.train.start is Start.base:
             self._base_proofs[checkpoint.origin.digest] = checkpoint.proof
 
@@ -312,7 +312,7 @@ class Server:
         url: str | None = None,
         accept: Sequence[str] = (),
     ) -> Any:
-        """Ask the server itself; `accept` are words of a refusal that mean it is already as we want it."""
+        """Send a request to the server; `accept` are words in a refusal that mean nothing had to be done."""
         import httpx
 
         target = (url or self._urls[0]).rstrip("/").removesuffix("/v1") + path
@@ -325,7 +325,7 @@ class Server:
             return reply.json() if reply.headers.get("content-type", "").startswith("application/json") else None
         cause = f"{target} answered {reply.status_code}: {reply.text[:500]}"
         if reply.status_code in (401, 403):
-            raise BadConfig(f"{cause}; set CRESCENT_API_KEY to its key")
+            raise BadConfig(f"{cause}; set CRESCENT_API_KEY to the key of this endpoint")
         if reply.status_code >= 500:
             raise EngineDied(cause)
         raise CrescentError(cause)
@@ -335,8 +335,8 @@ def distance(some: Sequence[Sequence[float | None]], others: Sequence[Sequence[f
     """Mean absolute difference of two sets of token log-probabilities, in nats."""
     pairs = [
         (a, b)
-        for one, other in zip(some, others, strict=True)
-        for a, b in zip(one, other, strict=True)
+        for some_text, other_text in zip(some, others, strict=True)
+        for a, b in zip(some_text, other_text, strict=True)
         if a is not None and b is not None
     ]
     return math.fsum(abs(a - b) for a, b in pairs) / max(1, len(pairs))
@@ -352,11 +352,11 @@ def runs_on_cpu() -> bool:
 
 
 def check_engine_installed(kind: EngineKind) -> None:
-    """Raise `Missing` with the install line unless the engine can be started."""
+    """Raise `Missing` with the command that installs it, unless the engine can be started."""
     if kind is EngineKind.vllm and importlib.util.find_spec("vllm") is None:
         raise Missing(
             "serving.engine=vllm: vLLM is not installed; run `make install` on a CPU, `pip install -e '.[gpu]'` on a "
-            "GPU node, or name a running endpoint with serving.urls=[http://host:8000/v1]"
+            "GPU node, or use a running endpoint: serving.urls=[http://host:8000/v1]"
         )
 
 
@@ -380,11 +380,12 @@ FIXES = {
 
 
 def _likely_fix(tail: str) -> str:
+    """The fix of the first known problem in the last lines of the log."""
     return next((fix for sign, fix in FIXES.items() if sign in tail), "Its last lines:")
 
 
 async def require_key(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-    """ASGI middleware for the server: vLLM itself asks for the key under /v1 only, not where weights are changed."""
+    """ASGI middleware for the server: vLLM itself checks the key only under /v1, not where weights are changed."""
     from starlette.responses import Response
 
     given = request.headers.get("authorization", "")

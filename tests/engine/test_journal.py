@@ -55,14 +55,14 @@ def test_a_torn_tail_is_cut_wherever_it_was_torn(tmp_path: Path, rubbish: bytes)
     for end in range(len(whole) + 1):
         path.write_bytes(whole[:end] + rubbish)
         assert recovered(path) == list(range(whole[:end].count(b"\n")))
-        write(path, 2)  # going on over the cut
+        write(path, 2)  # writes on after the cut
         assert recovered(path) == [0, 1]
 
 
 @pytest.mark.parametrize(
     "damage", [bytes(4096), b"\n", b"{}\n", b"\xff\xfe\n", b'"\xc3(\n', b"null\n", bytes(9) + b"\n"]
 )
-def test_a_damaged_line_ends_what_is_believed(tmp_path: Path, damage: bytes) -> None:
+def test_nothing_after_a_damaged_line_is_used(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     write(path, 3)
     first, second, third = path.read_bytes().splitlines(keepends=True)
@@ -71,7 +71,7 @@ def test_a_damaged_line_ends_what_is_believed(tmp_path: Path, damage: bytes) -> 
     assert path.read_bytes() == first + second
 
 
-def test_a_line_that_is_no_text_ends_what_is_believed(tmp_path: Path) -> None:
+def test_nothing_after_a_line_that_is_not_text_is_used(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     write(path, 3)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -130,14 +130,14 @@ def test_a_failed_request_leaves_no_entry(tmp_path: Path) -> None:
 
 
 class Mortal:
-    """An engine that dies of one request, with all that it has then, and starts again."""
+    """An engine that dies of one request, together with all other requests in flight, and can be started again."""
 
     def __init__(self, deadly: Request | None) -> None:
         self.deadly = deadly
         self.dead = False
         self.has: set[str] = set()
         self.company: dict[str, int] = {}
-        """Of each request that was answered: how many the engine had at most meanwhile, itself included."""
+        """Largest number of requests in flight while a request was answered, itself included, by key."""
 
     async def complete(self, asked: Request) -> Completion:
         self.has.add(asked.key)
@@ -162,8 +162,8 @@ def ask_all(path: Path, engine: Mortal, count: int = 6) -> list[Completion]:
         try:
             return await asyncio.gather(*tasks)
         finally:
-            for its in tasks:
-                its.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     engine.dead = False
@@ -171,22 +171,22 @@ def ask_all(path: Path, engine: Mortal, count: int = 6) -> list[Completion]:
         return asyncio.run(ask(journal))
 
 
-def test_a_request_that_kills_the_engine_twice_is_set_aside_and_no_other_one(tmp_path: Path) -> None:
+def test_a_request_that_kills_the_engine_twice_is_skipped_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     engine = Mortal(deadly=request(3))
     with pytest.raises(EngineDied, match=r"gone$"):
         ask_all(path, engine)
     assert recovered(path) == []
-    with pytest.raises(EngineDied, match="gone; question/3 is set aside"):
+    with pytest.raises(EngineDied, match="gone; question/3 is skipped"):
         ask_all(path, engine)
     found = ask_all(path, engine)
-    assert [its.finish_reason for its in found] == ["stop", "stop", "stop", "error", "stop", "stop"]
-    assert "died when it had it" in found[3].text
+    assert [completion.finish_reason for completion in found] == ["stop", "stop", "stop", "error", "stop", "stop"]
+    assert "the engine died of it twice" in found[3].text
     again = ask_all(path, Mortal(deadly=None))
     assert again == found, "the journal remembers"
 
 
-def test_what_the_engine_had_when_it_died_is_asked_alone(tmp_path: Path) -> None:
+def test_what_the_engine_had_when_it_died_is_sent_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with pytest.raises(EngineDied):
         ask_all(path, Mortal(deadly=request(0)))
@@ -194,17 +194,17 @@ def test_what_the_engine_had_when_it_died_is_asked_alone(tmp_path: Path) -> None
     ask_all(path, survivor, 20)
     suspects = {f"question/{index}": survivor.company[f"question/{index}"] for index in range(6)}
     assert set(suspects.values()) == {1}
-    assert max(survivor.company.values()) > 1, "the others beside each other"
+    assert max(survivor.company.values()) > 1, "the others are sent together"
 
 
-def test_an_engine_that_is_not_there_accuses_nobody(tmp_path: Path) -> None:
+def test_an_engine_that_is_already_dead_makes_no_request_a_suspect(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with pytest.raises(EngineDied):
         ask_all(path, Mortal(deadly=request(0)))
     for _ in range(3):
         with pytest.raises(EngineDied, match=r"gone$"):
             ask_all(path, Mortal(deadly=CANARY))
-    assert {its.finish_reason for its in ask_all(path, Mortal(deadly=None))} == {"stop"}
+    assert {completion.finish_reason for completion in ask_all(path, Mortal(deadly=None))} == {"stop"}
 
 
 APPEND = """
@@ -223,7 +223,7 @@ with Journal(Path(sys.argv[1])) as journal:
 
 
 def appending(path: Path, before: str = "", after: str = "") -> subprocess.Popen[str]:
-    """Another process that appends and tells what it has appended."""
+    """Another process that appends and prints what it has appended."""
     code = APPEND.format(before=before, after=after)
     return subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=-1, stderr=-1, text=True)
 
@@ -232,15 +232,15 @@ def test_kill_9_in_the_middle_loses_nothing_that_was_appended(tmp_path: Path) ->
     path = tmp_path / "journal.jsonl"
     with appending(path, after="sys.stdin.read()") as child:
         assert child.stdout is not None
-        told = [int(child.stdout.readline()) for _ in range(10)]
+        printed = [int(child.stdout.readline()) for _ in range(10)]
         child.kill()
     found = recovered(path)
-    assert found[:10] == told
+    assert found[:10] == printed
     assert found == list(range(len(found)))
 
 
 def test_a_full_disk_is_an_error_and_the_torn_line_is_asked_again(tmp_path: Path) -> None:
-    """A limit on the file's size stands in for the full disk: it, too, lets the last line in by half."""
+    """A limit on the file's size stands for the full disk: with both, half of the last line is written."""
     path = tmp_path / "journal.jsonl"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     with appending(path, before=limit) as child:

@@ -1,4 +1,4 @@
-"""The engine: started, asked, given children, proven, and ended; with the fake engine behind the real protocol."""
+"""The engine: started, asked, loaded with children, proven and stopped; the fake engine behind the real protocol."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Recorder:
-    """A launcher that notes what is started, and starts something else."""
+    """A launcher that records what is started, and starts something else."""
 
     def __init__(self, instead: list[str]) -> None:
         self.instead = instead
@@ -61,14 +61,14 @@ class Recorder:
 
 
 def child_of(tmp_path: Path, skill: float, claimed: float | None = None) -> Checkpoint:
-    """A trained child; its proof says `claimed` when the trainer lies."""
+    """A trained child; its proof is that of skill `claimed`, if given."""
     folder = tmp_path / f"child-{skill}"
     folder.mkdir(exist_ok=True)
     (folder / "skill.json").write_text(json.dumps({"skill": skill}))
-    told = skill if claimed is None else claimed
+    recorded = skill if claimed is None else claimed
     proof = Proof(
         PROOF_IDS,
-        tuple(log_probabilities(ids, told) for ids in PROOF_IDS),
+        tuple(log_probabilities(ids, recorded) for ids in PROOF_IDS),
         tuple(log_probabilities(ids, 0.2) for ids in PROOF_IDS),
     )
     return Checkpoint("t-r01-abc", 1, "child", adapter=str(folder), weights=str(folder), proof=proof, base=BASE)
@@ -105,10 +105,10 @@ def test_a_child_is_served_and_proven_whatever_the_way(way: Child, tmp_path: Pat
         after = ask(server.serve(child_of(tmp_path, 1.0)), *map(sum_request, range(40)))
     finally:
         server.stop()
-    right = [sum(f"#### {n + 1}" in its.text for n, its in enumerate(some)) for some in (before, after)]
+    right = [sum(f"#### {n + 1}" in completion.text for n, completion in enumerate(some)) for some in (before, after)]
     assert right[0] < 20 < 35 < right[1]
     proofs = [json.loads(line) for line in (tmp_path / "logs" / "served.jsonl").read_text().splitlines()]
-    assert [its["checkpoint"] for its in proofs] == ["t-r01-abc"]
+    assert [proof["checkpoint"] for proof in proofs] == ["t-r01-abc"]
     assert proofs[0]["from_own"] == 0 < proofs[0]["from_other"]
     assert proofs[0]["told_apart"]
 
@@ -119,7 +119,7 @@ def test_a_server_that_serves_other_weights_is_not_trusted(server: Server, tmp_p
         server.serve(child_of(tmp_path, skill=0.2, claimed=0.9))
 
 
-def test_a_stale_child_is_told_from_the_next_one_and_the_base_from_both(tmp_path: Path) -> None:
+def test_a_stale_child_is_distinguished_from_the_next_one_and_from_the_base(tmp_path: Path) -> None:
     server = new_server(tmp_path, replace(FAKE, child=Child.reload))
     try:
         child = child_of(tmp_path, 0.9)
@@ -135,18 +135,18 @@ def test_a_stale_child_is_told_from_the_next_one_and_the_base_from_both(tmp_path
         server.stop()
 
 
-def test_a_child_that_learned_next_to_nothing_is_served_and_said_to_be(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_a_child_that_learned_next_to_nothing_is_served_with_a_note(tmp_path: Path) -> None:
+    lines: list[str] = []
     server = new_server(tmp_path)
-    server.tell = told.append
+    server.say = lines.append
     try:
         server.serve(child_of(tmp_path, 0.2001))
     finally:
         server.stop()
-    assert any("cannot be told from its parent" in line for line in told)
+    assert any("cannot be distinguished from its parent" in line for line in lines)
 
 
-def test_an_engine_that_dies_while_it_is_given_a_child_is_started_again(server: Server, tmp_path: Path) -> None:
+def test_an_engine_that_dies_while_it_loads_a_child_raises_engine_died(server: Server, tmp_path: Path) -> None:
     server.serve(BASE)
     assert server._process is not None
     server._alive = lambda: True  # type: ignore[method-assign]  # it dies just after it was seen alive
@@ -218,27 +218,27 @@ def test_vllm_is_started_on_loopback_with_a_key_that_is_not_on_its_command_line(
         assert ("--enable-lora" in line) == (way is Child.adapter)
 
 
-def test_nobody_gets_in_without_the_key(server: Server) -> None:
+def test_a_request_without_the_key_is_refused(server: Server) -> None:
     endpoint = server.serve(BASE)
     with pytest.raises(BadConfig, match=r"wrong key.*CRESCENT_API_KEY"):
         ask(replace(endpoint, key="guess"), sum_request(1))
 
 
-def test_a_running_endpoint_can_stand_in_for_our_own_server(
+def test_a_running_endpoint_can_be_used_instead_of_our_own_server(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = server.serve(BASE)
     monkeypatch.setenv("CRESCENT_API_KEY", running.key)
     guest = new_server(tmp_path, replace(FAKE, urls=[running.urls[0]]), name="guest")
     child = child_of(tmp_path, 1.0)
-    assert ask(guest.serve(BASE), sum_request(1)), "the base is asked for by the name its server gives it"
+    assert ask(guest.serve(BASE), sum_request(1)), "requests use the name that the server gives the base"
     answers = ask(guest.serve(child), *map(sum_request, range(20)))
-    assert sum(f"#### {n + 1}" in its.text for n, its in enumerate(answers)) > 15
+    assert sum(f"#### {n + 1}" in answer.text for n, answer in enumerate(answers)) > 15
     guest.stop()
-    assert ask(running, sum_request(1)), "what we did not start we do not end"
+    assert ask(running, sum_request(1)), "a server that we did not start keeps running"
 
 
-def test_replicas_share_the_work_and_stand_in_for_each_other(server: Server, tmp_path: Path) -> None:
+def test_replicas_share_the_work_and_replace_each_other(server: Server, tmp_path: Path) -> None:
     other = new_server(tmp_path / "other")
     other._key = server._key
     try:
@@ -246,7 +246,9 @@ def test_replicas_share_the_work_and_stand_in_for_each_other(server: Server, tmp
         endpoint = Endpoint(urls, "t-base", server._key)
         assert len(ask(endpoint, *map(sum_request, range(30)))) == 30
         other.stop()
-        assert len(ask(endpoint, *map(sum_request, range(30)))) == 30, "the other one does the work of a dead one"
+        assert len(ask(endpoint, *map(sum_request, range(30)))) == 30, (
+            "the other replica takes over the work of a dead one"
+        )
     finally:
         other.stop()
 
