@@ -1,6 +1,6 @@
-"""Who is told what happens: the console, `metrics.jsonl`, W&B.
+"""Reports what happens in a run: console, `metrics.jsonl`, report, W&B and trackio.
 
-A tracker that fails is switched off with one line; it never stops a run, and what it may cost has a limit.
+A tracker that fails is switched off with one line. It never stops a run, and the time it may take is limited.
 """
 
 import sys
@@ -14,12 +14,12 @@ from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
 from crescent.run_folder.places import METRICS, REPORT
 from crescent.show.console import open_console
-from crescent.tracking.ledger import Ledger, destinations
+from crescent.tracking.ledger import UploadLedger, destinations
 from crescent.tracking.process import TrackingProcess
 
 
-class Observer:
-    """Everything the loop tells goes through here."""
+class RunObserver:
+    """The observer of a run (`crescent.workplace.Observer`): passes everything on."""
 
     def __init__(self, root: Path, tracking: TrackingConfig, run_name: str) -> None:
         self.metrics_file = MetricsFile(root / METRICS)
@@ -32,12 +32,12 @@ class Observer:
         self.wandb.start()
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units of the stage; `note` says in a few words how it goes."""
+        """`done` of `total` units of the stage are done; `note` describes the progress in a few words."""
         self.console.progress(stage, done, total, note)
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
         self.metrics_file.record(stage, metrics, seconds, replace=fresh)
-        self.wandb.news()
+        self.wandb.notify()
         self.console.finished(stage, seconds, fresh)
 
     def round_done(self, finished: Round) -> None:
@@ -54,31 +54,32 @@ class Observer:
 
 
 class ReportFile:
-    """`report.html`: after each round, and when the run ends, however it ends."""
+    """`report.html`, written after each round and at the end of the run, whether it succeeds or fails."""
 
     def __init__(self, root: Path, rate: float | None) -> None:
         self.root = root
         self.rate = rate
-        """Money per machine-hour."""
+        """Price of a machine-hour."""
 
     def update(self) -> None:
-        """Write it anew, unless nothing was finished since it was written, and nothing failed."""
+        """Write it again if a stage was finished, or the run failed, since it was written."""
         from crescent.report import write_report
 
         metrics, page = self.root / METRICS, self.root / REPORT
-        told = [its.stat().st_mtime_ns for its in (metrics, self.root / ENDED) if its.exists()]
+        sources = [path.stat().st_mtime_ns for path in (metrics, self.root / ENDED) if path.exists()]
         try:
-            if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > max(told)):
+            if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > max(sources)):
                 write_report([self.root], page, self.rate)
-        except Exception as error:  # what came of the run is whole without its picture
+        except Exception as error:  # the run is complete without its report
             cause = f"{type(error).__name__}: {error}"
-            print(f"no report ({cause}); crescent report {self.root} tries again", file=sys.stderr, flush=True)
+            print(f"no report ({cause}); to try again: crescent report {self.root}", file=sys.stderr, flush=True)
 
 
 class WandbTracker:
-    """W&B, told by a process of its own.
+    """Reports to W&B through a separate process.
 
-    Started when the first stage starts work, so that a finished run costs nothing and a missing login shows at once.
+    The process starts with the first stage that has work to do. So a finished run costs nothing, and a missing login
+    shows at once.
     """
 
     def __init__(self, job: TrackingJob, say: Callable[[str], None]) -> None:
@@ -89,36 +90,36 @@ class WandbTracker:
 
     @property
     def started(self) -> bool:
-        """Whether W&B is told by this run."""
+        """Whether the process was started."""
         return self._process is not None
 
     def start(self) -> None:
-        """Start the process, unless it was started."""
+        """Start the process, unless it is running."""
         if self._off or self._process is not None:
             return
         try:
             self._process = TrackingProcess(self.job, self.say)
         except OSError as error:
-            self._give_up(error)
+            self._switch_off(error)
 
-    def news(self) -> None:
-        """A stage stands in `metrics.jsonl`."""
+    def notify(self) -> None:
+        """Report that `metrics.jsonl` has a new line."""
         if self._process is not None:
-            self._process.news()
+            self._process.notify()
 
     def close(self, exit_code: int) -> None:
-        """Let W&B take the rest, also what a process that was killed could not tell it; not longer than it may cost."""
+        """Upload the rest, including what a killed process left; takes at most `tracking.wait_s`."""
         if self._off:
             return
         try:
-            ledger = Ledger(Path(self.job.root))
-            if self._process is None and any(ledger.behind(where) for where in destinations(self.job.tracking)):
+            ledger = UploadLedger(Path(self.job.root))
+            if self._process is None and any(ledger.is_behind(where) for where in destinations(self.job.tracking)):
                 self.start()
             if self._process is not None:
                 self._process.close(exit_code)
         except OSError as error:
-            self._give_up(error)
+            self._switch_off(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def _switch_off(self, error: OSError) -> None:
         self._off = True
         print(f"W&B is switched off for this run ({error}); metrics.jsonl has everything", file=sys.stderr, flush=True)

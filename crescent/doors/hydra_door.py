@@ -1,4 +1,4 @@
-"""The door: Hydra composes the config, one run folder is locked, and the loop runs behind it on plain dataclasses."""
+"""Entry from the command line: Hydra composes the config; below this file there are only plain dataclasses."""
 
 import difflib
 import os
@@ -32,7 +32,7 @@ ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
 
 
 def hydra_door(loop: Loop) -> None:
-    """Compose the command line into a config and run (or plan) it; ends the process with the exit code."""
+    """Compose the command line into a config and run it, or print its plan; ends the process with the exit code."""
 
     def enter(cfg: Config) -> None:
         if cfg.mode is Mode.plan:
@@ -42,22 +42,22 @@ def hydra_door(loop: Loop) -> None:
         else:
             execute(cfg, loop)
 
-    through_hydra("config", read_config, enter)
+    through_hydra("config", as_config, enter)
 
 
 def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Callable[[C], None]) -> None:
-    """Compose `conf/<config_name>.yaml` with the command line, `read` it and `enter` with what it says.
+    """Compose `conf/<config_name>.yaml` with the command line, convert it by `read` and call `enter` with the result.
 
-    Done for each point of a sweep, which ends with how they compare; ends the process with the exit code.
+    A sweep does so for each of its runs and compares them at the end. Ends the process with the exit code.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would end the process itself, always with 1
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
 
     failures: list[CrescentError] = []
     points: list[C] = []
 
-    def enter_one(composed: DictConfig) -> None:
-        """One run. A failed point of a sweep does not keep the others from running."""
-        name = "this point"
+    def enter_point(composed: DictConfig) -> None:
+        """One run. In a sweep, the other runs still start after one has failed."""
+        name = "this run"
         try:
             cfg = read(composed)
             name = cfg.run.name
@@ -74,13 +74,12 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
 
     def main() -> None:
         try:
-            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_one)()
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_point)()
         except (HydraException, OmegaConfBaseException) as error:
             raise BadConfig(explain(error)) from error
         if points:
-            its = points[0]
-            folders = [its.run.folder for its in points]
-            show_sweep(folders, its.tracking.group, its.tracking.hourly_rate)
+            tracking = points[0].tracking
+            show_sweep([cfg.run.folder for cfg in points], tracking.group, tracking.hourly_rate)
         if failures:
             raise failures[0]
 
@@ -88,14 +87,15 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
 
 
 class SweptKeys(Callback):
-    """Leaves in the environment what a sweep varies, for its runs' names: each run is told its own values alone."""
+    """Puts the keys that a sweep varies into the environment, for the names of its runs: Hydra gives each run only its
+    own values."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before the first run."""
-        its = config.hydra
-        given = [*(f"{key}={values}" for key, values in (its.sweeper.params or {}).items()), *its.overrides.task]
+        params, overrides = config.hydra.sweeper.params or {}, config.hydra.overrides.task
+        given = [*(f"{key}={values}" for key, values in params.items()), *overrides]
         parsed = OverridesParser.create().parse_overrides(given)
-        os.environ[SWEPT] = " ".join(one.key_or_group for one in parsed if one.is_sweep_override())
+        os.environ[SWEPT] = " ".join(override.key_or_group for override in parsed if override.is_sweep_override())
 
 
 def given_keys() -> list[str]:
@@ -108,8 +108,8 @@ def is_given(key: str) -> bool:
     return key in given_keys()
 
 
-def read_config(composed: DictConfig) -> Config:
-    """The composed config as checked dataclasses; in a sweep the run's name says what varies."""
+def as_config(composed: DictConfig) -> Config:
+    """The composed config as checked dataclasses; in a sweep, the run is named after the settings that vary."""
     cfg = OmegaConf.to_object(composed)
     assert isinstance(cfg, Config)
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -120,18 +120,18 @@ def read_config(composed: DictConfig) -> Config:
 
 
 def explain(error: Exception) -> str:
-    """Hydra's or OmegaConf's complaint as a cause, and what was probably meant."""
+    """Cause of an error of Hydra or OmegaConf, and what the user probably meant."""
     causes = [error]
     while causes[-1].__cause__ is not None and isinstance(causes[-1].__cause__, Exception):
         causes.append(causes[-1].__cause__)
     text = str(error)
-    key = next((its for cause in causes if (its := getattr(cause, "full_key", None))), None)
+    key = next((full_key for cause in causes if (full_key := getattr(cause, "full_key", None))), None)
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt and "not in" in " ".join(map(str, causes)):
         wrong = misspelt.group(1)
         near = difflib.get_close_matches(wrong, all_keys(as_settings(EvaluationConfig)), n=3, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}?" if near else "the keys are in conf/ and crescent/config/"
-        return f"{wrong}: there is no such setting; {meant}"
+        meant = f"did you mean {' or '.join(near)}?" if near else "see conf/ and crescent/config/ for the settings"
+        return f"{wrong}: no such setting; {meant}"
     if key is not None:
         first = str(causes[-1]).splitlines()[0]
         return f"{key}: {first}"

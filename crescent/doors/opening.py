@@ -1,4 +1,4 @@
-"""Open a run's folder: locked, observed, its engine ended whatever happens."""
+"""Open a run folder: lock it, report what happens in it, and stop its engine in any case."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ Loop = Callable[[int, "Stages"], list[Round]]
 
 
 KILL_S = 65.0
-"""Seconds a killed process may need to give its GPU memory back, and a little more."""
+"""Seconds that a killed process may need to free its GPU memory, with some reserve."""
 
 
 def execute(cfg: Config, loop: Loop) -> None:
-    """Run the loop in its folder and show what came of it."""
+    """Run the loop in its folder and show the outcome."""
     from crescent.doors.plan import check_machine
     from crescent.show.console import show_outcome
 
@@ -35,7 +35,7 @@ def execute(cfg: Config, loop: Loop) -> None:
 
 @contextmanager
 def open_run(cfg: Config) -> Iterator["Stages"]:
-    """A run's stages in its folder: locked, observed, its engine ended whatever happens.
+    """The stages of a run, in its locked folder; reported, and with the engine stopped in any case.
 
     Raises:
         RunLocked: another process works in this folder.
@@ -43,7 +43,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     """
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
-    from crescent.observe import Observer
+    from crescent.observe import RunObserver
     from crescent.run_folder.ended import forget_end, write_end
     from crescent.run_folder.once import Once
     from crescent.stages import Stages
@@ -52,13 +52,13 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     root = cfg.run.folder
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
-        observer = Observer(root, cfg.tracking, cfg.run.name)
+        observer = RunObserver(root, cfg.tracking, cfg.run.name)
         alive = root / ALIVE
         launch = LocalLaunch(cfg.launch.grace_s, alive)
         server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
 
         def write_config() -> None:
-            """Not before there is work: a refused run leaves the config of the finished one in place."""
+            """Not before there is work: if this run is refused, the config of the finished one stays in place."""
             OmegaConf.save(OmegaConf.structured(cfg), root / CONFIG)
             record_environment(root)
             forget_end(root)
@@ -74,7 +74,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         except BaseException as error:
             known = known_failure(error)
             code = known.exit_code if known is not None else 1
-            if once.begun:  # a refused run leaves what is said of the one before
+            if once.begun:  # a refused run leaves the record of the run before
                 write_end(root, error, once.making)
             raise
         finally:

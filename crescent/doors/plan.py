@@ -1,4 +1,4 @@
-"""What a run would do and cost (`mode=plan`), and whether it can be done here, without starting anything heavy."""
+"""What a run would do and cost (`mode=plan`), and whether this machine can run it; starts nothing heavy."""
 
 import difflib
 import importlib.util
@@ -33,14 +33,15 @@ from crescent.run_folder.stage_settings import planned_stages, stage_settings
 from crescent.workplace import trainer_command
 
 ENGINE_OVERHEAD_GIB = 2.3
-"""Of vLLM's CPU build beside weights and cache, on the quickstart's model: its three processes take 3.8 GiB."""
+"""Memory of vLLM's CPU build besides weights and cache: with the quickstart's model, its three processes take 3.8
+GiB."""
 TRAINER_OVERHEAD_GIB = 2.0
-"""Libraries and activations of a small micro batch; long sequences need more."""
+"""Memory of libraries and activations with a small micro batch; long sequences need more."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Requests of one kind in one round, and the most tokens they can generate."""
+    """Requests of one kind in one round, and the tokens that they generate at most."""
 
     what: str
     least: int
@@ -64,16 +65,16 @@ def show_plan(cfg: Config) -> None:
 
 
 def check_machine(cfg: Config) -> None:
-    """What a run would otherwise find out after hours: missing packages, a misspelt stage, a disk that is too small.
+    """Check what would otherwise fail after hours: missing packages, a misspelt stage, a disk that is too small.
 
     Raises:
-        Missing: something has to be installed, or room to be made.
-        BadConfig: a name in the config means nothing.
+        Missing: something must be installed, or disk space freed.
+        BadConfig: a name in the config is unknown.
     """
     check_evaluation(cfg)
     if cfg.train.trainer is not Trainer.fake:
-        wanted = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]
-        absent = [name for name in wanted if importlib.util.find_spec(name) is None]
+        needed = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]
+        absent = [name for name in needed if importlib.util.find_spec(name) is None]
         if absent:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
@@ -81,20 +82,22 @@ def check_machine(cfg: Config) -> None:
     if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()
     if cfg.diversify.embedder is Embedder.self and importlib.util.find_spec("transformers") is None:
-        raise Missing("diversify.embedder=self needs transformers and torch; diversify.embedder=lexical needs nothing")
+        raise Missing(
+            "diversify.embedder=self: needs transformers and torch; use diversify.embedder=lexical, which needs nothing"
+        )
     other_runs(cfg)
     stages = [stage for stage, _ in planned_stages(cfg)]
     if cfg.run.redo is not None and cfg.run.redo not in stages:
         near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]
-        raise BadConfig(f"run.redo={cfg.run.redo}: there is no such stage; did you mean {near[0]}?")
-    needed, free = disk_gib(cfg), free_gib(cfg.run.folder)
-    if needed is not None and needed > free:
-        room = f"{needed:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free"
-        raise Missing(f"run.root={cfg.run.root}: {room}; make room, or name another disk with run.root")
+        raise BadConfig(f"run.redo={cfg.run.redo}: no such stage; did you mean {near[0]}?")
+    required, free = disk_gib(cfg), free_gib(cfg.run.folder)
+    if required is not None and required > free:
+        space = f"needs {required:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB are free"
+        raise Missing(f"run.root={cfg.run.root}: {space}; free space, or set run.root to a folder on another disk")
 
 
 def free_gib(root: Path) -> float:
-    """Free disk where the run folder is, or would be."""
+    """Free disk space in GiB where the run folder is, or would be."""
     existing = next(path for path in (root, *root.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free / GIB
 
@@ -105,15 +108,15 @@ def stages_table(cfg: Config, root: Path) -> Table:
     redoing = False
     for stage, kind in planned_stages(cfg):
         redoing = redoing or stage == cfg.run.redo
-        seen = once.foresee(stage, stage_settings(cfg, kind))
-        if redoing and seen.hit:
-            seen = Foresight(False, f"set aside by run.redo={cfg.run.redo}")
-        table.add_row(stage, "yes" if seen.hit else "no", seen.why)
+        expected = once.foresee(stage, stage_settings(cfg, kind))
+        if redoing and expected.hit:
+            expected = Foresight(False, f"set aside by run.redo={cfg.run.redo}")
+        table.add_row(stage, "yes" if expected.hit else "no", expected.why)
     return table
 
 
 def expected_requests(cfg: Config) -> list[Expected]:
-    """What a round asks of the engine."""
+    """Requests to the engine in one round."""
     asked, samples = cfg.bait.questions, cfg.consensus.samples
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
@@ -126,13 +129,13 @@ def expected_requests(cfg: Config) -> list[Expected]:
         Expected("rewrites", 0, rewrites, cfg.bait.max_tokens),
         Expected("answers", 0, asked * samples, cfg.consensus.max_tokens),
         Expected(
-            f"answers, if every question is kept and K={samples} settles early",
+            f"answers, if every question is kept and every vote ends early (K={samples})",
             asked * first,
             asked * first,
             cfg.consensus.max_tokens,
         ),
         Expected(
-            "benchmark items" + (" (and all of those without a limit)" if None in items else ""),
+            "benchmark items" + (" (plus all items of benchmarks without a limit)" if None in items else ""),
             known * cfg.eval.samples,
             known * cfg.eval.samples,
             cfg.eval.max_tokens,
@@ -141,14 +144,14 @@ def expected_requests(cfg: Config) -> list[Expected]:
 
 
 def once_lines(cfg: Config) -> list[str]:
-    """What is asked once a run, beside the rounds."""
-    lines = ["once        the base answers all benchmarks, too"]
+    """Requests besides the rounds."""
+    lines = ["once        plus one benchmark pass on the base"]
     if cfg.bait.topics or cfg.bait.difficulties:
         lines.append("once        up to 16 requests for lists of topics and difficulties")
     if cfg.eval.harness.tasks:
-        lines.append(f"every time  lm-eval: {', '.join(cfg.eval.harness.tasks)}")
+        lines.append(f"each time   lm-eval: {', '.join(cfg.eval.harness.tasks)}")
     if cfg.eval.reliability:
-        dev = [its for its in cfg.eval.benchmarks.values() if its.split is Split.dev]
+        dev = [benchmark for benchmark in cfg.eval.benchmarks.values() if benchmark.split is Split.dev]
         lines.append(
             f"once        eval.reliability: up to {cfg.eval.reliability:,} items of {len(dev)} dev benchmarks, "
             f"{cfg.consensus.samples} answers each"
@@ -160,72 +163,76 @@ def once_lines(cfg: Config) -> list[str]:
 
 
 def requests_table(cfg: Config) -> Table:
-    table = Table(title=f"requests of each of {cfg.run.rounds} rounds", title_justify="left")
-    for column in ("what", "requests", "tokens, at most"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for its in expected_requests(cfg):
-        count = f"{its.most:,}" if its.least == its.most else f"{its.least:,} to {its.most:,}"
-        table.add_row(its.what, count, f"{its.most * its.tokens_each:,}")
+    table = Table(
+        title=f"requests per round ({cfg.run.rounds} round{'s' if cfg.run.rounds > 1 else ''})", title_justify="left"
+    )
+    for column in ("kind", "requests", "tokens, at most"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    for expected in expected_requests(cfg):
+        exact = expected.least == expected.most
+        count = f"{expected.most:,}" if exact else f"{expected.least:,} to {expected.most:,}"
+        table.add_row(expected.what, count, f"{expected.most * expected.tokens_each:,}")
     return table
 
 
 def verdict_lines(cfg: Config) -> list[str]:
-    """What the deciding benchmarks can show."""
+    """The smallest gain that the deciding benchmarks can detect."""
     benchmarks = cfg.eval.benchmarks.items()
-    deciding = {name: its.items for name, its in benchmarks if its.split is Split.dev and not its.guard}
+    dev = {name: benchmark for name, benchmark in benchmarks if benchmark.split is Split.dev}
+    deciding = {name: benchmark.items for name, benchmark in dev.items() if not benchmark.guard}
     if not deciding or None in deciding.values() or cfg.verdict.gate in (Gate.label_free, Gate.off):
         return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}"]
     items = sum(count for count in deciding.values() if count is not None)
     gain = minimum_detectable_gain(items, cfg.verdict.alpha)
     lines = [
-        f"verdict     gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}: a gain of "
-        f"{100 * gain:.1f} points is found with 80 % power at p <= {cfg.verdict.alpha:g} "
-        "(if a fifth of the items change)"
+        f"verdict     gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}: can detect a "
+        f"{100 * gain:.1f}-point gain (80% power, α = {cfg.verdict.alpha:g}, assuming 20% of items change)"
     ]
     if cfg.verdict.gate is Gate.significant and gain > 0.1:
-        lines.append(
-            "            that is a lot: raise eval.benchmarks.<name>.items, or expect few children to be accepted"
-        )
+        lines.append("            this is large: raise eval.benchmarks.<name>.items, or expect few accepted children")
     return lines
 
 
 def machine_lines(cfg: Config, root: Path) -> list[str]:
-    """Disk and memory: what is needed and what is there."""
+    """Disk space and memory, needed and available."""
     parameters = model_parameters(cfg)
     if parameters is None:
-        return ["machine     model.parameters_b is not known: set it to see disk and memory"]
+        return [
+            "machine     model.parameters_b is not known; set it to see the disk space and memory that the run needs"
+        ]
     weights = parameters * BYTES[cfg.model.dtype] / GIB
     disk, free = disk_gib(cfg) or 0.0, free_gib(root)
     lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
-    there = gpus()
-    if there:
-        room = there[0].memory_gib * cfg.serving.memory_share * cfg.serving.tensor_parallel
+    found = gpus()
+    if found:
+        space = found[0].memory_gib * cfg.serving.memory_share * cfg.serving.tensor_parallel
         lines.append(
-            f"GPU         {weights:.1f} GiB of weights in {room:.1f} GiB for the engine: {_fits(weights * 1.1, room)}"
+            f"GPU         {weights:.1f} GiB of weights in {space:.1f} GiB for the engine: {_fits(weights * 1.1, space)}"
         )
-        shared = "; ZeRO and FSDP share them out over the GPUs" if cfg.train.tuning is Tuning.full else ""
+        shared = " (ZeRO and FSDP spread them over the GPUs)" if cfg.train.tuning is Tuning.full else ""
         held = trainer_gib(cfg, parameters)
         lines.append(
-            f"            the trainer holds {held:.1f} GiB of weights and optimizer state{shared}, "
-            "and activations on top: if memory runs out, lower train.micro_batch or set "
-            "train.gradient_checkpointing=true"
+            f"            the trainer needs {held:.1f} GiB for weights and optimizer state{shared}, and more for "
+            "activations: if memory runs out, lower train.micro_batch or set train.gradient_checkpointing=true"
         )
         return lines
     engine = weights + cfg.serving.cpu_cache_gib + ENGINE_OVERHEAD_GIB
     trainer = weights + trainer_gib(cfg, parameters) + TRAINER_OVERHEAD_GIB
-    both = engine + trainer if cfg.serving.while_training is WhileTraining.keep else max(engine, trainer)
-    have = psutil.virtual_memory().available / GIB
-    lines.append(f"memory      about {both:.1f} GiB (no GPU seen), {have:.1f} GiB available: {_fits(both, have)}")
+    peak = engine + trainer if cfg.serving.while_training is WhileTraining.keep else max(engine, trainer)
+    free_memory = psutil.virtual_memory().available / GIB
+    lines.append(f"memory      about {peak:.1f} GiB (no GPU), {free_memory:.1f} GiB free: {_fits(peak, free_memory)}")
     if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:
-        lines.append("            a model of this size wants a GPU: this machine shows none (nvidia-smi)")
+        lines.append("            a model of this size needs a GPU, and nvidia-smi finds none on this machine")
     return lines
 
 
-def _fits(needed: float, there: float) -> str:
-    return "fits" if needed <= there else "DOES NOT FIT"
+def _fits(needed: float, available: float) -> str:
+    return "fits" if needed <= available else "DOES NOT FIT"
 
 
 class _Silent:
+    """An observer that reports nothing."""
+
     def started(self, stage: str, resumed: bool) -> None: ...
 
     def finished(self, stage: str, metrics: object, seconds: float, fresh: bool) -> None: ...

@@ -1,4 +1,4 @@
-"""What an evaluation needs, asked for before anything is served."""
+"""Checks of what an evaluation needs, before anything is served."""
 
 import importlib.util
 import shutil
@@ -17,13 +17,13 @@ from crescent.tasks import open_task
 
 
 def check_evaluation(cfg: Config) -> None:
-    """What an evaluation would find out after the engine was started: no engine, no sandbox for programs,
-    no lm-eval, no task of that name.
+    """Check what would otherwise fail after the engine was started: no engine, no sandbox for programs, no lm-eval,
+    no task of that name.
 
-    lm-eval itself is asked for its tasks, in its own environment, until it was once asked one of them.
+    lm-eval itself checks the task names, in its own environment, until a harness stage with them is finished.
 
     Raises:
-        Missing: something has to be installed.
+        Missing: something must be installed.
         BadConfig: lm-eval has no such task.
     """
     if not cfg.serving.urls:
@@ -35,8 +35,8 @@ def check_evaluation(cfg: Config) -> None:
         return
     if (shutil.which(config.python) if config.python else importlib.util.find_spec("lm_eval")) is None:
         raise Missing(
-            f"eval.harness.tasks need lm-eval, and eval.harness.python={config.python} has none: "
-            "pip install 'lm-eval[api]==0.4.13', in an environment of its own"
+            f"eval.harness.tasks need lm-eval, which eval.harness.python={config.python} does not have; "
+            "pip install 'lm-eval[api]==0.4.13' in a separate environment and set eval.harness.python to its python"
         )
     done = verified_manifest(cfg.run.folder / "base/harness")
     settings = stage_settings(cfg, "harness")

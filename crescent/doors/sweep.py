@@ -1,4 +1,4 @@
-"""A sweep: what its runs are called, and how they compare at its end."""
+"""A sweep: names of its runs, and their comparison at the end."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from crescent.records import digest
 
 SWEPT = "CRESCENT_SWEPT"
-"""Variable of the environment: the keys that a sweep varies. Launchers start processes, and this goes along."""
+"""Environment variable with the keys that a sweep varies; processes that a launcher starts inherit it."""
 QUIET = (
     "experiment=",
     "run.name=",
@@ -21,39 +21,40 @@ QUIET = (
     "launch",
     "mode=",
 )
-"""How overrides begin that make no other run."""
+"""Prefixes of overrides that do not make a different run."""
 LONGEST = 57
-"""Characters of a name before its digest; `run.name` may have 64."""
+"""Largest number of characters of a name before its digest; `run.name` may have 64."""
 
 
 def sweep_name(name: str, overrides: Sequence[str], root: Path) -> str:
-    """A stable run name for one point of a sweep: the base name, what the sweep varies, and a digest.
+    """A stable name for one run of a sweep: the base name, the settings that vary, and a digest.
 
-    The digest is that of the base name and all overrides that touch results. It alone says which run it is: a folder
-    in `root` that carries it is gone on with, whatever else varied when it was made.
+    The digest of the base name and of all overrides that affect results identifies the run: an existing folder in
+    `root` with this digest is resumed, whatever else varied when it was made.
     """
-    telling = sorted(its for its in overrides if not its.lstrip("+~").startswith(QUIET))
-    known = digest(name, *telling)[:6]
-    made = sorted(its.name for its in root.glob(f"{name}-*{known}") if its.is_dir())
-    if made:
-        return made[0]
+    effective = sorted(override for override in overrides if not override.lstrip("+~").startswith(QUIET))
+    identity = digest(name, *effective)[:6]
+    existing = sorted(folder.name for folder in root.glob(f"{name}-*{identity}") if folder.is_dir())
+    if existing:
+        return existing[0]
     swept = os.environ.get(SWEPT, "").split()
     parts = [
         re.sub(r"[^a-z0-9]+", "-", f"{key.split('.')[-1]}-{value}".lower()).strip("-")
-        for key, _, value in (its.partition("=") for its in telling)
+        for key, _, value in (override.partition("=") for override in effective)
         if key.lstrip("+") in swept
     ]
-    # The digest tells train.max_steps=-1 from =1, and bait.temperature from consensus.temperature.
-    return "-".join([name, *parts])[:LONGEST].rstrip("-") + f"-{known}"
+    # Only the digest distinguishes train.max_steps=-1 from =1, and bait.temperature from consensus.temperature.
+    return "-".join([name, *parts])[:LONGEST].rstrip("-") + f"-{identity}"
 
 
 def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) -> None:
-    """Print how the runs of a sweep compare, and write `sweeps/NAME.html` beside them.
+    """Print a comparison of a sweep's runs, and write `sweeps/NAME.html` beside them.
 
     Args:
-        points: Folders of the points that ran, in one folder.
-        group: Every run beside them of this `tracking.group` belongs to the sweep, too: points of an earlier day.
-        rate: Money per machine-hour.
+        points: Folders of the runs, all in one folder.
+        group: Value of `tracking.group`: other runs in that folder with the same value belong to the sweep, too. They
+            were made by an earlier call.
+        rate: Price of a machine-hour.
     """
     from rich.console import Console
 
@@ -63,19 +64,21 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
     from crescent.show.compare import show
 
     root = points[0].parent
-    runs = [its for its in runs_below(root) if its in points or (group is not None and group_of(its) == group)]
+    runs = [run for run in runs_below(root) if run in points or (group is not None and group_of(run) == group)]
     if len(runs) < 2:
         return
-    runs.sort(key=lambda its: its.name)
+    runs.sort(key=lambda run: run.name)
     page = root / "sweeps" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', group or 'evaluations')}.html"
     console = Console(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False, emoji=False)
     console.print()
     try:
         show(compare(runs), console)
         write_report(runs, page, rate)
-    except Exception as error:  # what came of the runs is whole without their comparison
+    except Exception as error:  # the runs are complete without their comparison
         cause = f"{type(error).__name__}: {error}"
-        console.print(f"the sweep's runs were not compared ({cause}); crescent report RUN… tries again", soft_wrap=True)
+        console.print(
+            f"the runs of this sweep were not compared ({cause}); to try again: crescent report RUN…", soft_wrap=True
+        )
         return
     console.print(f"\nreport of the sweep  {page}", soft_wrap=True)
 

@@ -70,7 +70,7 @@ def test_an_unknown_accelerate_config_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_benchmark_that_is_not_there_says_where_it_is_looked_for(tmp_path: Path) -> None:
+def test_a_missing_benchmark_is_named_with_the_place_where_it_should_be(tmp_path: Path) -> None:
     settings = ("eval.benchmarks.sums_dev.source=gsm8k", f"eval.data={tmp_path}")
     ended = crescent(tmp_path, "+experiment=smoke", *settings)
     assert ended.returncode == 69

@@ -1,4 +1,4 @@
-"""A point of a sweep is called by what varies, found again by what it is, and compared with the others at the end."""
+"""Runs of a sweep: named by what varies, identified by their settings, and compared at the end."""
 
 import re
 import subprocess
@@ -17,21 +17,22 @@ def swept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWEPT, "consensus.samples run.seed")
 
 
-def test_a_point_is_called_by_what_the_sweep_varies(tmp_path: Path) -> None:
+def test_a_run_is_named_by_what_the_sweep_varies(tmp_path: Path) -> None:
     assert re.fullmatch(r"smoke-samples-4-seed-2-[0-9a-f]{6}", sweep_name("smoke", POINT, tmp_path))
 
 
-def test_what_touches_no_result_changes_no_name(tmp_path: Path) -> None:
+def test_an_override_that_affects_no_result_changes_no_name(tmp_path: Path) -> None:
     assert sweep_name("smoke", [*POINT, "run.rounds=5"], tmp_path) == sweep_name("smoke", POINT, tmp_path)
 
 
-def test_points_that_read_alike_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_read_alike_have_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWEPT, "train.max_steps bait.temperature consensus.temperature")
-    steps = (f"train.max_steps={its}" for its in (1, -1))
+    steps = (f"train.max_steps={count}" for count in (1, -1))
     temperatures = ("bait.temperature=1", "consensus.temperature=1")
-    assert len({sweep_name("s", [its], tmp_path) for its in (*steps, *temperatures)}) == 4
+    assert len({sweep_name("s", [override], tmp_path) for override in (*steps, *temperatures)}) == 4
     others = [[*POINT, "bait.questions=21"], POINT]
-    assert len({sweep_name("s", its, tmp_path) for its in others}) == 2, "a setting that does not vary counts, too"
+    names = {sweep_name("s", overrides, tmp_path) for overrides in others}
+    assert len(names) == 2, "a setting that does not vary counts, too"
 
 
 def test_long_names_are_cut_and_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,12 +40,10 @@ def test_long_names_are_cut_and_stay_apart(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(SWEPT, " ".join(keys))
     names = {sweep_name("smoke", [f"{key}='{'x' * 30}{last}'" for key in keys], tmp_path) for last in "ab"}
     assert len(names) == 2
-    assert all(len(its) <= 64 for its in names)
+    assert all(len(name) <= 64 for name in names)
 
 
-def test_a_point_that_was_begun_is_gone_on_with_whatever_varies_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_begun_is_resumed_whatever_varies_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = sweep_name("smoke", POINT, tmp_path)
     monkeypatch.setenv(SWEPT, "run.seed")
     assert sweep_name("smoke", POINT, tmp_path) != name
@@ -52,7 +51,7 @@ def test_a_point_that_was_begun_is_gone_on_with_whatever_varies_now(
     assert sweep_name("smoke", POINT, tmp_path) == name
 
 
-def test_a_sweep_of_another_name_is_never_gone_on_with(tmp_path: Path) -> None:
+def test_a_sweep_of_another_name_is_never_resumed(tmp_path: Path) -> None:
     other = sweep_name("smoke-b", POINT, tmp_path)
     (tmp_path / other).mkdir()
     mine = sweep_name("smoke", POINT, tmp_path)
@@ -64,8 +63,8 @@ def test_a_comparison_that_fails_costs_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     points = [tmp_path / name for name in ("a", "b")]
-    for its in points:
-        (its / "base").mkdir(parents=True)
+    for point in points:
+        (point / "base").mkdir(parents=True)
     monkeypatch.setattr("crescent.reading.runs.compare", lambda _: {}["gone"])
     show_sweep(points, None, None)
     assert "were not compared (KeyError: 'gone')" in capsys.readouterr().out
@@ -76,22 +75,22 @@ def loop(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_a_sweep_ends_with_a_comparison_also_of_points_of_an_earlier_day(tmp_path: Path) -> None:
+def test_a_sweep_ends_with_a_comparison_that_includes_runs_of_an_earlier_call(tmp_path: Path) -> None:
     fixed = ("-m", "+experiment=smoke", "run.rounds=1", "bait.questions=12", "tracking.console=quiet")
     first = loop(tmp_path, *fixed, "run.seed=1")
     assert first.returncode == 0, first.stderr
     assert "report of the sweep" not in first.stdout, "one run has nothing to be compared with"
-    (one,) = tmp_path.glob("runs/smoke-*")
+    (first_run,) = tmp_path.glob("runs/smoke-*")
     ended = loop(tmp_path, *fixed, "run.seed=1,2,-3")
-    assert ended.returncode == 2, "a point that fails is told of"
+    assert ended.returncode == 2, "a run that fails is reported"
     assert "run.seed" in ended.stderr
-    assert one.is_dir()
+    assert first_run.is_dir()
     (two,) = tmp_path.glob("runs/smoke-seed-2-*")
     assert len(list(tmp_path.glob("runs/smoke-*"))) == 2
     assert "settings that differ" in ended.stdout
     assert "report of the sweep  runs/sweeps/smoke.html" in ended.stdout
     page = (tmp_path / "runs/sweeps/smoke.html").read_text()
-    assert one.name in page
+    assert first_run.name in page
     assert two.name in page
     planned = loop(tmp_path, *fixed, "run.seed=1,2", "mode=plan")
     assert planned.returncode == 0
