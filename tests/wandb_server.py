@@ -39,7 +39,7 @@ class TrackedRun:
 
     def add(self, row: dict[str, Any]) -> None:
         self.steps.append(row["_step"])
-        self.rows.append({name: its for name, its in row.items() if name[0] != "_"})
+        self.rows.append({name: value for name, value in row.items() if name[0] != "_"})
 
 
 class StandIn:
@@ -117,7 +117,7 @@ class StandIn:
 
     def run(self, job_type: str, name: str = "") -> TrackedRun:
         """The only run of this kind whose name ends like this."""
-        (found,) = (its for its in self.runs.values() if its.job_type == job_type and its.name.endswith(name))
+        (found,) = (run for run in self.runs.values() if run.job_type == job_type and run.name.endswith(name))
         return found
 
     def keep(self, rows: int, of: str) -> None:
@@ -181,7 +181,7 @@ class StandIn:
         run.job_type = given.get("jobType") or run.job_type
         run.sweep = given.get("sweep") or run.sweep
         config = json.loads(given.get("config") or "{}")
-        run.config |= {name: its["value"] for name, its in config.items() if name != "_wandb"}
+        run.config |= {name: entry["value"] for name, entry in config.items() if name != "_wandb"}
         project = {"id": "p", "name": "crescent", "entity": {"id": "e", "name": "me"}}
         bucket = {"id": "b", "name": run.id, "displayName": run.name, "config": "{}", "project": project}
         return {"upsertBucket": {"bucket": {**bucket, "historyLineCount": len(run.rows)}, "inserted": True}}
@@ -198,17 +198,17 @@ class StandIn:
         return {"project": {"artifact": None}}
 
     def _create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        its = given["input"]
-        (name,) = its["artifactCollectionNames"] or [its["artifactCollectionName"]]
-        aliases = [one["alias"] for one in its["aliases"]]
-        about = {"name": name, "type": its["artifactTypeName"], "digest": its["digest"], "aliases": aliases}
+        new = given["input"]
+        (name,) = new["artifactCollectionNames"] or [new["artifactCollectionName"]]
+        aliases = [entry["alias"] for entry in new["aliases"]]
+        about = {"name": name, "type": new["artifactTypeName"], "digest": new["digest"], "aliases": aliases}
         known = next(
-            (key for key, one in self.artifacts.items() if (one["name"], one["digest"]) == (name, its["digest"])), None
+            (key for key, old in self.artifacts.items() if (old["name"], old["digest"]) == (name, new["digest"])), None
         )
         key = known or f"artifact-{len(self.artifacts)}"
         if known is None:
-            self.artifacts[key] = {**about, "run": its["runName"]}
-            self.runs[its["runName"]].artifacts.append(self.artifacts[key])
+            self.artifacts[key] = {**about, "run": new["runName"]}
+            self.runs[new["runName"]].artifacts.append(self.artifacts[key])
         state = "PENDING" if known is None else "COMMITTED"
         return {
             "createArtifact": {
@@ -228,14 +228,14 @@ class StandIn:
             {
                 "node": {
                     "id": "f",
-                    "name": its["name"],
-                    "displayName": its["name"],
-                    "storagePath": its["name"],
+                    "name": file["name"],
+                    "displayName": file["name"],
+                    "storagePath": file["name"],
                     **upload,
-                    "artifact": {"id": its["artifactID"]},
+                    "artifact": {"id": file["artifactID"]},
                 }
             }
-            for its in wanted
+            for file in wanted
         ]
         return {"createArtifactFiles": {"files": {"edges": files, "pageInfo": {"endCursor": "", "hasNextPage": False}}}}
 
@@ -244,15 +244,15 @@ class StandIn:
 
     def _find_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         name, _, alias = given["name"].partition(":")
-        key, its = next(
-            (key, one) for key, one in self.artifacts.items() if one["name"] == name and alias in one["aliases"]
+        key, found = next(
+            (key, known) for key, known in self.artifacts.items() if known["name"] == name and alias in known["aliases"]
         )
         project = {"id": "p", "internalId": "p", "name": "crescent", "entity": {"name": "me"}}
         collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
         about = {
             "id": key,
             "versionIndex": 0,
-            "artifactType": {"name": its["type"]},
+            "artifactType": {"name": found["type"]},
             "description": None,
             "metadata": "{}",
         }
@@ -264,7 +264,7 @@ class StandIn:
             "historyStep": None,
             "state": "COMMITTED",
         }
-        sized = {"size": 1, "digest": its["digest"], "commitHash": "c", "fileCount": 1, "aliases": []}
+        sized = {"size": 1, "digest": found["digest"], "commitHash": "c", "fileCount": 1, "aliases": []}
         artifact = {"__typename": "Artifact", "artifactSequence": collection, **about, **dates, **more, **sized}
         head = {
             "__typename": "ArtifactCollectionMembership",
@@ -315,7 +315,7 @@ class StandIn:
             commands = [{"type": "stop", "run_id": run} for run in known]
         elif self.points:
             for run, parameters in self.points.pop(0).items():
-                args = {name: {"value": its} for name, its in parameters.items()}
+                args = {name: {"value": value} for name, value in parameters.items()}
                 commands.append({"type": "run", "run_id": run, "program": self.sweep["program"], "args": args})
         else:
             commands = [{"type": "exit"}]
@@ -342,26 +342,26 @@ def read_offline(root: Path) -> list[TrackedRun]:
         for record in read_records(path):
             match record.WhichOneof("record_type"):
                 case "run":
-                    its = record.run
+                    start = record.run
                     run.id, run.name, run.group, run.job_type = (
-                        its.run_id,
-                        its.display_name,
-                        its.run_group,
-                        its.job_type,
+                        start.run_id,
+                        start.display_name,
+                        start.run_group,
+                        start.job_type,
                     )
                     run.config |= {
-                        one.key: json.loads(one.value_json) for one in its.config.update if one.key[0] != "_"
+                        entry.key: json.loads(entry.value_json) for entry in start.config.update if entry.key[0] != "_"
                     }
                 case "history":
-                    items = {"/".join(it.nested_key) or it.key: it.value_json for it in record.history.item}
-                    run.add({name: json.loads(its) for name, its in items.items()})
+                    items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+                    run.add({name: json.loads(text) for name, text in items.items()})
                 case "metric" if record.metric.step_metric:
                     run.axes[record.metric.glob_name] = record.metric.step_metric
                 case "artifact":
-                    its = record.artifact
-                    contents = {one.path: one.ref for one in its.manifest.contents}
-                    metadata = json.loads(its.metadata or "{}")
-                    about = {"name": its.name, "type": its.type, "aliases": sorted(its.aliases)}
+                    artifact = record.artifact
+                    contents = {entry.path: entry.ref for entry in artifact.manifest.contents}
+                    metadata = json.loads(artifact.metadata or "{}")
+                    about = {"name": artifact.name, "type": artifact.type, "aliases": sorted(artifact.aliases)}
                     run.artifacts.append({**about, "metadata": metadata, "contents": contents})
                 case "alert":
                     run.alerts.append((record.alert.title, record.alert.text))

@@ -1,12 +1,12 @@
-"""What W&B is told of a run: everything is made from the run folder, so it can be told now, later, or again.
+"""Reports a run to W&B and trackio. Everything is made from the run folder, so it can be uploaded now, later or again.
 
-    pictures.py    what the W&B runs of a run folder hold: rows, artifacts, alerts       samples.py   tables of samples
-    ledger.py      who was told what        crescent/machine/secrets.py   what is never uploaded
-    wandb.py       the only file that knows wandb        __main__.py   the process that runs it
-    trackio.py     the only file that knows trackio, which is told beside W&B or in its place
-    process.py     that process as the loop sees it: nothing it does can stop or slow a run
-    sync.py        `crescent sync`          view.py      the view "rounds" of a W&B project
+    contents.py    rows, artifacts and alerts of a run's W&B runs      samples.py   tables of samples
+    ledger.py      what was uploaded where     crescent/machine/secrets.py   what is never uploaded
+    wandb.py       the only file that imports wandb                    __main__.py   the separate process that runs it
+    trackio.py     the only file that imports trackio, which can be used beside W&B or instead of it
+    process.py     that process as the loop sees it: it can neither stop nor slow down a run
+    sync.py        `crescent sync`                                     view.py       the view "rounds" of a W&B project
 
-Row k of a W&B run is its step k. A run that is opened again says how many steps W&B has of it, and is told the rest:
-nothing is lost and nothing is told twice, whatever was interrupted.
+Row k of a W&B run is its step k. When a W&B run is opened again, the server says how many steps it has, and gets the
+rest: after any interruption, nothing is lost and nothing is uploaded twice.
 """

@@ -1,7 +1,7 @@
-"""`python -P -m crescent.tracking job.yaml`: tells W&B and trackio of a run folder, in a process of its own.
+"""`python -P -m crescent.tracking job.yaml`: reports a run folder to W&B and trackio, in a separate process.
 
-Each line on its input says that there is news; a number says that the run has ended, with that exit code. What people
-should read comes out on its output. With no input it tells what there is, and ends.
+Each line on standard input means that something was finished; a number means that the run has ended with that exit
+code. Lines for the user go to standard output. If standard input is empty, everything is uploaded once.
 """
 
 import sys
@@ -10,32 +10,32 @@ from pathlib import Path
 from crescent.config import TrackingJob, Wandb, read_job
 from crescent.tracking.ledger import mode_of
 from crescent.tracking.process import INCOMPLETE, NO_LOGIN
-from crescent.tracking.trackio import Trackio
-from crescent.tracking.wandb import Client, cause, warn
+from crescent.tracking.trackio import TrackioReporter
+from crescent.tracking.wandb import WandbReporter, cause, warn
 
 
 def main(job_file: Path) -> int:
     """Returns 0, `INCOMPLETE` or `NO_LOGIN`."""
     job = read_job(job_file, TrackingJob)
-    client = Client(job, say=lambda line: print(line, flush=True), warn=warn)
-    # Numbers from 0 to 255; an input that ends without one is that of a supervisor that was killed.
+    wandb = WandbReporter(job, say=lambda line: print(line, flush=True), warn=warn)
+    # From 0 to 255. If the input ends without a number, the supervisor was killed.
     exit_code = 1
-    trackio = Trackio(job, client.ledger, warn)
-    trackio.tell()
-    if (mode_of(job.tracking) is not Wandb.disabled and client.start()) or job.tracking.trackio:
-        client.tell()
+    trackio = TrackioReporter(job, wandb.ledger, warn)
+    trackio.upload()
+    if (mode_of(job.tracking) is not Wandb.disabled and wandb.start()) or job.tracking.trackio:
+        wandb.upload()
         for line in sys.stdin:
             if line.strip().isdecimal():
                 exit_code = int(line)
                 break
-            trackio.tell()
-            client.tell()
-        trackio.tell()
-        client.tell()
+            trackio.upload()
+            wandb.upload()
+        trackio.upload()
+        wandb.upload()
         if job.view:
-            client.view()
-        client.close(exit_code)
-    return NO_LOGIN if client.unknown_here else INCOMPLETE if client.incomplete else 0
+            wandb.save_view()
+        wandb.close(exit_code)
+    return NO_LOGIN if wandb.needs_login else INCOMPLETE if wandb.incomplete else 0
 
 
 if __name__ == "__main__":

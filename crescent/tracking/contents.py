@@ -1,7 +1,7 @@
-"""What the W&B runs of a run folder hold, made from its files alone: nothing here knows of W&B's library.
+"""Contents of the W&B runs of a run folder, made from its files alone and without W&B's library.
 
-One run for the loop, its metrics on the axis `round`; and one for each heavy stage of each round: `synthesis` (told
-when its pairs are there), `train` with the trainer's curves on the axis `train/step`, and `eval`.
+There is one W&B run for the loop, with its metrics on the axis `round`, and one for each heavy stage of each round:
+`synthesis` (uploaded once its pairs are selected), `train` with the trainer's curves on the axis `train/step`, `eval`.
 """
 
 import json
@@ -28,19 +28,20 @@ from crescent.run_folder.metric_names import (
     kind_of,
 )
 from crescent.run_folder.places import read_config
-from crescent.tracking.ledger import Ledger
+from crescent.tracking.ledger import UploadLedger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
 
 Row = Mapping[str, float | str | Table]
 JOB_TYPES = {"pairs": "synthesis", "train": "train", "eval": "eval"}
-"""Of the heavy stages, by the stage that is their result."""
+"""W&B's job types of the heavy stages, by the last stage that belongs to each."""
 SMALL = 16 << 20
-"""Bytes of a file that `tracking.artifacts=reference` uploads at most."""
+"""Size in bytes up to which `tracking.artifacts=reference` uploads a file."""
 LISTED = 500
-"""Files that an artifact's metadata lists at most."""
+"""Largest number of files that an artifact's metadata lists."""
 ALARMING = ("roll back", "stop")
+"""Verdicts that send an alert."""
 WHERE = ("stage", "round")
-"""Keys of a line of `metrics.jsonl` that are no metrics."""
+"""Keys of a line of `metrics.jsonl` that are not metrics."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,28 @@ class Artifact:
     name: str
     type: str
     aliases: tuple[str, ...]
-    """The first is the digest of the stage that made it: what later stages name it by."""
+    """Aliases in W&B. The first is the digest of the stage that made it; later stages refer to that."""
     metadata: Mapping[str, Any]
     texts: Mapping[str, str]
-    """Files to write and upload."""
+    """Contents of files to write and upload, by name."""
     files: Mapping[str, Path]
-    """To upload as they are."""
+    """Paths of files to upload, by name."""
     references: Mapping[str, Path] = field(default_factory=dict)
-    """To point at, where they lie."""
+    """Paths of files that W&B only refers to, by name."""
 
 
 @dataclass(frozen=True)
 class Alert:
+    """A message to the users who follow the run."""
+
     stage: str
     title: str
     text: str
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One W&B run but for its rows."""
+class WandbRun:
+    """One W&B run, without its rows."""
 
     id: str
     name: str
@@ -77,38 +80,40 @@ class Picture:
     job_type: str
     config: Mapping[str, Any]
     axes: Mapping[str, str]
-    """Glob of metrics to the metric that is their axis."""
+    """Metric that is the axis of other metrics, by a pattern for their names."""
 
 
 @dataclass(frozen=True)
-class StagePicture:
-    """A finished stage's W&B run."""
+class StageRun:
+    """The W&B run of a finished stage."""
 
-    picture: Picture
+    run: WandbRun
     rows: tuple[Row, ...]
     summary: Mapping[str, float]
     uses: tuple[str, ...]
-    """`name:digest` of the artifacts it was made from."""
+    """Artifacts it was made from, `name:digest` each."""
     makes: tuple[Artifact, ...]
+    """Artifacts that it made."""
 
 
-class RunFolder:
-    """Draws the W&B runs of one run folder. Opened anew when stages were finished."""
+class RunContents:
+    """Contents of the W&B runs of one run folder. Open it again after more stages were finished."""
 
-    def __init__(self, job: TrackingJob, ledger: Ledger) -> None:
+    def __init__(self, job: TrackingJob, ledger: UploadLedger) -> None:
         self.job = job
         self.ledger = ledger
         self.root = Path(job.root)
         self.run = Run(self.root)
         self.group = job.tracking.group or job.name
 
-    def loop(self) -> Picture:
+    def loop(self) -> WandbRun:
+        """The loop's W&B run."""
         axes = {f"{LOOP}*": "round", "samples/*": "round"}
         config = without_secrets(read_config(self.root))
-        return Picture(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
+        return WandbRun(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
 
     def loop_row(self, line: Mapping[str, Any]) -> Row:
-        """One line of `metrics.jsonl`, and what its stage has to show if it is still the one that lies here."""
+        """One line of `metrics.jsonl` and, if the stage that wrote it is still in the run folder, its samples."""
         stage, number = str(line["stage"]), int(line["round"])
         place, kind = stage.split("/")
         kind = kind if place == "base" or number else stage
@@ -116,38 +121,38 @@ class RunFolder:
         row: dict[str, float | str | Table] = {"round": number}
         row |= {f"{LOOP}{kind}/{name}": value for name, value in measured.items()}
         try:
-            return {**row, **self._shown(stage, kind, number)}
+            return {**row, **self._additions(stage, kind, number)}
         except (CrescentError, OSError) as error:
             self.run.note(f"{stage}: {error}")
             return row
 
     def alert(self, line: Mapping[str, Any]) -> Alert | None:
-        """What people should be told at once: signs of collapse, and a child that is worse than its parent."""
+        """An alert, if the stage is a verdict with a collapse alarm, a rollback or a stop."""
         stage, number = str(line["stage"]), int(line["round"])
         verdict = verdict_of(self.run, number, self._patience()) if stage.endswith("/verdict") else None
         if verdict is None or not (verdict.alarms or verdict.action in ALARMING):
             return None
-        what = "collapse alarm" if verdict.alarms else verdict.action
-        text = shorten([f"{verdict.action}: {verdict.reason}", *(its.sentence for its in verdict.alarms)])
-        return Alert(stage, f"{self.job.name}, round {number}: {what}", text)
+        cause = "collapse alarm" if verdict.alarms else verdict.action
+        text = shorten([f"{verdict.action}: {verdict.reason}", *(alarm.sentence for alarm in verdict.alarms)])
+        return Alert(stage, f"{self.job.name}, round {number}: {cause}", text)
 
-    def scores(self) -> tuple[str, ...]:
-        """Benchmarks that the loop's W&B run has accuracies of."""
+    def benchmarks(self) -> tuple[str, ...]:
+        """Benchmarks whose accuracy is in the loop's W&B run."""
         evaluated = [line for line in self.ledger.lines if str(line["stage"]).endswith("/eval")]
         return tuple(dict.fromkeys(name for line in evaluated for name in ACCURACY.find(line)))
 
     def stages(self) -> Iterator[tuple[str, str]]:
-        """The heavy stages that are finished, with the ids of their W&B runs. Their files are not looked at yet."""
+        """Finished heavy stages with the ids of their W&B runs. Their files are not verified here."""
         for stage in dict.fromkeys(str(line["stage"]) for line in self.ledger.lines):
             if stage.split("/")[-1] in JOB_TYPES:
                 try:
                     made = json.loads((self.root / stage / MANIFEST).read_text())["digest"]
                 except (OSError, ValueError, KeyError):
-                    continue  # set aside, and not made again yet
+                    continue  # set aside and not made again yet
                 yield stage, digest("stage", self.ledger.identity(), stage, made)
 
-    def stage(self, stage: str, identity: str) -> StagePicture | None:
-        """The W&B run of a finished stage; `None` when its manifest does not hold."""
+    def stage(self, stage: str, identity: str) -> StageRun | None:
+        """The W&B run of a finished stage; `None` if its files do not match its manifest."""
         manifest = self.run.stage(stage)
         if manifest is None:
             return None
@@ -168,17 +173,17 @@ class RunFolder:
         }
         axes = {"train/*": "train/step"} if kind == "train" else {f"{kind}/*": "round"}
         name = f"{self.job.name}-{short}-{kind}"
-        picture = Picture(identity, name, self.group, kind, without_secrets(config), axes)
+        run = WandbRun(identity, name, self.group, kind, without_secrets(config), axes)
         measured = current_names(result, manifest["metrics"])
         metrics = {f"{kind}/{name}": value for name, value in measured.items()}
         rows = self._rows(stage, kind, number, metrics)
         if self.job.tracking.artifacts is Artifacts.none:
-            return StagePicture(picture, rows, metrics, (), ())
+            return StageRun(run, rows, metrics, (), ())
         made = self._artifact(stage, kind, manifest)
-        return StagePicture(picture, rows, metrics, tuple(self._uses(about["inputs"])), (made,))
+        return StageRun(run, rows, metrics, tuple(self._uses(about["inputs"])), (made,))
 
-    def _shown(self, stage: str, kind: str, number: int) -> Row:
-        """What a row holds beside the stage's metrics."""
+    def _additions(self, stage: str, kind: str, number: int) -> Row:
+        """The part of a row that is not in `metrics.jsonl`: ends of intervals, samples, and the verdict."""
         match stage.split("/")[-1]:
             case "eval" if self.run.stage(stage) is not None:
                 return {f"{LOOP}{kind}/{name}": end for name, end in self._ends(stage).items()}
@@ -192,8 +197,8 @@ class RunFolder:
         return {}
 
     def _patience(self) -> int:
-        its = (read_config(self.root).get("verdict") or {}).get("patience")
-        return its if isinstance(its, int) else VerdictConfig.patience
+        patience = (read_config(self.root).get("verdict") or {}).get("patience")
+        return patience if isinstance(patience, int) else VerdictConfig.patience
 
     def _rows(self, stage: str, kind: str, number: int, metrics: Mapping[str, float]) -> tuple[Row, ...]:
         if kind == "train":
@@ -222,55 +227,53 @@ class RunFolder:
             return ()
 
     def _uses(self, inputs: Mapping[str, str]) -> Iterator[str]:
-        """The artifacts that inputs with these digests are; what is none of this run's is left out."""
+        """Artifacts of this run that have the digests of these inputs."""
         made = {}
         for stage in dict.fromkeys(str(line["stage"]) for line in self.ledger.lines):
             kind = JOB_TYPES.get(stage.split("/")[-1])
             manifest = self.run.root / stage / MANIFEST
             if kind is not None and manifest.is_file():
                 made[json.loads(manifest.read_text())["digest"]] = self._artifact_name(kind)
-        # A synthesis is made from its parent; its pairs, which stand for it, from its votes.
-        for name, its in inputs.items():
-            if name == "votes":
-                asked = next(
-                    (self.run.stage(f"round-{n}/synthesis") for n in self.run.rounds if self._is(n, its)), None
-                )
-                its = asked["made_from"]["inputs"].get("parent", "") if asked else ""
-            if its in made:
-                yield f"{made[its]}:{its}"
+        for name, value in inputs.items():
+            # The pairs' artifact stands for the synthesis, too. So it uses the synthesis' parent, not the votes.
+            source = self._parent_of_votes(value) if name == "votes" else value
+            if source in made:
+                yield f"{made[source]}:{source}"
 
-    def _is(self, number: int, made: str) -> bool:
-        found = self.run.stage(f"round-{number}/synthesis")
-        return found is not None and found["digest"] == made
+    def _parent_of_votes(self, votes: str) -> str:
+        """Digest of the checkpoint that made the votes with this digest; empty if it is unknown."""
+        syntheses = (self.run.stage(f"round-{number}/synthesis") for number in self.run.rounds)
+        found = next((synthesis for synthesis in syntheses if synthesis and synthesis["digest"] == votes), None)
+        return str(found["made_from"]["inputs"].get("parent", "")) if found else ""
 
     def _artifact_name(self, kind: str) -> str:
         return f"{self.job.name}-{ {'synthesis': 'pairs', 'train': 'model', 'eval': 'evaluation'}[kind] }"
 
     def _artifact(self, stage: str, kind: str, manifest: Manifest) -> Artifact:
         folder, everything = self.root / stage, self.job.tracking.artifacts is Artifacts.upload
-        there = {name: folder / name for name in manifest["files"] if (folder / name).is_file()}
+        present = {name: folder / name for name in manifest["files"] if (folder / name).is_file()}
         # Merged weights can be made again from the adapter and its base.
-        model = "adapter/" if any(name.startswith("adapter/") for name in there) else "weights/"
+        model = "adapter/" if any(name.startswith("adapter/") for name in present) else "weights/"
         uploaded: dict[str, Path] = {}
-        kept: dict[str, Path] = {}
-        for name, path in there.items():
+        referred: dict[str, Path] = {}
+        for name, path in present.items():
             weights = name.startswith(("adapter/", "weights/"))
             if weights and everything and not name.startswith(model):
                 continue
             fits = everything or (not weights and path.stat().st_size <= SMALL)
-            (uploaded if fits else kept)[name] = path
+            (uploaded if fits else referred)[name] = path
         files = dict(list(manifest["files"].items())[:LISTED])
         facts = {"stage": stage, "digest": manifest["digest"], "made_from": manifest["made_from"]["inputs"]}
         metadata = without_secrets({**facts, "metrics": manifest["metrics"], "files": files, "folder": str(folder)})
         types = {"synthesis": "dataset", "train": "model", "eval": "evaluation"}
         aliases = (manifest["digest"], stage.split("/")[0])
-        # W&B tells versions apart by their files, and one that is only pointed at by its path: this one always differs.
+        # W&B distinguishes versions by their files, and a referred file by its path. This file always differs.
         texts = {MANIFEST: json.dumps(without_secrets(manifest), indent=1, sort_keys=True)}
-        return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, texts, uploaded, kept)
+        return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, texts, uploaded, referred)
 
 
 def read_curve(path: Path) -> Iterator[Row]:
-    """The lines that a trainer wrote of its progress, one for each step, as rows on the axis `train/step`."""
+    """The lines of a trainer's progress file, one per step, as rows on the axis `train/step`."""
     if not path.is_file():
         return
     last = -1

@@ -1,7 +1,7 @@
-"""The process that tells W&B, as the loop sees it: told without waiting, ended in bounded time, and never missed.
+"""The separate process that reports to W&B, as the loop sees it: notified without waiting, ended in bounded time.
 
-W&B's library keeps threads, sockets, a service of its own and exit handlers that wait for a server. In a process apart,
-none of that can stop or slow the loop, and whatever is left of it can be killed.
+W&B's library has threads, sockets, a service process and exit handlers that wait for a server. In a separate process,
+none of them can stop or slow down the loop, and the process can be killed.
 """
 
 import fcntl
@@ -18,21 +18,21 @@ from crescent.run_folder.lock import ALIVE
 from launch.local import flock
 
 INCOMPLETE = 70
-"""Its exit code when W&B lacks something; what it was is said."""
+"""Exit code if W&B lacks something; the process has printed what."""
 NO_LOGIN = 77
-"""Its exit code when W&B knows nobody here."""
+"""Exit code if no account is logged in."""
 GRACE_S = 1.0
-"""Seconds between asking the process to end and ending it; its own end was waited for before."""
+"""Seconds between asking the process to end and killing it; it had `tracking.wait_s` to end by itself."""
 
 
 class TrackingProcess:
-    """Runs `python -m crescent.tracking` below `launch.guard`, so that nothing of it survives us."""
+    """Runs `python -m crescent.tracking` under `launch.guard`, so that no process of it survives this one."""
 
     def __init__(self, job: TrackingJob, say: Callable[[str], None]) -> None:
-        """Start it; `say` is given its lines, from a thread.
+        """Start it. A thread calls `say` with each line of its output.
 
         Raises:
-            OSError: the job file cannot be written, or the process not be started.
+            OSError: the job file cannot be written, or the process cannot be started.
         """
         self.job = job
         root = Path(job.root)
@@ -41,46 +41,47 @@ class TrackingProcess:
         guard = [sys.executable, "-P", "-m", "launch.guard", str(os.getpid()), str(GRACE_S)]
         command = [sys.executable, "-P", "-m", "crescent.tracking", str(job_file)]
         with (root / ALIVE).open("a+b") as alive:
-            # Should we be killed, the next attempt waits until it is gone (`launch.local.wait_for_earlier_children`).
+            # If this process is killed, the next attempt waits for its end (`launch.local.wait_for_earlier_children`).
             flock(alive, fcntl.LOCK_SH)
             self._process = subprocess.Popen(
                 [*guard, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us: it is told the run's end like any other
+                start_new_session=True,  # Ctrl-C ends this process only, which then reports the end of the run
                 env={**os.environ, "PYTHONSAFEPATH": "1"},
                 pass_fds=[alive.fileno()],
             )
         assert self._process.stdin is not None
-        # Should it not listen, the news is lost and not we: it looks at everything at its end, and so does a sync.
+        # If it does not read, the notification is lost and nothing blocks: it uploads everything at its end anyway.
         os.set_blocking(self._process.stdin.fileno(), False)
         self._listener = threading.Thread(target=self._listen, args=(say,), daemon=True)
         self._listener.start()
 
-    def news(self) -> None:
-        """Something was finished."""
-        self._write("news\n")
+    def notify(self) -> None:
+        """Tell the process that a stage was finished; never waits."""
+        self._write("finished\n")
 
     def close(self, exit_code: int) -> int:
-        """Tell it that the run has ended, wait `tracking.wait_s` at most, and end it. Returns its exit code."""
+        """Send the run's exit code, wait at most `tracking.wait_s`, then kill it. Returns the exit code of the
+        process."""
         self._write(f"{exit_code}\n")
         with suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
-        what = f"W&B did not take everything in {self.job.tracking.wait_s:g} s"
+        problem = f"W&B did not receive everything within {self.job.tracking.wait_s:g} s"
         try:
             code = self._process.wait(self.job.tracking.wait_s)
-            what = f"the process that tells W&B ended with exit code {code}"
+            problem = f"the process that reports to W&B ended with exit code {code}"
         except subprocess.TimeoutExpired:
             self._process.terminate()
             code = self._process.wait()
         if code not in (0, INCOMPLETE, NO_LOGIN):
-            print(f"{what}; upload it later: crescent sync {self.job.root}", file=sys.stderr, flush=True)
+            print(f"{problem}; upload it later: crescent sync {self.job.root}", file=sys.stderr, flush=True)
         self._listener.join(GRACE_S)
         return code
 
     def _write(self, line: str) -> None:
-        with suppress(OSError):  # it has ended, and said why, or does not listen
+        with suppress(OSError):  # it has ended, and printed why, or its input is full
             assert self._process.stdin is not None
             os.write(self._process.stdin.fileno(), line.encode())
 

@@ -1,4 +1,4 @@
-"""Samples of a round to look at in W&B: questions with their votes, rejected near-duplicates, answers that changed."""
+"""Samples of a round for W&B: questions with their votes, dropped near-duplicates, and changed answers."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,26 +10,27 @@ from crescent.reading.finished import Run
 from crescent.records import Candidate, Response, Verdict, Vote
 
 MOST = 200
-"""Rows of a table."""
+"""Largest number of rows of a table."""
 LONGEST = 1000
-"""Characters of a cell."""
+"""Largest number of characters of a cell."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What one round adds to a table."""
+    """Rows that one round adds to a table."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str | int | float | None, ...], ...]
 
 
 def sample_questions(run: Run, number: int) -> Table:
-    """Questions of a round with their votes. Chosen by their ids, which are hashes: at random, and always the same."""
-    votes = sorted(run.records(f"round-{number}/synthesis/votes.jsonl", Vote), key=lambda its: its.question.id)[:MOST]
+    """Questions of a round with their votes. Ids are hashes, so the first ones by id are a random sample that stays the
+    same."""
+    votes = sorted(run.records(f"round-{number}/synthesis/votes.jsonl", Vote), key=lambda vote: vote.question.id)[:MOST]
     columns = ("question", "agreement", "votes", "of", "winner", "answers", "bait", "rewrites", "id")
     rows = []
     for vote in votes:
-        answers = " | ".join(its.final if its.final is not None else "(silent)" for its in vote.answers)
+        answers = " | ".join(answer.final if answer.final is not None else "(silent)" for answer in vote.answers)
         question = vote.question
         counted = (round(vote.agreement, 4), vote.votes, vote.of, vote.winner)
         asked = (question.bait, question.rewrites, question.id)
@@ -38,14 +39,15 @@ def sample_questions(run: Run, number: int) -> Table:
 
 
 def sample_rejected(run: Run, number: int) -> Table:
-    """Near-duplicates of a round that were given up, each with its nearest earlier question, the nearest first."""
+    """Dropped near-duplicates of a round, each with its nearest earlier question; the most similar first."""
     found = run.records(f"round-{number}/synthesis/candidates.jsonl", Candidate, ['"outcome":"near-duplicate"'])
-    near = [its for its in found if its.outcome == "near-duplicate"]
-    near = sorted(near, key=lambda its: (-(its.question.similarity or 0.0), its.question.id))[:MOST]
-    neighbours = run.neighbours(near) if near else {}
+    dropped = [candidate for candidate in found if candidate.outcome == "near-duplicate"]
+    dropped.sort(key=lambda candidate: (-(candidate.question.similarity or 0.0), candidate.question.id))
+    dropped = dropped[:MOST]
+    neighbours = run.neighbours(dropped) if dropped else {}
     columns = ("question", "nearest earlier question", "cosine", "rewrites", "bait", "id", "nearest id")
     rows = []
-    for question in (its.question for its in near):
+    for question in (candidate.question for candidate in dropped):
         neighbour = neighbours.get(question.neighbour or "")
         texts = (_cut(question.text), _cut(neighbour.text) if neighbour else None)
         rows.append((*texts, question.similarity, question.rewrites, question.bait, question.id, question.neighbour))
@@ -53,14 +55,14 @@ def sample_rejected(run: Run, number: int) -> Table:
 
 
 def sample_changed(run: Run, number: int) -> Table | None:
-    """Items that child or parent answered wrongly, and not alike: lost ones first, then gained, then still wrong.
+    """Items that child or parent answered wrongly, with different answers: first lost, then gained, then still wrong.
 
-    Of several samples of an item, the first. `None` without the responses of both.
+    If an item has several samples, the first counts. `None` if the responses of child or parent are missing.
     """
     verdict = run.stage(f"round-{number}/verdict")
     parent = verdict["made_from"]["inputs"].get("parent") if verdict else None
     places = ["base/eval", *(f"round-{earlier}/eval" for earlier in run.rounds if earlier < number)]
-    before = next((its for its in places if parent and (run.stage(its) or {}).get("digest") == parent), None)
+    before = next((stage for stage in places if parent and (run.stage(stage) or {}).get("digest") == parent), None)
     if before is None:
         return None
     earlier, now = _first_responses(run, before), _first_responses(run, f"round-{number}/eval")
@@ -78,14 +80,14 @@ def sample_changed(run: Run, number: int) -> Table | None:
 
 
 def verdict_of(run: Run, number: int, patience: int) -> Verdict | None:
-    """A round's verdict as the loop acts on it: `verdict.patience` may have made a stop of it."""
+    """A round's verdict as the loop acts on it: `verdict.patience` may have turned it into a stop."""
     found = _judged(run, number)
     if found is None:
         return None
-    from crescent.judging.verdict import with_patience  # scipy comes with it
+    from crescent.judging.verdict import with_patience  # imports scipy
 
-    earlier = (_judged(run, its) for its in range(number - 1, 0, -1))
-    rejected = len(list(takewhile(lambda its: its is not None and its.action != "accept", earlier)))
+    earlier = (_judged(run, round_) for round_ in range(number - 1, 0, -1))
+    rejected = len(list(takewhile(lambda verdict: verdict is not None and verdict.action != "accept", earlier)))
     return with_patience(found, rejected, patience)
 
 
@@ -99,8 +101,8 @@ def _judged(run: Run, number: int) -> Verdict | None:
 
 def _first_responses(run: Run, stage: str) -> dict[tuple[str, str], Response]:
     found: dict[tuple[str, str], Response] = {}
-    for its in run.records(f"{stage}/responses.jsonl", Response):
-        found.setdefault((its.benchmark, its.item), its)
+    for response in run.records(f"{stage}/responses.jsonl", Response):
+        found.setdefault((response.benchmark, response.item), response)
     return found
 
 
@@ -109,5 +111,5 @@ def _cut(text: str) -> str:
 
 
 def shorten(parts: Sequence[str]) -> str:
-    """Several sentences as one text that an alert may hold."""
+    """Several sentences as one text, short enough for an alert."""
     return _cut("\n".join(parts))

@@ -1,4 +1,4 @@
-"""The view "rounds" of a W&B project: what a round's child scored, and what it cost, at one look."""
+"""The view "rounds" of a W&B project: scores, verdicts, questions, cost and training of all rounds on one page."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ from crescent.run_folder.metric_names import (
 
 
 def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str | None) -> str:
-    """Make it, or make it again under its `known` address; returns its address."""
+    """Create the view, or update the one at the `known` address; returns its address."""
     import wandb_workspaces.reports.v2 as reports
     import wandb_workspaces.workspaces as workspaces
 
@@ -49,16 +49,17 @@ def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str |
             reports.LinePlot(title=metric.title, x="train/step", y=[f"train/{metric.name}"]) for metric in CURVES
         ],
     }
-    made = [workspaces.Section(name=name, panels=its, is_open=True) for name, its in sections.items()]
+    made = [workspaces.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()]
     view = workspaces.Workspace(entity=entity, project=project, name="rounds")
     if known is not None:
-        with suppress(Exception):  # it was deleted
+        with suppress(Exception):  # it was deleted in W&B
             view = workspaces.Workspace.from_url(known)
     view.sections = made
     view.save()
     return str(view.url)
 
 
+# Panels of the view; each metric is shown by its label and unit.
 SCORED = (ACCURACY, ACCURACY_LOW, ACCURACY_HIGH)
 VERDICTS = (GAIN, P_VALUE, ALARMS)
 QUESTION_METRICS = (

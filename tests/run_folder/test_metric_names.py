@@ -40,8 +40,8 @@ from crescent.run_folder.metrics import read_metrics
 from crescent.show.compare import sheets
 from crescent.show.compare_csv import COLUMNS
 from crescent.stages import monitored
-from crescent.tracking.ledger import Ledger
-from crescent.tracking.pictures import RunFolder
+from crescent.tracking.contents import RunContents
+from crescent.tracking.ledger import UploadLedger
 from crescent.tracking.view import CURVES, QUESTION_METRICS, SCORED, STAGES, VERDICTS
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +71,11 @@ def metrics_of(root: Path, stage: str) -> dict[str, float]:
     return found
 
 
-def folder_of(root: Path) -> RunFolder:
+def folder_of(root: Path) -> RunContents:
     tracking = TrackingConfig(artifacts=Artifacts.none)
-    ledger = Ledger(root)
+    ledger = UploadLedger(root)
     ledger.add(read_metrics(root))
-    return RunFolder(TrackingJob(str(root), root.name, tracking), ledger)
+    return RunContents(TrackingJob(str(root), root.name, tracking), ledger)
 
 
 def test_no_two_metrics_share_a_name_or_a_label() -> None:

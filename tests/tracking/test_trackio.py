@@ -1,4 +1,4 @@
-"""What trackio keeps of a run: each row once, beside W&B or without it, on this machine alone."""
+"""What trackio records of a run: each row once, beside W&B or without it, on this machine only."""
 
 import json
 import os
@@ -35,29 +35,29 @@ OBSERVE = """
 import sys
 from pathlib import Path
 from crescent.config import Console, TrackingConfig
-from crescent.observe import Observer
-observer = Observer(Path(sys.argv[1]), TrackingConfig(trackio=True, console=Console.plain), "taught")
+from crescent.observe import RunObserver
+observer = RunObserver(Path(sys.argv[1]), TrackingConfig(trackio=True, console=Console.plain), "taught")
 """
 
 
 def environment(tmp: Path, **more: str) -> dict[str, str]:
-    """With a token that trackio could ask a server about, were there one."""
+    """An environment with a token, with which trackio would ask a server who is logged in."""
     known = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "TRACKIO_"))}
     return {**known, "TRACKIO_DIR": str(tmp / "trackio"), "HF_TOKEN": SECRET, **more}
 
 
-def tell(written: Written, mode: Wandb = Wandb.disabled, **more: str) -> Sequence[str]:
-    """Have everybody told by the process that tells them; returns its lines on the error stream."""
+def report(written: Written, mode: Wandb = Wandb.disabled, **more: str) -> Sequence[str]:
+    """Report through the separate process; returns its lines on the error stream."""
     job = TrackingJob(str(written.root), written.root.name, TrackingConfig(wandb=mode, trackio=True))
     write_job(written.root / "job.yaml", job)
     command = [sys.executable, "-P", "-m", "crescent.tracking", str(written.root / "job.yaml")]
     env = environment(written.root.parent, **more)
-    ended = subprocess.run(command, input=b"news\n0\n", env=env, capture_output=True, timeout=90, check=False)
+    ended = subprocess.run(command, input=b"finished\n0\n", env=env, capture_output=True, timeout=90, check=False)
     return ended.stderr.decode().splitlines()
 
 
 def without_network(tmp: Path) -> dict[str, str]:
-    """A process that connects to anything, or looks up an address, ends."""
+    """An environment in which a process ends when it connects to anything or looks up an address."""
     (tmp / "site").mkdir(exist_ok=True)
     (tmp / "site/sitecustomize.py").write_text(NO_NETWORK)
     return {"PYTHONPATH": os.pathsep.join([str(tmp / "site"), os.environ.get("PYTHONPATH", "")])}
@@ -72,13 +72,13 @@ def read(tmp: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "jsonl"])
-def test_each_row_is_kept_once_whatever_is_told_again(tmp_path: Path, storage: str) -> None:
+def test_each_row_is_recorded_once_whatever_is_reported_again(tmp_path: Path, storage: str) -> None:
     written = Written(tmp_path / "taught").base().round(1)
     more = {**without_network(tmp_path), "TRACKIO_STORAGE_MODE": storage}
-    assert tell(written, **more) == []
+    assert report(written, **more) == []
     (written.root / "wandb/told.json").unlink()  # as if killed after trackio had it
     written.round(2, "roll back")
-    assert tell(written, **more) == []
+    assert report(written, **more) == []
     found = read(tmp_path)
     assert sorted(found) == ["taught", "taught-r01-train", "taught-r02-train"]
     ((config, rows),) = found["taught"]
@@ -96,22 +96,22 @@ def test_each_row_is_kept_once_whatever_is_told_again(tmp_path: Path, storage: s
 def test_runs_of_one_name_and_stages_that_are_redone_are_apart(tmp_path: Path) -> None:
     for place in ("a", "b"):
         written = Written(tmp_path / place / "taught").base().round(1)
-        assert tell(written, TRACKIO_DIR=str(tmp_path / "trackio")) == []
+        assert report(written, TRACKIO_DIR=str(tmp_path / "trackio")) == []
     written.train(1, loss=0.5)
-    assert tell(written, TRACKIO_DIR=str(tmp_path / "trackio")) == []
+    assert report(written, TRACKIO_DIR=str(tmp_path / "trackio")) == []
     found = read(tmp_path)
     assert sorted(len(rows) for _, rows in found["taught"]) == [6, 7]
     assert [len(rows) for _, rows in found["taught-r01-train"]] == [STEPS] * 3
 
 
-def test_wandb_is_told_beside_it_and_neither_needs_the_other(tmp_path: Path) -> None:
+def test_wandb_and_trackio_do_not_need_each_other(tmp_path: Path) -> None:
     (tmp_path / "site/trackio").mkdir(parents=True)
     (tmp_path / "site/trackio/__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'trackio'\")")
     missing = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])}
     written = Written(tmp_path / "taught").base()
     reason = "ModuleNotFoundError: No module named 'trackio'"
-    said = f"trackio was not told of this run ({reason}); pip install trackio"
-    assert tell(written, Wandb.offline, **missing) == [said]
+    said = f"this run was not recorded in trackio ({reason}); pip install trackio"
+    assert report(written, Wandb.offline, **missing) == [said]
     assert len(read_offline(written.root)) == 2
     with StandIn() as server:
         command = [sys.executable, "-P", "-m", "crescent", "sync", str(written.root)]
@@ -122,14 +122,14 @@ def test_wandb_is_told_beside_it_and_neither_needs_the_other(tmp_path: Path) -> 
         assert [len(rows) for _, rows in read(tmp_path)["taught"]] == [1]
         asked = len(server.asked)
         subprocess.run(command, env=env, capture_output=True, timeout=90, check=True)
-        assert len(server.asked) == asked, "W&B is not even asked"
+        assert len(server.asked) == asked, "W&B is not even contacted"
     (tmp_path / "trackio").rename(tmp_path / "moved")
     (tmp_path / "trackio").write_text("a file where trackio wants its folder")
-    (said,) = tell(written.round(1))
-    assert said.startswith("trackio was not told of this run (")
+    (said,) = report(written.round(1))
+    assert said.startswith("this run was not recorded in trackio (")
 
 
-def test_a_loop_that_is_killed_has_the_rest_kept_by_the_next_one(tmp_path: Path) -> None:
+def test_what_a_killed_loop_left_is_recorded_by_the_next_one(tmp_path: Path) -> None:
     stage = 'observer.finished("base/eval", {"sums/accuracy": 0.25}, 1.0, fresh=True)\n'
     killed = 'observer.started("base/eval", resumed=False)\n' + stage + "sys.stdin.read()"
     again = 'observer.finished("round-1/train", {"loss": 0.5}, 1.0, fresh=False)\nobserver.close(0)\n'

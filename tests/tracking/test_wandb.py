@@ -1,4 +1,4 @@
-"""What W&B is told of a run: once, whole, in the right place, and nothing it should not hear."""
+"""What W&B receives of a run: everything once, in the right place, and no secrets."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from wandb_server import KEY, StandIn, read_offline
 from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wandb, write_job
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.machine.secrets import without_secrets
-from crescent.observe import Observer
+from crescent.observe import RunObserver
 from crescent.reading.finished import Run
 from crescent.records import (
     Action,
@@ -35,10 +35,10 @@ from crescent.records import (
 from crescent.run_folder.ended import forget_end, write_end
 from crescent.run_folder.manifest import seal
 from crescent.run_folder.metrics import MetricsFile
-from crescent.tracking.ledger import Ledger, mode_of
-from crescent.tracking.pictures import RunFolder, read_curve
+from crescent.tracking.contents import RunContents, read_curve
+from crescent.tracking.ledger import UploadLedger, mode_of
 from crescent.tracking.samples import MOST, sample_changed, sample_questions, sample_rejected
-from crescent.tracking.sync import is_told, sync, tracking_of
+from crescent.tracking.sync import is_uploaded, sync, tracking_of
 from crescent.tracking.view import make_view
 
 SECRET = "hf_" + "Zq7" * 9
@@ -82,13 +82,15 @@ class Written:
         """A round with four questions, `near` near-duplicates, one pair, `STEPS` steps, and an alarm if rolled back."""
         parent = self.digests.get(f"round-{number - 1}/train", "base")
         folder = self.folder(f"round-{number}/synthesis")
-        questions = [question(number, str(its)) for its in range(4)]
+        questions = [question(number, str(index)) for index in range(4)]
         answer = Answer(questions[0].id, 0, 1, "so 4", "4", "stop", 2)
-        votes = [Vote(its, (answer, answer), (0, 0), "4", 2, 2) for its in questions]
+        votes = [Vote(asked, (answer, answer), (0, 0), "4", 2, 2) for asked in questions]
         write_lines(folder / "votes.jsonl", votes)
         first = questions[0].id
-        rejected = [question(number, f"x{its}", neighbour=first, similarity=0.9 + its / 1e4) for its in range(near)]
-        write_lines(folder / "candidates.jsonl", [Candidate(its, "near-duplicate") for its in rejected])
+        rejected = [
+            question(number, f"x{index}", neighbour=first, similarity=0.9 + index / 1e4) for index in range(near)
+        ]
+        write_lines(folder / "candidates.jsonl", [Candidate(dropped, "near-duplicate") for dropped in rejected])
         self.stage(f"round-{number}/synthesis", {"parent": parent}, {"agreement": 1.0, "tokens": 8})
         pair = Pair("p" * 16, first, number, "What?", "so 4", "4", 1.0)
         write_lines(self.folder(f"round-{number}/pairs") / "pairs.jsonl", [pair])
@@ -120,12 +122,12 @@ class Written:
         folder = self.folder(stage)
         first = right if stage == "base/eval" else right - 1
         good = {first % 4, (first + 1) % 4}
-        finals = {its: ("4" if its in good else stage) for its in range(4)}
+        finals = {item: ("4" if item in good else stage) for item in range(4)}
         write_lines(
             folder / "responses.jsonl",
             [
-                Response(f"i{its}", "sums", f"q{its}", "t", final, "4", final == "4", "stop", 1)
-                for its, final in finals.items()
+                Response(f"i{item}", "sums", f"q{item}", "t", final, "4", final == "4", "stop", 1)
+                for item, final in finals.items()
             ],
         )
         (folder / "scores.json").write_bytes(b"[" + _json(Score("sums", right, 0, 4, 0.1, 0.9)) + b"]")
@@ -138,15 +140,15 @@ def _json(record: object) -> bytes:
     return msgspec.json.encode(record)
 
 
-def track(root: Path, environment: dict[str, str], news: str = "0\n", live: bool = True, **tracking: Any) -> list[str]:
-    """Have W&B told by the process that tells it; returns its lines on the error stream."""
+def track(root: Path, environment: dict[str, str], lines: str = "0\n", live: bool = True, **tracking: Any) -> list[str]:
+    """Report to W&B through the separate process; returns its lines on the error stream."""
     mode = Wandb.online if environment else Wandb.offline
     job = TrackingJob(str(root), root.name, TrackingConfig(wandb=mode, **tracking), live=live)
     write_job(root / "job.yaml", job)
     known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     command = [sys.executable, "-P", "-m", "crescent.tracking", str(root / "job.yaml")]
     env = {**known, "CRESCENT_API_KEY": SECRET, **environment}
-    ended = subprocess.run(command, input=news.encode(), env=env, capture_output=True, timeout=90, check=False)
+    ended = subprocess.run(command, input=lines.encode(), env=env, capture_output=True, timeout=90, check=False)
     return ended.stderr.decode().splitlines()
 
 
@@ -163,18 +165,18 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loop_and_each_heavy_stage_have_a_run_in_one_group(offline: Path) -> None:
     found = read_offline(offline)
     stages = [f"taught-r0{number}-{kind}" for number in (1, 2) for kind in ("synthesis", "train", "eval")]
-    assert sorted(its.name for its in found) == sorted(["taught", "taught-base-eval", *stages])
-    assert {its.group for its in found} == {"taught"}
-    assert Counter(its.job_type for its in found) == {"loop": 1, "synthesis": 2, "train": 2, "eval": 3}
-    assert all(its.exit_code == 0 for its in found)
+    assert sorted(run.name for run in found) == sorted(["taught", "taught-base-eval", *stages])
+    assert {run.group for run in found} == {"taught"}
+    assert Counter(run.job_type for run in found) == {"loop": 1, "synthesis": 2, "train": 2, "eval": 3}
+    assert all(run.exit_code == 0 for run in found)
 
 
 def test_a_restart_leaves_each_row_once_and_each_run_in_one_file(offline: Path) -> None:
     found = read_offline(offline)
-    assert len({its.id for its in found}) == len(found)
-    for its in found:
-        assert its.steps == list(range(len(its.rows)))
-    loop = next(its for its in found if its.job_type == "loop")
+    assert len({run.id for run in found}) == len(found)
+    for run in found:
+        assert run.steps == list(range(len(run.rows)))
+    loop = next(run for run in found if run.job_type == "loop")
     told = [next(name for name in row if name.endswith("/seconds")) for row in loop.rows]
     kinds = ("synthesis", "pairs", "train", "eval", "verdict")
     assert told == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
@@ -183,7 +185,7 @@ def test_a_restart_leaves_each_row_once_and_each_run_in_one_file(offline: Path) 
 
 def test_curves_and_rounds_have_axes_of_their_own(offline: Path) -> None:
     loop, train = (
-        next(its for its in read_offline(offline) if its.name == name) for name in ("taught", "taught-r02-train")
+        next(run for run in read_offline(offline) if run.name == name) for name in ("taught", "taught-r02-train")
     )
     assert loop.axes == {"round/*": "round", "samples/*": "round"}
     assert train.axes == {"train/*": "train/step"}
@@ -191,22 +193,22 @@ def test_curves_and_rounds_have_axes_of_their_own(offline: Path) -> None:
 
 
 def test_rows_hold_scores_with_their_intervals_and_what_was_decided(offline: Path) -> None:
-    loop = next(its for its in read_offline(offline) if its.job_type == "loop")
-    last = {name: its for row in loop.rows for name, its in row.items()}
-    names = [f"round/eval/sums/{its}" for its in ("low", "accuracy", "high")]
+    loop = next(run for run in read_offline(offline) if run.job_type == "loop")
+    last = {name: value for row in loop.rows for name, value in row.items()}
+    names = [f"round/eval/sums/{metric}" for metric in ("low", "accuracy", "high")]
     assert [last[name] for name in names] == [0.1, 0.5, 0.9]
     assert last["round/verdict/action"] == "roll back"
-    tables = {name.split("/")[1]: its for name, its in last.items() if name.endswith("/nrows")}
+    tables = {name.split("/")[1]: value for name, value in last.items() if name.endswith("/nrows")}
     assert tables == {"questions": 4, "rejected": 3, "changed": 2}
 
 
-def test_artifacts_say_what_was_made_of_what(offline: Path) -> None:
-    made = [its for one in read_offline(offline) for its in one.artifacts if its["type"] != "run_table"]
-    kinds = Counter((its["name"], its["type"]) for its in made)
+def test_artifacts_record_their_lineage(offline: Path) -> None:
+    made = [artifact for run in read_offline(offline) for artifact in run.artifacts if artifact["type"] != "run_table"]
+    kinds = Counter((artifact["name"], artifact["type"]) for artifact in made)
     named = {("taught-pairs", "dataset"): 2, ("taught-model", "model"): 2, ("taught-evaluation", "evaluation"): 3}
     assert kinds == named
-    by_stage = {its["metadata"]["stage"]: its for its in made}
-    pairs, model, scored = (by_stage[f"round-2/{its}"] for its in ("pairs", "train", "eval"))
+    by_stage = {artifact["metadata"]["stage"]: artifact for artifact in made}
+    pairs, model, scored = (by_stage[f"round-2/{stage}"] for stage in ("pairs", "train", "eval"))
     assert model["metadata"]["made_from"]["pairs"] == pairs["metadata"]["digest"]
     assert scored["metadata"]["made_from"]["checkpoint"] == model["metadata"]["digest"]
     assert {model["metadata"]["digest"], "round-2", "latest"} == set(model["aliases"])
@@ -215,29 +217,29 @@ def test_artifacts_say_what_was_made_of_what(offline: Path) -> None:
     assert pairs["contents"] == {"pairs.jsonl": "", "manifest.json": ""}
 
 
-def test_people_are_alerted_to_a_collapse_and_to_nothing_else(offline: Path) -> None:
-    (alert,) = (its for one in read_offline(offline) for its in one.alerts)
+def test_a_collapse_sends_an_alert_and_nothing_else_does(offline: Path) -> None:
+    (alert,) = (alert for run in read_offline(offline) for alert in run.alerts)
     text = "roll back: because\nthe commonest answer is given to 90 %"
     assert alert == ("taught, round 2: collapse alarm", text)
 
 
-def test_people_are_alerted_when_patience_has_run_out(tmp_path: Path) -> None:
+def test_an_alert_is_sent_when_patience_runs_out(tmp_path: Path) -> None:
     written = Written(tmp_path / "taught").base().round(1, "retry").round(2, "accept").round(3, "retry")
     with (written.root / "config.yaml").open("a") as config:
         config.write("verdict: {patience: 0}\n")
     assert track(written.root, {}) == []
-    loop = next(its for its in read_offline(written.root) if its.job_type == "loop")
+    loop = next(run for run in read_offline(written.root) if run.job_type == "loop")
     actions = [row["round/verdict/action"] for row in loop.rows if "round/verdict/action" in row]
     assert actions == ["stop", "accept", "stop"]
     assert [title for title, _ in loop.alerts] == ["taught, round 1: stop", "taught, round 3: stop"]
     assert "stop: because; rejected 1 in a row, patience is 0" in loop.alerts[1][1]
 
 
-def test_no_secret_is_told(offline: Path) -> None:
+def test_no_secret_is_uploaded(offline: Path) -> None:
     for path in (offline / "wandb").rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
-    loop = next(its for its in read_offline(offline) if its.job_type == "loop")
+    loop = next(run for run in read_offline(offline) if run.job_type == "loop")
     assert loop.config["serving"] == {"api_key": "(hidden)", "note": "key (hidden)"}
     assert loop.config["model"] == {"revision": "ab" * 20}
 
@@ -266,9 +268,9 @@ def test_online_every_row_arrives_once_also_what_was_lost(online: tuple[StandIn,
 def test_online_the_pairs_lead_to_the_model_and_the_model_to_its_scores(online: tuple[StandIn, Written]) -> None:
     server, _ = online
     used = {
-        its.name: [(server.artifacts[key]["name"], server.runs[server.artifacts[key]["run"]].name) for key in its.uses]
-        for its in server.runs.values()
-        if its.uses
+        run.name: [(server.artifacts[key]["name"], server.runs[server.artifacts[key]["run"]].name) for key in run.uses]
+        for run in server.runs.values()
+        if run.uses
     }
     assert used == {
         "taught-r01-train": [("taught-pairs", "taught-r01-synthesis")],
@@ -279,18 +281,18 @@ def test_online_the_pairs_lead_to_the_model_and_the_model_to_its_scores(online: 
     }
 
 
-def test_an_alert_is_sent_once_also_when_its_row_is_told_again(online: tuple[StandIn, Written]) -> None:
+def test_an_alert_is_sent_once_also_when_its_row_is_uploaded_again(online: tuple[StandIn, Written]) -> None:
     server, _ = online
     assert [title for title, _ in server.run("loop").alerts] == ["taught, round 1: collapse alarm"]
 
 
 def test_no_secret_goes_over_the_wire(online: tuple[StandIn, Written]) -> None:
     server, _ = online
-    assert any(b"taught-r01-train" in its for its in server.heard)
-    assert not [its[:200] for its in server.heard if SECRET.encode() in its]
+    assert any(b"taught-r01-train" in body for body in server.heard)
+    assert not [body[:200] for body in server.heard if SECRET.encode() in body]
 
 
-def test_what_was_tracked_is_not_told_again(
+def test_what_was_tracked_is_not_uploaded_again(
     online: tuple[StandIn, Written], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, written = online
@@ -299,11 +301,11 @@ def test_what_was_tracked_is_not_told_again(
     asked = len(server.asked)
     sync(written.root, None, None, 60, False, print)
     assert capsys.readouterr().out == f"W&B has everything of {written.root} (project crescent)\n"
-    assert len(server.asked) == asked, "W&B is not even asked"
+    assert len(server.asked) == asked, "W&B is not even contacted"
     job = TrackingJob(str(written.root), "taught", tracking_of({}), live=False)
-    assert is_told(job)
+    assert is_uploaded(job)
     (written.root / "wandb/told.json").unlink()
-    assert not is_told(job)
+    assert not is_uploaded(job)
 
 
 def test_a_stage_that_was_redone_has_a_run_of_its_own_and_adds_a_row(online: tuple[StandIn, Written]) -> None:
@@ -329,7 +331,7 @@ def test_a_run_tracked_offline_is_synced_and_its_files_are_set_aside(tmp_path: P
         )
         assert (ended.returncode, ended.stderr) == (0, "")
         assert ended.stdout.splitlines()[-1] == f"W&B has everything of {written.root} (project other)"
-        assert {its.name: its.steps for its in server.runs.values()} == {"taught": [0], "taught-base-eval": [0]}
+        assert {run.name: run.steps for run in server.runs.values()} == {"taught": [0], "taught-base-eval": [0]}
     assert read_offline(written.root) == []
     assert len(list((written.root / "wandb/superseded").iterdir())) == 2
 
@@ -341,10 +343,10 @@ def test_a_table_or_an_artifact_that_is_refused_costs_no_number_and_a_sync_alert
         errors = track(written.root, server.environment, live=False)
         assert len(errors) == 3
         assert server.run("loop").alerts == []
-        assert {its.split(" (")[0] for its in errors} == {
-            "W&B does not take tables",
-            "W&B does not take artifacts",
-            "W&B does not know what was made of what",
+        assert {line.split(" (")[0] for line in errors} == {
+            "W&B did not accept tables",
+            "W&B did not accept artifacts",
+            "W&B did not accept the lineage",
         }
         assert [row["round"] for row in server.run("loop").rows] == [0, *5 * [1]]
         assert len(server.run("train").rows) == STEPS
@@ -381,7 +383,7 @@ def test_wrong_answers_that_changed_are_shown_the_lost_ones_first(tmp_path: Path
 
 def test_a_torn_or_repeated_curve_is_read_as_far_as_it_goes_each_step_once(tmp_path: Path) -> None:
     lines = [{"done": 1, "loss": 2.0}, {"done": 2, "loss": 1.0, "mfu": None}, {"done": 2, "loss": 1.0}]
-    text = "".join(json.dumps(its) + "\n" for its in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "curve").write_text(text + '{"done": 3, "lo')
     found = list(read_curve(tmp_path / "curve"))
     assert found == [{"train/step": 1, "train/loss": 2.0}, {"train/step": 2, "train/loss": 1.0}]
@@ -390,20 +392,20 @@ def test_a_torn_or_repeated_curve_is_read_as_far_as_it_goes_each_step_once(tmp_p
 def test_ids_stay_when_the_folder_moves_and_differ_between_folders(tmp_path: Path) -> None:
     names = ("a", "b")
     first, second = (Written(tmp_path / name).base().root for name in names)
-    identity = Ledger(first).identity()
+    identity = UploadLedger(first).identity()
     first.rename(tmp_path / "moved")
-    assert Ledger(tmp_path / "moved").identity() == identity
-    assert Ledger(second).identity() != identity
+    assert UploadLedger(tmp_path / "moved").identity() == identity
+    assert UploadLedger(second).identity() != identity
 
 
-def test_a_stage_whose_files_were_changed_is_not_told(tmp_path: Path) -> None:
+def test_a_stage_whose_files_were_changed_is_not_uploaded(tmp_path: Path) -> None:
     written = Written(tmp_path / "r").base()
     (written.root / "base/eval/scores.json").write_text("[]")
-    ledger = Ledger(written.root)
+    ledger = UploadLedger(written.root)
     ledger.add([{"stage": "base/eval", "round": 0}])
-    folder = RunFolder(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
-    ((stage, identity),) = folder.stages()
-    assert folder.stage(stage, identity) is None
+    contents = RunContents(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
+    ((stage, identity),) = contents.stages()
+    assert contents.stage(stage, identity) is None
 
 
 def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_its_place(
@@ -415,11 +417,11 @@ def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_it
         address = make_view("me", "crescent", ["sums"], None)
         assert make_view("me", "crescent", ["sums", "words"], address) == address
         (view,) = server.views.values()
-    sections = {its["name"]: its["panels"] for its in view["section"]["panelBankConfig"]["sections"]}
+    sections = {section["name"]: section["panels"] for section in view["section"]["panelBankConfig"]["sections"]}
     assert list(sections) == ["Scores", "Verdicts", "Questions", "Cost", "Training"]
     scores = [panel["config"] for panel in sections["Scores"]]
-    assert [its["xAxis"] for its in scores] == ["round", "round"]
-    assert scores[1]["metrics"] == [f"round/eval/words/{its}" for its in ("accuracy", "low", "high")]
+    assert [score["xAxis"] for score in scores] == ["round", "round"]
+    assert scores[1]["metrics"] == [f"round/eval/words/{metric}" for metric in ("accuracy", "low", "high")]
 
 
 def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stages_are_no_points(tmp_path: Path) -> None:
@@ -430,8 +432,8 @@ def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stage
         swept["WANDB_SWEEP_PARAM_PATH"] = str(tmp_path / "point.yaml")
         assert track(written.root, {**server.environment, **swept}) == []
         assert {
-            its.name: (its.id == "point1", its.sweep, its.config.get("train.learning_rate"))
-            for its in server.runs.values()
+            run.name: (run.id == "point1", run.sweep, run.config.get("train.learning_rate"))
+            for run in server.runs.values()
         } == {"taught": (True, "sweep123", 1e-05), "taught-base-eval": (False, None, None)}
 
 
@@ -445,7 +447,7 @@ def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stage
         ("disabled", "online", "disabled"),
     ],
 )
-def test_wandb_mode_can_only_keep_wandb_from_being_told(
+def test_wandb_mode_can_only_restrict_what_the_settings_ask_for(
     asked: str, allowed: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", allowed)
@@ -498,7 +500,7 @@ def test_a_sync_needs_the_stages_and_not_the_metrics(
     asked = len(server.asked)
     sync(root, None, None, 60, False, print)
     assert [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()] == whole
-    assert len(server.asked) == asked, "the lines are those that W&B was told"
+    assert len(server.asked) == asked, "the lines are those that W&B has"
 
 
 def test_a_sync_of_a_run_that_failed_or_is_damaged_says_so(
@@ -525,7 +527,7 @@ def test_a_sync_of_a_run_that_failed_or_is_damaged_says_so(
 
 
 def command(root: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """`crescent sync` where nobody is logged in."""
+    """`crescent sync` without a login."""
     known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     env = {**known, "HOME": str(root), "NETRC": str(root / "netrc"), **environment}
     asked = [sys.executable, "-P", "-m", "crescent", "sync", str(root), *arguments]
@@ -533,21 +535,21 @@ def command(root: Path, *arguments: str, **environment: str) -> "subprocess.Comp
 
 
 @pytest.mark.parametrize("key", [None, "short", KEY])
-def test_a_sync_without_a_login_is_no_matter_of_trying_again(tmp_path: Path, key: str | None) -> None:
+def test_a_sync_without_a_login_is_refused_and_not_retried(tmp_path: Path, key: str | None) -> None:
     written = Written(tmp_path / "taught").base()
     with StandIn("401") as server:
         login = {"WANDB_API_KEY": key} if key else {}
         ended = command(written.root, WANDB_BASE_URL=server.url, WANDB_INIT_TIMEOUT="5", **login)
     assert ended.returncode == 69, ended.stderr
-    assert "`wandb login`, or the key in WANDB_API_KEY" in ended.stderr.splitlines()[-1]
+    assert "run `wandb login`, or set WANDB_API_KEY" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--project", "a/b"], "tracking.project='a/b': W&B's projects have names of at most 128"),
+        (["--project", "a/b"], "tracking.project='a/b': a W&B project has at most 128 characters"),
         (["--project", "x" * 129], "crescent sync takes --project NAME"),
-        (["--wait", "nan"], "--wait nan: seconds are a number that is not negative"),
+        (["--wait", "nan"], "--wait nan: seconds must not be negative"),
         (["--wait", "inf"], "--wait inf: "),
         (["--wait", "-1"], "--wait -1.0: "),
     ],
@@ -564,7 +566,7 @@ def test_the_loop_does_not_wait_for_a_tracker_that_does_not_listen(tmp_path: Pat
         os.environ.update(server.environment)  # for the process that is started
         try:
             tracking = TrackingConfig(wandb=Wandb.online, console=Console.quiet, wait_s=0)
-            observer = Observer(tmp_path, tracking, "t")
+            observer = RunObserver(tmp_path, tracking, "t")
             observer.started("base/eval", resumed=False)
             began = time.monotonic()
             for number in range(300):

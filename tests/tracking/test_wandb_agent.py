@@ -1,4 +1,4 @@
-"""The recipe of docs/tracking.md for a sweep whose points W&B chooses, run by W&B's own commands."""
+"""The recipe of docs/tracking.md for a sweep whose parameters W&B chooses, run by W&B's own commands."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from crescent.run_folder.metrics import read_metrics
 DOCS = Path(__file__).parents[2] / "docs" / "tracking.md"
 SMALL = ("+experiment=smoke", "run.rounds=1", "bait.questions=8", "eval.benchmarks.sums_dev.items=8")
 NUMBER = "1234e567"
-"""W&B's ids are eight digits and small letters, and may look like a number."""
+"""W&B's ids are eight digits and lower-case letters, and may look like a number."""
 FIRST = {"train.learning_rate": 0.00001, "consensus.min_agreement": 0.5}
 SECOND = {"train.learning_rate": 0.0003, "consensus.min_agreement": 0.625}
 STAGES = [f"round-1/{kind}" for kind in ("synthesis", "pairs", "train", "eval", "verdict")]
@@ -27,7 +27,7 @@ def documented() -> str:
     return str(recipe.replace("  - +experiment=qwen7b", small).replace("gsm8k_dev", "sums_dev"))
 
 
-def test_an_agent_of_wandb_runs_the_points_of_a_sweep_and_goes_on_with_one_that_was_stopped(tmp_path: Path) -> None:
+def test_an_agent_of_wandb_runs_a_sweep_and_resumes_a_run_that_was_stopped(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(documented())
     known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     ours = {"PATH": f"{Path(sys.executable).parent}:{known['PATH']}", "WANDB_CONFIG_DIR": str(tmp_path / "settings")}
@@ -53,12 +53,12 @@ def test_an_agent_of_wandb_runs_the_points_of_a_sweep_and_goes_on_with_one_that_
         told = wandb("agent", "me/crescent/sweep123")
 
     assert told.count("interrupted by SIGTERM") == 1, told
-    assert sorted(its.name for its in (tmp_path / "runs").iterdir()) == [NUMBER, "ab12cd34"]
-    points = {its.id: its for its in server.runs.values() if its.job_type == "loop"}
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == [NUMBER, "ab12cd34"]
+    points = {run.id: run for run in server.runs.values() if run.job_type == "loop"}
     assert set(points) == {"ab12cd34", NUMBER}
     metric = server.sweep["metric"]["name"]
     for name, parameters in (("ab12cd34", FIRST), (NUMBER, SECOND)):
-        stages = [its["stage"] for its in read_metrics(tmp_path / "runs" / name)]
+        stages = [line["stage"] for line in read_metrics(tmp_path / "runs" / name)]
         assert stages == ["base/benchmarks", "base/eval", *STAGES]
         point = points[name]
         assert (point.sweep, point.exit_code, point.steps) == ("sweep123", 0, list(range(len(stages))))
@@ -66,7 +66,7 @@ def test_an_agent_of_wandb_runs_the_points_of_a_sweep_and_goes_on_with_one_that_
         assert point.config["train"]["learning_rate"] == parameters["train.learning_rate"]
         assert point.config["consensus"]["min_agreement"] == parameters["consensus.min_agreement"]
         assert [row["round"] for row in point.rows if metric in row] == [0, 1]
-        of_stages = [its for its in server.runs.values() if its.name.startswith(f"{name}-")]
+        of_stages = [run for run in server.runs.values() if run.name.startswith(f"{name}-")]
         assert len(of_stages) == 4
-        assert {(its.group, its.sweep) for its in of_stages} == {(name, None)}
-    assert not [its for its in server.asked if its.startswith(("CONNECT", "http"))], "nobody else was asked"
+        assert {(run.group, run.sweep) for run in of_stages} == {(name, None)}
+    assert not [request for request in server.asked if request.startswith(("CONNECT", "http"))], "nobody else was asked"
