@@ -18,7 +18,9 @@ _PLACES = 30
 """In which two values that are no fractions have to agree. Math-verify's default of 6 makes pi equal 3.141593."""
 # Refused before sympy computes them: powers of powers, huge exponents, factorials and numbers; and "1 2", which
 # math-verify takes for 1 + 2.
-_TOO_MUCH = re.compile(r".{301}|\d{31}|(?<![\^_{\d.])\d+ \d|\^[\s{(]*-?\d{5}|\^[\s{(]*[\d.]+[\s})]*\^|\d{4}\s*!|__", re.DOTALL)
+_TOO_MUCH = re.compile(
+    r".{301}|\d{31}|(?<![\^_{\d.])\d+ \d|\^[\s{(]*-?\d{5}|\^[\s{(]*[\d.]+[\s})]*\^|\d{4}\s*!|__", re.DOTALL
+)
 # Not `units`: it takes 5m for 5.
 _PLAIN = NormalizationConfig(basic_latex=True, malformed_operators=True, nits=True, boxed="all", units=False)
 _LATEX = [LatexExtractionConfig(normalization_config=_PLAIN)]

@@ -221,7 +221,11 @@ _OUTWARD = re.compile(r"([\[\]])([^\[\]]+[,;][^\[\]]+)([\[\]])")
 _BASES = {"two": "2", "three": "3", "eight": "8"}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _SAID = {"all real numbers": r"\mathbb{R}", "all reals": r"\mathbb{R}", "real numbers": r"\mathbb{R}"}
-_SAID |= {"set of all real numbers": r"\mathbb{R}", "set of real numbers": r"\mathbb{R}", "any real number": r"\mathbb{R}"}
+_SAID |= {
+    "set of all real numbers": r"\mathbb{R}",
+    "set of real numbers": r"\mathbb{R}",
+    "any real number": r"\mathbb{R}",
+}
 _SAID |= {"empty set": r"\emptyset", "no solution": r"\emptyset", "no solutions": r"\emptyset"}
 
 

@@ -15,8 +15,12 @@ from crescent.tasks.equivalence import as_number
 Tree = tuple[Any, ...]
 
 
-class Unreadable(ValueError):  # noqa: N818
+class Unreadable(ValueError):
     """A text is no formula that we can read: then it equals its own spelling only, or algebra is asked."""
+
+
+class TooLarge(Unreadable):
+    """A formula that is not worth computing: nobody else is asked either."""
 
 
 class Token(NamedTuple):
@@ -38,15 +42,34 @@ OPENING = frozenset(("(", "[", "{", r"\{", r"\langle", r"\lfloor", r"\lceil"))
 CLOSING = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rfloor", r"\rceil"))
 MATCHING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 
-_FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan", "ln", "log"}
+_FUNCTIONS = {
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "sinh",
+    "cosh",
+    "tanh",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "ln",
+    "log",
+}
 _FUNCTIONS |= {"exp", "asin", "acos", "atan"}
 _TRIGONOMETRIC = {"sin", "cos", "tan", "cot", "sec", "csc"}
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _LISTS = {"max", "min", "gcd", "lcm"}
-_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
+)
 _GREEK += " Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar"
 _NAMES = {f"\\{name}" for name in _GREEK.split()}
-_ACCENTS = {rf"\{name}" for name in "overline bar hat vec tilde widehat overrightarrow mathbf mathcal mathbb boldsymbol".split()}
+_ACCENTS = {
+    rf"\{name}" for name in ["overline", "bar", "hat", "vec", "tilde", "widehat", "overrightarrow", "mathbf", "mathcal", "mathbb", "boldsymbol"]
+}
 _FUNCTION_LETTERS = frozenset("fghFGHPQ")
 _BIG = {r"\sum": "sum", r"\prod": "prod", r"\int": "int", r"\lim": "lim"}
 _DEPTH = 60
@@ -254,7 +277,11 @@ class _Parser:
     def mixed_number(self) -> Tree | None:
         r"""`2\frac{1}{2}`; `2\frac{3}{2}` and `2\frac{x}{3}` are products."""
         whole = self.here
-        if whole is None or not whole.text.isdigit() or [t.text for t in self.tokens[self.position + 1 :][:1]] != [r"\frac"]:
+        if (
+            whole is None
+            or not whole.text.isdigit()
+            or [t.text for t in self.tokens[self.position + 1 :][:1]] != [r"\frac"]
+        ):
             return None
         parts = re.match(r"\\frac ?(?:\{ ?(\d+) ?\}|(\d)) ?(?:\{ ?(\d+) ?\}|(\d))", self.text[whole.end :].lstrip())
         if parts is None:

@@ -89,7 +89,8 @@ class Grader:
             self._merge(algebraic, classes)
         numbers: dict[_Answer, int] = {}
         return tuple(
-            -1 if final is None else numbers.setdefault(classes.first_of(answers[final]), len(numbers)) for final in finals
+            -1 if final is None else numbers.setdefault(classes.first_of(answers[final]), len(numbers))
+            for final in finals
         )
 
     def _merge(self, answers: Sequence[_Answer], classes: "_Classes") -> None:
@@ -139,7 +140,9 @@ class Grader:
             for other in answers:
                 if other != unread_answer:
                     self._count_once(*sorted((unread_answer, other)))
-        left = [answer for answer in answers if firsts.get(readings[answer].key if answer in readings else "") == answer]
+        left = [
+            answer for answer in answers if firsts.get(readings[answer].key if answer in readings else "") == answer
+        ]
         unsettled = {answer for answer in left if not readings[answer].is_settled}
         pairs = ((a, b) for a, b in combinations(left, 2) if a in unsettled or b in unsettled) if unsettled else ()
         return [(a, b) for a, b in pairs if may_be_equal(readings[a], readings[b])], budget_s

@@ -14,9 +14,9 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from crescent.tasks.equivalence import compact
-from crescent.tasks.formulas import CLOSING, OPENING, Token, Tree, Unreadable, parse, tokens_of
-from crescent.tasks.probing import Number, Probe, as_fraction, names_in
-from crescent.tasks.realsets import End, Key, Piece, Pieces, complement, intersection, interval, point, union
+from crescent.tasks.formulas import CLOSING, OPENING, Token, TooLarge, Tree, Unreadable, parse, tokens_of
+from crescent.tasks.probing import Number, Probe, names_in
+from crescent.tasks.realsets import End, Key, Pieces, complement, intersection, interval, point, union
 from crescent.tasks.relations import LINE, end, equation, inequality, infinity, unequal, value_key
 
 
@@ -67,9 +67,9 @@ def read_formula(text: str) -> Reading:
     probe = Probe()
     try:
         meaning = _Reader(text, probe).answer()
-    except (Unreadable, RecursionError):
+    except (Unreadable, RecursionError) as error:
         meaning = _spelled(text)
-        probe.is_settled = _ALGEBRAIC.search(text) is None
+        probe.is_settled = isinstance(error, TooLarge | RecursionError) or _ALGEBRAIC.search(text) is None
     shape = meaning.shape
     if meaning.key[0] == "value":
         shape = " ".join(["value", *(name for name, _ in meaning.key[-1])]) if len(meaning.key) > 2 else "value"
@@ -175,7 +175,9 @@ class _Reader:
         if all(piece.is_point for piece in pieces):
             keys = sorted((piece.low.key for piece in pieces), key=repr)
             return Meaning(keys[0] if len(keys) == 1 else ("set", *keys), f"set {len(keys)}", pieces=pieces)
-        return Meaning(("pieces", *((p.low.key, p.high.key, p.opens, p.closes) for p in pieces)), "pieces", pieces=pieces)
+        return Meaning(
+            ("pieces", *((p.low.key, p.high.key, p.opens, p.closes) for p in pieces)), "pieces", pieces=pieces
+        )
 
     def element(self, tokens: list[Token]) -> Meaning:
         """One answer, without commas outside of brackets."""
@@ -198,6 +200,8 @@ class _Reader:
             return replace(together, variable=variable, is_equation=parts[0].is_equation, several=several)
         try:
             return self.relation(tokens) or self.without_relation(tokens)
+        except TooLarge:
+            raise
         except Unreadable:
             written = self.text[tokens[0].start : tokens[-1].end]
             self.probe.is_settled = self.probe.is_settled and _ALGEBRAIC.search(written) is None
@@ -353,15 +357,23 @@ class _Reader:
         ]
         brackets = {r"\langle": "<", r"\rangle": ">"}
         keys = tuple(meaning.key for meaning in meanings)
-        if opening == "[" and all(key[:3] == ("group", "[", "]") for key in keys) and len({len(key) for key in keys}) == 1:
+        if (
+            opening == "["
+            and all(key[:3] == ("group", "[", "]") for key in keys)
+            and len({len(key) for key in keys}) == 1
+        ):
             return Meaning(("matrix", len(keys), *(cell for key in keys for cell in key[3:])), f"matrix {len(keys)}")
         pieces: Pieces | None = None
         if len(parts) == 2 and opening in "([":
-            ends = [found or (None if m.value is None else end(m.value)) for found, m in zip(ends, meanings, strict=True)]
+            ends = [
+                found or (None if m.value is None else end(m.value)) for found, m in zip(ends, meanings, strict=True)
+            ]
             pieces = _interval(ends[0], ends[1], opening == "(", closing == ")")
             if pieces:
                 return self.real_set(pieces)
-        return Meaning(("group", brackets.get(opening, opening), brackets.get(closing, closing), *keys), f"group {len(keys)}")
+        return Meaning(
+            ("group", brackets.get(opening, opening), brackets.get(closing, closing), *keys), f"group {len(keys)}"
+        )
 
     def braces(self, inner: list[Token]) -> Meaning:
         if not inner:

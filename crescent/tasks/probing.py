@@ -18,7 +18,7 @@ from typing import Any
 from mpmath.ctx_mp import MPContext
 from mpmath.libmp import from_rational, mpf_pos
 
-from crescent.tasks.formulas import Tree, Unreadable
+from crescent.tasks.formulas import TooLarge, Tree, Unreadable
 
 Number = Any
 """An exact `Fraction`, or a real or complex number of mpmath."""
@@ -41,7 +41,6 @@ Point = tuple[int, str | None]
 """Number of the point, and the variable that is negative there."""
 _FUEL = 40_000
 """Nodes that may be evaluated for one reading of one answer."""
-
 
 
 class Probe:
@@ -98,13 +97,15 @@ class Probe:
     def _at(self, tree: Tree, point: Point, bound: Mapping[str, Number], digits: int) -> Number:
         try:
             return _Evaluation(self, point, digits).of(tree, bound)
-        except (ZeroDivisionError, OverflowError, ValueError, TypeError, ArithmeticError) as error:
+        except (OverflowError, MemoryError) as error:
+            raise TooLarge(str(error)) from error
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise Unreadable(f"not defined: {error}") from error
 
     def burn(self) -> None:
         self._fuel -= 1
         if self._fuel < 0:
-            raise Unreadable("too much work")
+            raise TooLarge("too much work")
 
     def points(self, names: frozenset[str]) -> list[Point]:
         """The variables all positive, then each of them negative, in the order of their names."""

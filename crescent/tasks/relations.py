@@ -148,7 +148,11 @@ def inequality(smaller: Tree, larger: Tree, is_strict: bool, probe: Probe) -> tu
         root = end(line[0][1]) if line and line[0] and not probe.is_invented else None
         if line and line[0] and root is not None:
             rises = _wide(line[0][0]) > 0
-            ray = interval(root, _INFINITY, is_strict, True) if rises else interval(_MINUS_INFINITY, root, True, is_strict)
+            ray = (
+                interval(root, _INFINITY, is_strict, True)
+                if rises
+                else interval(_MINUS_INFINITY, root, True, is_strict)
+            )
             return ("ray",), ray, name
     values = probe.values(difference, names)
     if any(hasattr(value, "_mpc_") for value in values):

@@ -21,7 +21,9 @@ _SYMBOLS = {"√": "sqrt", "∞": "infty", "±": "pm", "∓": "mp", "≤": "le",
 _SYMBOLS |= {"∩": "cap", "∈": "in", "∅": "emptyset", "…": "ldots", "≡": "equiv", "→": "to", "∫": "int", "∑": "sum"}
 _SYMBOLS |= {"∏": "prod", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "⟨": "langle", "⟩": "rangle"}
 _SYMBOLS |= {"≦": "le", "≧": "ge", "⩽": "le", "⩾": "ge", "∖": "setminus", "°": "degree", "º": "degree", "∘": "circ"}
-_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒", "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78 17 19 1X".split(), strict=True))
+_FRACTIONS = dict(
+    zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒", ["12", "13", "23", "14", "34", "15", "25", "35", "45", "16", "56", "18", "38", "58", "78", "17", "19", "1X"], strict=True)
+)
 _CHARACTERS = str.maketrans(
     {character: f"\\{name} " for character, name in (_LETTERS | _SYMBOLS).items()}
     | {character: rf"\frac{{{n}}}{{{d}}}".replace("X", "10") for character, (n, d) in _FRACTIONS.items()}
@@ -68,7 +70,9 @@ _GROUPING = re.compile(r"(?<=\d)(?:\{,\}\s*|,\s*\\!\s*|\\,|\u2009)(?=\d{3}(?!\d)
 _DEGREE = re.compile(r"\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?|\\degree\b", re.ASCII)
 _SPACE = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
 _DELIMITER = re.compile(r"(?<!\\)\\[$%()\[\]!]")
-_PLAIN_STYLE = re.compile(r"\\(?:mathbf|boldsymbol|bm|underline|text(?:bf|it)?|mathrm)\s?\{([^a-zA-Z{}\\]*\d[^a-zA-Z{}\\]*)\}")
+_PLAIN_STYLE = re.compile(
+    r"\\(?:mathbf|boldsymbol|bm|underline|text(?:bf|it)?|mathrm)\s?\{([^a-zA-Z{}\\]*\d[^a-zA-Z{}\\]*)\}"
+)
 _COLOUR = re.compile(r"\\(?:text)?color\s?\{[a-zA-Z]+\}|\\(?:tag|label|phantom|hspace)\*?\s?\{[^{}]*\}")
 _INFIX = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
 _WRAPPED = re.compile(r"\s*(?:\\boxed|\\fbox|\\displaystyle)\s*\{(.*)\}\s*", re.DOTALL)
