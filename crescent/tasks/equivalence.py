@@ -28,28 +28,30 @@ _COUNTS = "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|t
 _PARTS = "thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|hundredths?|thousandths?"
 _WAYS = "north|south|east|west|(?:north|south)-?(?:east|west)|down|downward|downwards|below|backward|backwards"
 _LESS = "less|fewer|shorter|younger|slower|smaller|lower|earlier|early|before|decrease|decreased|loss|deficit|negative"
+_TIMES = r"am|pm|bc|bce|ad|ce|noon|midnight|in the (?:morning|afternoon|evening)|at night"
+_MATHEMATICS = r"plus|minus|over|mod|modulo|pi|sqrt|infinity|base|binary|octal|hexadecimal|odd|even|undefined|remainder"
+_MATHEMATICS += r"|(?:arc)?(?:sin|cos|tan)|cot|csc|log|ln|exp"
 # Words that say more than in what something is counted.
 _NO_UNIT = re.compile(
-    rf"^ ?(?:squared|cubed|factorial|times (?:as|more)? ?than)\b|\b(?:(?:{'|'.join(_SCALES)})s?|{_COUNTS}|{_PARTS}|{_WAYS}"
-    rf"|{_LESS}|and|or|not|than|plus|minus|over|mod|modulo|pi|sqrt|infinity|am|pm|bc|bce|ad|ce|base|binary|octal"
-    rf"|hexadecimal|(?:arc)?(?:sin|cos|tan)|cot|csc|log|ln|exp|if|when|where|for|odd|even|undefined|remainder|noon|midnight|in the (?:morning|afternoon|evening)|at night)\b",
+    rf"^ ?(?:squared|cubed|factorial|times (?:as|more)? ?than)\b|\b(?:(?:{'|'.join(_SCALES)})s?|{_COUNTS}|{_PARTS}"
+    rf"|{_WAYS}|{_LESS}|{_TIMES}|{_MATHEMATICS}|and|or|not|than|if|when|where|for)\b",
     re.IGNORECASE,
 )
 _SHORT_UNIT = r"[kcm]m|[km]g|lbs?|oz|ft|in|yd|mi|mph|kph|hrs?|ms|[mc]l|[kmg]b|kwh?|usd|eur|gbp|cad|aud|inr|rs|sq"
 _POWER = r"(?:\^ ?\{?-?\d\}?|(?<=[a-z])[23](?![\w.]))"
 # "5km" and "5 m" are lengths; "5m" and "5 x" are products.
 _UNIT = re.compile(
-    rf"(?: ?(?:{_SHORT_UNIT})(?![a-z])\.?| ?/ ?(?:[a-z]{{3,}}|{_SHORT_UNIT})(?![a-z])| [mghsl](?![a-z])|(?:st|nd|rd|th)\b"
-    rf"|[ -][a-z][a-z&]{{2,}}\.?){_POWER}?"
+    rf"(?: ?(?:{_SHORT_UNIT})(?![a-z])\.?| ?/ ?(?:[a-z]{{3,}}|{_SHORT_UNIT})(?![a-z])| [mghsl](?![a-z])"
+    rf"|(?:st|nd|rd|th)\b|[ -][a-z][a-z&]{{2,}}\.?| of (?:the|all|an?|his|her|their) [a-z]{{3,}}){_POWER}?"
     rf"(?:(?: ?[/*] ?| per |[ -]+)(?:[a-z]{{2,}}|[mghsla](?![a-z]))\.?{_POWER}?){{0,6}}",
     re.IGNORECASE,
 )
 _TEXT_TAIL = re.compile(r"\\text\s*\{[^{}]*\}(?:\^\s*\{?\d\}?)?$")
 _WORD_TAIL = re.compile(r"(?<= )[a-zA-Z]{2,}(?:[ /-]+[a-zA-Z]+\.?){0,5}(?:\^\s*\{?\d\}?)?$")
 _SURE_UNIT = re.compile(
-    rf"(?:(?:square|cubic|sq|cu) )?(?:{_SHORT_UNIT}|dollars?|cents?|percent|degrees?|radians?|units?|points?|hours?|minutes?"
-    r"|seconds?|(?:kilo|centi|milli)?(?:meters?|metres?|grams?|lit(?:er|re)s?)|inch(?:es)?|feet|foot|yards?|miles?|pounds?)"
-    r"(?:\^ ?\{?\d\}?)?",
+    rf"(?:(?:square|cubic|sq|cu) )?(?:{_SHORT_UNIT}|dollars?|cents?|percent|degrees?|radians?|units?|points?|hours?"
+    r"|minutes?|seconds?|(?:kilo|centi|milli)?(?:meters?|metres?|grams?|lit(?:er|re)s?)|inch(?:es)?|feet|foot|yards?"
+    r"|miles?|pounds?)(?:\^ ?\{?\d\}?)?",
     re.IGNORECASE,
 )
 _OPENING = ("{", "(", "[", r"\{", r"\begin")
@@ -190,7 +192,7 @@ def _without_unit(text: str, tail: re.Pattern[str]) -> str:
     if found is None:
         return text
     unit, head = without_text(found[0]).replace(" ^", "^"), text[: found.start()].rstrip()
-    if not head or is_prose(without_text(head)):
+    if not re.search(r"[\w)\]}]$", head) or is_prose(without_text(head)):
         return text
     # After an unknown only what is surely a unit goes: "n even" is not n.
     is_constant = re.search(r"\d|\\pi", head) and not re.search(r"[a-df-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", head))

@@ -2,63 +2,21 @@ r"""Parse one formula, without relations, lists and brackets that mean a point o
 
 A tree is a tuple: its first element names the node, the others are numbers, names or trees. It is what a textbook means
 by the text, where sympy's LaTeX readers differ or refuse: `\mathrm{e}` and `e` are Euler's number, `i` the imaginary
-unit, `\log` has base 10, `f(x)` is a function's value and `x(x+1)` a product, `2\frac12` is 5/2, `\sin 30^\circ` is 1/2,
-`x^{10}` and `x^10` are one power.
+unit, `\log` has base 10, `f(x)` is a function's value and `x(x+1)` a product, `2\frac12` is 5/2, `\sin 30^\circ` is
+1/2, `x^{10}` and `x^10` are one power.
 """
 
 import re
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 from crescent.tasks.equivalence import as_number
+from crescent.tasks.tokens import CLOSING, MATCHING, OPENING, Token, Unreadable, closing_of
 
 Tree = tuple[Any, ...]
 
 
-class Unreadable(ValueError):
-    """A text is no formula that we can read: then it equals its own spelling only, or algebra is asked."""
-
-
-class TooLarge(Unreadable):
-    """A formula that is not worth computing: nobody else is asked either."""
-
-
-class Token(NamedTuple):
-    kind: str
-    """`number`, `letter`, `command`, or `sign`."""
-    text: str
-    start: int
-    end: int
-
-
-_TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>\d+(?:\.\d*)?(?:\s?\\(?:overline|bar)\s?\{\d+\}|\s?\\ldots)?|\.\d+)"
-    r"|(?P<word>(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))|(?P<environment>\\(?:begin|end)\s?\{[a-z]+\*?\}(?:\{[clr|]*\})?)"
-    r"|(?P<letter>[a-zA-Z])|(?P<command>\\[a-zA-Z]+|\\.)|(?P<sign><=|>=|!=|.)",
-    re.ASCII | re.DOTALL,
-)
-_SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne"}
-OPENING = frozenset(("(", "[", "{", r"\{", r"\langle", r"\lfloor", r"\lceil"))
-CLOSING = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rfloor", r"\rceil"))
-MATCHING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-
-_FUNCTIONS = {
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "sec",
-    "csc",
-    "sinh",
-    "cosh",
-    "tanh",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "ln",
-    "log",
-}
-_FUNCTIONS |= {"exp", "asin", "acos", "atan"}
+_FUNCTIONS = set("sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan ln log exp".split())  # noqa: SIM905
 _TRIGONOMETRIC = {"sin", "cos", "tan", "cot", "sec", "csc"}
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _LISTS = {"max", "min", "gcd", "lcm"}
@@ -67,26 +25,12 @@ _GREEK = (
 )
 _GREEK += " Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar"
 _NAMES = {f"\\{name}" for name in _GREEK.split()}
-_ACCENTS = {
-    rf"\{name}" for name in ["overline", "bar", "hat", "vec", "tilde", "widehat", "overrightarrow", "mathbf", "mathcal", "mathbb", "boldsymbol"]
-}
+_ACCENTS = {"\\" + name for name in ("overline", "bar", "hat", "vec", "tilde", "widehat", "overrightarrow")}
+_ACCENTS |= {"\\" + name for name in ("mathbf", "mathcal", "mathbb", "boldsymbol")}
 _FUNCTION_LETTERS = frozenset("fghFGHPQ")
+"""In front of a bracket. Of these, only f and g are functions of a sum: h(a + b) is a product."""
 _BIG = {r"\sum": "sum", r"\prod": "prod", r"\int": "int", r"\lim": "lim"}
 _DEPTH = 60
-
-
-def tokens_of(text: str) -> list[Token]:
-    found = []
-    for match in _TOKEN.finditer(text):
-        kind, written = str(match.lastgroup), match[0]
-        if kind == "space":
-            continue
-        if kind == "sign":
-            written = _SIGNS.get(written, written)
-        if kind == "environment":
-            written = re.sub(r"\s|\}\{[clr|]*(?=\})", "", written)
-        found.append(Token(kind, written, match.start(), match.end()))
-    return found
 
 
 def parse(tokens: list[Token], text: str) -> Tree:
@@ -317,7 +261,7 @@ class _Parser:
             name += "_" + self.spelled()
         while self.skip("'"):
             name += "'"
-        if name[0] in _FUNCTION_LETTERS and self.sees("("):
+        if name[0] in _FUNCTION_LETTERS and self.sees("(") and (name[0] in "fg" or not self.sums_up()):
             self.take("(")
             arguments = [self.expression()]
             while self.skip(","):
@@ -325,6 +269,11 @@ class _Parser:
             self.take(")")
             return ("value", name, *arguments)
         return ("name", name)
+
+    def sums_up(self) -> bool:
+        """Whether there is a sum in the brackets that open here."""
+        end = closing_of(self.tokens, self.position)
+        return any(token.text in "+-" for token in self.tokens[self.position + 2 : end])
 
     def spelled(self) -> str:
         """The next group or token as text: an index, or what stands under an accent."""

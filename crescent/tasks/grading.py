@@ -15,7 +15,7 @@ from typing import NamedTuple
 from crescent.tasks.equivalence import compact, same_at_sight, sight
 from crescent.tasks.grading_workers import Outcome, Workers
 
-_READ = "crescent.tasks.meaning:read_formula"
+_READ = "crescent.tasks.readings:read_formula"
 _COMPARE = "crescent.tasks.algebra:same_formula"
 _REMEMBERED = 50_000
 
@@ -44,7 +44,7 @@ class Grader:
     """
 
     undecided: int
-    """Pairs that ran out of time twice, crashed, were refused as too large or out of budget: they count as different."""
+    """Pairs that ran out of time twice, crashed, were too large or out of budget: they count as different."""
 
     def __init__(self, timeout_s: float, compare: Compare | None = None, workers: int = 2) -> None:
         """`timeout_s` limits the CPU seconds of one comparison of two formulas; `compare`, a module-level function,
@@ -115,7 +115,7 @@ class Grader:
 
         Of the answers with one key the cheapest stands for all.
         """
-        from crescent.tasks.meaning import Reading, may_be_equal, number_key  # imports mpmath
+        from crescent.tasks.readings import Reading, may_be_equal, number_key  # imports mpmath
 
         readings: dict[_Answer, Reading] = {}
         unread = list(answers)

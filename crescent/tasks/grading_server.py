@@ -31,7 +31,7 @@ def spawn_main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's business
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with Connection(descriptor) as connection:
-        importlib.import_module("crescent.tasks.meaning")
+        importlib.import_module("crescent.tasks.readings")
         connection.send(READY)
         while True:
             try:

@@ -1,7 +1,7 @@
 r"""What a final answer that is a formula means: a key that is equal for equal answers.
 
-A list is a set (`1, 2` and `\{2, 1\}`), what stands in other brackets is ordered. Single-variable conditions are sets of
-real numbers, so that `x > 3`, `3 < x` and `(3, \infty)` are one answer. `x = 5` is 5. Clock times and ratios are kept
+A list is a set (`1, 2` and `\{2, 1\}`), what stands in other brackets is ordered. Conditions on one variable are sets
+of real numbers, so that `x > 3`, `3 < x` and `(3, \infty)` are one answer. `x = 5` is 5. Clock times and ratios are kept
 apart from fractions, numbers of another base from decimal ones. Comparing keys is an equivalence; answers with an
 integral, a limit or the like may be equal beyond it, which `crescent.tasks.algebra` decides.
 """
@@ -10,26 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
-from hashlib import blake2b
 
 from crescent.tasks.equivalence import compact
-from crescent.tasks.formulas import CLOSING, OPENING, Token, TooLarge, Tree, Unreadable, parse, tokens_of
-from crescent.tasks.probing import Number, Probe, names_in
+from crescent.tasks.evaluation import names_in
+from crescent.tasks.formulas import Tree, parse
+from crescent.tasks.probing import Probe
 from crescent.tasks.realsets import End, Key, Pieces, complement, intersection, interval, point, union
 from crescent.tasks.relations import LINE, end, equation, inequality, infinity, unequal, value_key
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the worker tells about an answer."""
-
-    key: str
-    """Digest; equal for answers that mean the same."""
-    is_settled: bool
-    """Whether answers with other keys are different for certain."""
-    shape: str
-    """Algebra is asked only for answers of one shape: a value with its variables, an equation, a list of three."""
+from crescent.tasks.tokens import Token, TooLarge, Unreadable, closing_of, outside, spell, split, tokens_of
+from crescent.tasks.values import Number
 
 
 @dataclass(frozen=True)
@@ -61,39 +50,12 @@ _MATRICES = ("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array")
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 
 
-@lru_cache(maxsize=4096)
-def read_formula(text: str) -> Reading:
-    """The reading of a formula as `crescent.tasks.equivalence.sight` gives it. Takes milliseconds, whatever the text."""
-    probe = Probe()
-    try:
-        meaning = _Reader(text, probe).answer()
-    except (Unreadable, RecursionError) as error:
-        meaning = _spelled(text)
-        probe.is_settled = isinstance(error, TooLarge | RecursionError) or _ALGEBRAIC.search(text) is None
-    shape = meaning.shape
-    if meaning.key[0] == "value":
-        shape = " ".join(["value", *(name for name, _ in meaning.key[-1])]) if len(meaning.key) > 2 else "value"
-    return Reading(digest(meaning.key), probe.is_settled, shape)
+def is_algebraic(text: str) -> bool:
+    """Whether there is something in it that sympy computes and we do not."""
+    return _ALGEBRAIC.search(text) is not None
 
 
-def may_be_equal(a: Reading, b: Reading) -> bool:
-    """Whether answers with different keys may still be equal, so that algebra has to be asked."""
-    if a.is_settled and b.is_settled:
-        return False
-    unread = [reading for reading in (a, b) if reading.shape == "spelled"]
-    return a.shape == b.shape or (bool(unread) and not unread[0].is_settled and a.shape[:6] != b.shape[:6])
-
-
-def digest(key: Key) -> str:
-    return blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def number_key(value: Fraction | str) -> str:
-    exact = Fraction(value)
-    return digest(("value", ("exact", exact.numerator, exact.denominator)))
-
-
-def _spelled(text: str) -> Meaning:
+def spelled(text: str) -> Meaning:
     return Meaning(("spelled", compact(text)), "spelled")
 
 
@@ -101,7 +63,9 @@ def _grouped(key: Key, parts: Sequence[Meaning]) -> Meaning:
     return Meaning(key, f"{key[0]} {len(parts)}")
 
 
-class _Reader:
+class Reader:
+    """Reads one answer, from the outside in: alternatives, lists, relations, brackets, formulas."""
+
     def __init__(self, text: str, probe: Probe) -> None:
         self.text = text
         self.probe = probe
@@ -115,11 +79,11 @@ class _Reader:
         return self.alternatives(tokens)
 
     def alternatives(self, tokens: list[Token]) -> Meaning:
-        parts = [self.enumeration(part) for part in _split(tokens, ("or",))]
+        parts = [self.enumeration(part) for part in split(tokens, ("or",))]
         return parts[0] if len(parts) == 1 else self.listed(parts, is_or=True)
 
     def enumeration(self, tokens: list[Token]) -> Meaning:
-        parts = [part for part in _split(tokens, (",", ";", "and")) if part]
+        parts = [part for part in split(tokens, (",", ";", "and")) if part]
         if not parts:
             raise Unreadable("nothing")
         if len(parts) == 1:
@@ -181,14 +145,14 @@ class _Reader:
 
     def element(self, tokens: list[Token]) -> Meaning:
         """One answer, without commas outside of brackets."""
-        while tokens and tokens[0].text == "{" and _closing(tokens, 0) == len(tokens) - 1:
+        while tokens and tokens[0].text == "{" and closing_of(tokens, 0) == len(tokens) - 1:
             inner = tokens[1:-1]
-            if len(_split(inner, (",",))) > 1 or len(_split(inner, ("|", ":"))) == 2:  # {1, 2} for \{1, 2\}
+            if len(split(inner, (",",))) > 1 or len(split(inner, ("|", ":"))) == 2:  # {1, 2} for \{1, 2\}
                 return self.braces(inner)
             tokens = inner
         if not tokens:
             raise Unreadable("nothing")
-        is_set = tokens[0].text == r"\{" and _closing(tokens, 0) == len(tokens) - 1
+        is_set = tokens[0].text == r"\{" and closing_of(tokens, 0) == len(tokens) - 1
         if not is_set and any(token.text in (r"\pm", r"\mp") for token in tokens):
             signs = ({r"\pm": "+", r"\mp": "-"}, {r"\pm": "-", r"\mp": "+"})
             swapped = ([t._replace(text=sign.get(t.text, t.text)) for t in tokens] for sign in signs)
@@ -204,20 +168,20 @@ class _Reader:
             raise
         except Unreadable:
             written = self.text[tokens[0].start : tokens[-1].end]
-            self.probe.is_settled = self.probe.is_settled and _ALGEBRAIC.search(written) is None
-            return _spelled(written)
+            self.probe.work.is_settled = self.probe.work.is_settled and not is_algebraic(written)
+            return spelled(written)
 
     # --- relations
 
     def relation(self, tokens: list[Token]) -> Meaning | None:
-        signs = [token.text for token in _outside(tokens) if token.text in _RELATIONS + _UNKNOWN_RELATIONS]
+        signs = [token.text for token in outside(tokens) if token.text in _RELATIONS + _UNKNOWN_RELATIONS]
         if not signs:
             return None
-        sides = _split(tokens, _RELATIONS + _UNKNOWN_RELATIONS)
+        sides = split(tokens, _RELATIONS + _UNKNOWN_RELATIONS)
         if not all(sides) or any(sign in _UNKNOWN_RELATIONS for sign in signs):
             raise Unreadable("a relation that we do not know")
         if signs == [r"\in"]:
-            return replace(self.alternatives(sides[1]), variable=_spell(sides[0]))
+            return replace(self.alternatives(sides[1]), variable=spell(sides[0]))
         if all(sign in ("=", r"\approx") for sign in signs):
             return self.equal(sides)
         if signs == [r"\ne"]:
@@ -239,7 +203,7 @@ class _Reader:
             left, right = right, left
         if _is_call(left):  # f(x) = 2x + 1 defines what y = 2x + 1 does
             value = self.element(right)
-            return replace(value, variable=_spell(left), assigned=value.key, is_equation=True)
+            return replace(value, variable=spell(left), assigned=value.key, is_equation=True)
         try:
             trees = self.tree(left), self.tree(right)
         except Unreadable:
@@ -249,7 +213,7 @@ class _Reader:
         for variable, other in ((left, trees[1]), (right, trees[0])):
             if assigned is None and len(variable) == 1 and trees[variable is right][0] == "name":
                 assigned = value_key(other, self.probe)[0]
-                name = _spell(variable)
+                name = spell(variable)
         found = None if value is None else end(value)
         return Meaning(
             key,
@@ -280,7 +244,7 @@ class _Reader:
         if names and len(names) == len(parts) and "".join(sorted(names)) in "abcdefghijklmnopqrstuvwxyz":
             ordered = [part for _, part in sorted(zip(names, parts, strict=True))]
             value = replace(value, key=("group", "(", ")", *ordered))
-        return replace(value, variable=_spell(left), assigned=value.key, is_equation=True)
+        return replace(value, variable=spell(left), assigned=value.key, is_equation=True)
 
     def ordered(self, sides: list[list[Token]], signs: Sequence[str]) -> Meaning:
         trees = [self.tree(side) for side in sides]
@@ -304,18 +268,18 @@ class _Reader:
 
     def without_relation(self, tokens: list[Token]) -> Meaning:
         for signs, combine in _SET_SIGNS:
-            parts = _split(tokens, signs)
+            parts = split(tokens, signs)
             if len(parts) > 1:
                 return self.combined([self.element(part) for part in parts], combine)
         opening = tokens[0].text
-        if opening in _BRACKETS and _closing(tokens, 0) == len(tokens) - 1:
+        if opening in _BRACKETS and closing_of(tokens, 0) == len(tokens) - 1:
             found = self.bracketed(tokens)
             if found is not None:
                 return found
         written = self.text[tokens[0].start : tokens[-1].end]
         if based := _BASED.fullmatch(written):
             return self.based(based)
-        if len(parts := _split(tokens, (":",))) > 1:
+        if len(parts := split(tokens, (":",))) > 1:
             return self.ratio(parts, written)
         if tokens[0].kind == "environment":
             return self.matrix(tokens)
@@ -329,7 +293,7 @@ class _Reader:
         return Meaning(key, value=value)
 
     def tree(self, tokens: list[Token]) -> Tree:
-        if any(token.text in (r"\cup", r"\cap", r"\setminus", ":") for token in _outside(tokens)):
+        if any(token.text in (r"\cup", r"\cap", r"\setminus", ":") for token in outside(tokens)):
             raise Unreadable("no number")
         return parse(tokens, self.text)
 
@@ -346,10 +310,10 @@ class _Reader:
         opening, closing, inner = tokens[0].text, tokens[-1].text, tokens[1:-1]
         if opening == r"\{":
             return self.braces(inner)
-        parts = _split(inner, (",", ";"))
+        parts = split(inner, (",", ";"))
         if len(parts) == 1:
             has_relation = any(token.text in _RELATIONS or token.kind == "word" for token in inner)
-            is_matrix = inner[0].kind == "environment" and _closing(inner, 0) == len(inner) - 1
+            is_matrix = inner[0].kind == "environment" and closing_of(inner, 0) == len(inner) - 1
             return self.alternatives(inner) if has_relation or is_matrix else None
         ends = [_end_of(part) for part in parts]
         meanings = [
@@ -378,11 +342,11 @@ class _Reader:
     def braces(self, inner: list[Token]) -> Meaning:
         if not inner:
             return self.real_set(())
-        if len(described := _split(inner, ("|", ":"))) == 2 and any(t.text in _RELATIONS for t in described[1]):
+        if len(described := split(inner, ("|", ":"))) == 2 and any(t.text in _RELATIONS for t in described[1]):
             condition = self.alternatives(described[1])
-            name = _spell(_split(described[0], (r"\in",))[0])
+            name = spell(split(described[0], (r"\in",))[0])
             return condition if condition.variable == name else Meaning(("where", name, condition.key), "set")
-        parts = [self.element(part) for part in _split(inner, (",", ";")) if part]
+        parts = [self.element(part) for part in split(inner, (",", ";")) if part]
         return self.set_of([inner for part in parts for inner in (part.several or (part,))], repeats=False)
 
     def based(self, based: re.Match[str]) -> Meaning:
@@ -403,10 +367,10 @@ class _Reader:
 
     def matrix(self, tokens: list[Token]) -> Meaning:
         name = tokens[0].text[7:-1]
-        if name not in _MATRICES or _closing(tokens, 0) != len(tokens) - 1:
+        if name not in _MATRICES or closing_of(tokens, 0) != len(tokens) - 1:
             raise Unreadable("no matrix")
-        rows = [row for row in _split(tokens[1:-1], (r"\\",)) if row]
-        cells = [[self.element(cell) for cell in _split(row, ("&",))] for row in rows]
+        rows = [row for row in split(tokens[1:-1], (r"\\",)) if row]
+        cells = [[self.element(cell) for cell in split(row, ("&",))] for row in rows]
         if len({len(row) for row in cells}) != 1:
             raise Unreadable("a matrix with rows of different lengths")
         return Meaning(("matrix", len(rows), *(cell.key for row in cells for cell in row)), f"matrix {len(rows)}")
@@ -419,61 +383,20 @@ _SET_SIGNS: tuple[tuple[tuple[str, ...], Callable[[Pieces, Pieces], Pieces]], ..
 )
 
 
-def _outside(tokens: Sequence[Token]) -> list[Token]:
-    """The tokens that stand in no bracket."""
-    depth, found = 0, []
-    for token in tokens:
-        depth -= token.text in CLOSING or token.text.startswith(r"\end")
-        if depth == 0:
-            found.append(token)
-        depth += token.text in OPENING or token.text.startswith(r"\begin")
-    return found
-
-
-def _split(tokens: Sequence[Token], separators: Sequence[str]) -> list[list[Token]]:
-    """The parts between separators outside of brackets."""
-    parts: list[list[Token]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth -= token.text in CLOSING or token.text.startswith(r"\end")
-        if depth == 0 and token.text in separators:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-        depth += token.text in OPENING or token.text.startswith(r"\begin")
-    return parts
-
-
-def _closing(tokens: Sequence[Token], start: int) -> int:
-    """Where the bracket at `start` is closed; -1 when it is not."""
-    depth = 0
-    for index in range(start, len(tokens)):
-        token = tokens[index].text
-        depth += token in OPENING or token.startswith(r"\begin")
-        depth -= token in CLOSING or token.startswith(r"\end")
-        if depth == 0:
-            return index
-    return -1
-
-
-def _spell(tokens: Sequence[Token]) -> str:
-    return "".join(token.text for token in tokens)
-
-
 def _letters(tokens: Sequence[Token]) -> bool:
     return any(token.kind == "letter" and token.text not in "ei" for token in tokens)
 
 
 def _is_name(tokens: Sequence[Token]) -> bool:
-    return re.fullmatch(r"(?:[a-zA-Z]|\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?)(?:_(?:\w|\{\w+\}))?'*", _spell(tokens)) is not None
+    return re.fullmatch(r"(?:[a-zA-Z]|\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?)(?:_(?:\w|\{\w+\}))?'*", spell(tokens)) is not None
 
 
 def _is_call(tokens: Sequence[Token]) -> bool:
-    return re.fullmatch(r"[fghFGHPQ](?:_\w|\^\{-1\})?'*\(\w+\)", _spell(tokens)) is not None
+    return re.fullmatch(r"[fghFGHPQ](?:_\w|\^\{-1\})?'*\(\w+\)", spell(tokens)) is not None
 
 
 def _tuple_of_names(tokens: Sequence[Token]) -> list[str]:
-    written = re.fullmatch(r"\(([a-zA-Z](?:,[a-zA-Z])+)\)", _spell(tokens))
+    written = re.fullmatch(r"\(([a-zA-Z](?:,[a-zA-Z])+)\)", spell(tokens))
     return written[1].split(",") if written else []
 
 
@@ -487,7 +410,7 @@ def _pieces_key(pieces: Pieces) -> Key:
 
 def _end_of(tokens: Sequence[Token]) -> End | None:
     """Infinity, with its sign."""
-    written = _spell(tokens)
+    written = spell(tokens)
     if written in (r"\infty", r"+\infty", r"\infinity", r"+\infinity"):
         return infinity(1)
     return infinity(-1) if written in (r"-\infty", r"-\infinity") else None

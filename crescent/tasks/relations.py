@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from mpmath.ctx_mp import MPContext
-
-from crescent.tasks.formulas import Tree, Unreadable
-from crescent.tasks.probing import POINTS, Number, Probe, as_fraction, constant, names_in, rounded
+from crescent.tasks.evaluation import POINTS, names_in
+from crescent.tasks.formulas import Tree
+from crescent.tasks.probing import Probe
 from crescent.tasks.realsets import End, Key, Piece, Pieces, complement, interval, point
+from crescent.tasks.tokens import Unreadable
+from crescent.tasks.values import Number, as_fraction, constant, context, rounded
 
-_MP = MPContext()
-_MP.dps = 150
+_MP = context(150)
 _INFINITY = End(_MP.inf, ("value", ("infinite", 1)))
 _MINUS_INFINITY = End(-_MP.inf, ("value", ("infinite", -1)))
 LINE = Piece(_MINUS_INFINITY, _INFINITY, True, True)
@@ -40,9 +40,9 @@ def value_key(tree: Tree, probe: Probe) -> tuple[Key, Number | None]:
         Unreadable: it cannot be evaluated.
     """
     names = names_in(tree)
-    probe.is_invented = False
+    probe.work.is_invented = False
     key, value = _key(probe.values(tree, names), names)
-    return key, None if probe.is_invented else value
+    return key, None if probe.work.is_invented else value
 
 
 def _key(values: Sequence[Number | None], names: frozenset[str]) -> tuple[Key, Number | None]:
@@ -72,11 +72,11 @@ def equation(left: Tree, right: Tree, probe: Probe) -> tuple[Key, Number | None,
     lines = {name: line for name in names if (line := _line(difference, name, names - {name}, probe)) is not None}
     if lines:
         name = best_unknown(lines)
-        probe.is_invented = False
+        probe.work.is_invented = False
         probe.values(difference, names)
         roots = [None if part is None else part[1] for part in lines[name]]
         key, value = _key(roots, names - {name})
-        return key, None if probe.is_invented else value, name
+        return key, None if probe.work.is_invented else value, name
     return ("equation", *_ratios(probe.values(difference, names), names, is_signed=True)), None, None
 
 
@@ -141,11 +141,11 @@ def inequality(smaller: Tree, larger: Tree, is_strict: bool, probe: Probe) -> tu
     names = names_in(difference)
     if not names:
         raise Unreadable("an inequality without a variable")
-    probe.is_invented = False
+    probe.work.is_invented = False
     if len(names) == 1:
         (name,) = names
         line = _line(difference, name, frozenset(), probe)
-        root = end(line[0][1]) if line and line[0] and not probe.is_invented else None
+        root = end(line[0][1]) if line and line[0] and not probe.work.is_invented else None
         if line and line[0] and root is not None:
             rises = _wide(line[0][0]) > 0
             ray = (

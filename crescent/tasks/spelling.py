@@ -22,7 +22,11 @@ _SYMBOLS |= {"∩": "cap", "∈": "in", "∅": "emptyset", "…": "ldots", "≡"
 _SYMBOLS |= {"∏": "prod", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "⟨": "langle", "⟩": "rangle"}
 _SYMBOLS |= {"≦": "le", "≧": "ge", "⩽": "le", "⩾": "ge", "∖": "setminus", "°": "degree", "º": "degree", "∘": "circ"}
 _FRACTIONS = dict(
-    zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒", ["12", "13", "23", "14", "34", "15", "25", "35", "45", "16", "56", "18", "38", "58", "78", "17", "19", "1X"], strict=True)
+    zip(
+        "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒",
+        ["12", "13", "23", "14", "34", "15", "25", "35", "45", "16", "56", "18", "38", "58", "78", "17", "19", "1X"],
+        strict=True,
+    )
 )
 _CHARACTERS = str.maketrans(
     {character: f"\\{name} " for character, name in (_LETTERS | _SYMBOLS).items()}
@@ -83,15 +87,14 @@ _TEXT = re.compile(r"\\text\s*(?:\{([^{}]*)\}|([a-zA-Z])(?![a-zA-Z]))")
 def clean(text: str) -> str:
     r"""One spelling per character, command and space; sizes, delimiters, markdown, percent and currency signs go.
 
-    `\mathrm`, `\textbf` and the like become `\text`; `{,}` and thin spaces that group digits go; degrees are `\degree `.
+    `\mathrm`, `\textbf` and the like become `\text`; `{,}` and thin spaces that group digits go; a degree sign is
+    `\degree `.
     """
     text = text.translate(SPELLING).replace("...", "…").lstrip(" \n\t*_`").rstrip(" \n\t*_`.,;:")
     if not text.isascii():
         text = _plain_characters(text)
-    if "\\" in text or "~" in text or "{" in text:
-        text = _plain_commands(text)
-    else:
-        text = " ".join(text.split())
+    has_commands = any(sign in text for sign in "\\~{")
+    text = _plain_commands(text) if has_commands else " ".join(text.split())
     if " x " in text:
         text = re.sub(r"(?<=\d) x (?=-?\d)", "*", text)  # 3 x 5
     text = text.translate(_UNITS).replace("**", "^").strip()
