@@ -9,6 +9,7 @@ import sys
 from crescent.errors import run_to_exit_code
 
 COMMANDS = {
+    "grading": "speed of comparing final answers, compared with math-verify (a minute)",
     "dedup": "speed of self-deduplication, compared with pairwise Python and FAISS",
     "training": "speed of training, compared with two TRL scripts (ten minutes)",
     "votes": "cost of adaptive voting, compared with asking all K, on recorded answers",

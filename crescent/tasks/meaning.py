@@ -1,8 +1,8 @@
 r"""What a final answer that is a formula means: a key that is equal for equal answers.
 
 A list is a set (`1, 2` and `\{2, 1\}`), what stands in other brackets is ordered. Conditions on one variable are sets
-of real numbers, so that `x > 3`, `3 < x` and `(3, \infty)` are one answer. `x = 5` is 5. Clock times and ratios are kept
-apart from fractions, numbers of another base from decimal ones. Comparing keys is an equivalence; answers with an
+of real numbers, so that `x > 3`, `3 < x` and `(3, \infty)` are one answer. `x = 5` is 5. Clock times and ratios are
+kept apart from fractions, numbers of another base from decimal ones. Comparing keys is an equivalence; answers with an
 integral, a limit or the like may be equal beyond it, which `crescent.tasks.algebra` decides.
 """
 

@@ -112,6 +112,9 @@ def _plain_characters(text: str) -> str:
 
 
 def _plain_commands(text: str) -> str:
+    runs = re.findall(r"\\+", text)
+    if runs and all(len(run) % 2 == 0 for run in runs) and re.search(r"\\\\[a-zA-Z{}%$(!,]", text):
+        text = text.replace("\\\\", "\\")  # escaped twice: \\frac for \frac
     while (wrapped := _WRAPPED.fullmatch(text)) and is_balanced(wrapped[1]):
         text = wrapped[1]
     text = _COLOUR.sub("", _PLAIN_STYLE.sub(r"\1", text))

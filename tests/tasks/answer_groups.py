@@ -5,8 +5,10 @@ from random import Random
 
 WRITTEN: tuple[tuple[str, ...], ...] = (
     # numbers
-    ("1/2", "0.5", ".5", "½", r"\frac{1}{2}", r"\frac12", r"\dfrac{1}{2}", r"\tfrac 1 2", "2/4", "0.50", "$1/2$")
-    + (r"\sin 30^\circ", r"\cos 60^\circ", r"\sin(\pi/6)", r"\sin\frac{\pi}{6}", r"1 - \frac{1}{2}", "sin 30°"),
+    (
+        *("1/2", "0.5", ".5", "½", r"\frac{1}{2}", r"\frac12", r"\dfrac{1}{2}", r"\tfrac 1 2", "2/4", "0.50", "$1/2$"),
+        *(r"\sin 30^\circ", r"\cos 60^\circ", r"\sin(\pi/6)", r"\sin\frac{\pi}{6}", r"1 - \frac{1}{2}", "sin 30°"),
+    ),
     ("3/2", "1.5", "1 1/2", "1½", r"1\frac{1}{2}", r"1\frac12", r"\frac32", "1.50", r"\frac{-3}{-2}", "6/4"),
     ("-3/4", "-0.75", r"-\frac34", r"\frac{-3}{4}", r"\frac{3}{-4}", "−0.75", "-¾"),
     (
