@@ -1,7 +1,7 @@
-"""Ask a served checkpoint every item of every benchmark, and score what it says (`eval.scorers`).
+"""Ask a served checkpoint every item of every benchmark, and score its responses (`eval.scorers`).
 
-All items go out at once and the client limits how many are under way, so no benchmark waits for another one's slowest
-answer. Each finished answer is a line in a journal: an interrupted evaluation asks only for the rest.
+All items are requested at once and the client limits how many are open, so no benchmark waits for the slowest response
+of another. Each finished completion is a line in a journal: an interrupted evaluation asks only for the rest.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ from crescent.config.checks import fill
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
-from crescent.records import Item, Request, Response, Score, request_seed, write_lines
+from crescent.judging.wording import interval, percent
+from crescent.machine.disk import write_whole
+from crescent.records import Item, Request, Response, Score, request_seed, to_line, write_lines
 from eval.benchmarks import Benchmark, read, usable
 from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
 from eval.progress import progress
 from eval.reading import Reader, open_readers
+from eval.results import write_result
 from eval.scorers import score
 
 
@@ -40,10 +43,10 @@ async def evaluate(
     """`config.samples` responses per item in the order of `items`, one score per benchmark in the order of `config`.
 
     Args:
-        answer_prompt: How an item is asked whose benchmark has no prompt of its own (`task.answer_prompt`).
-        readers: One for each benchmark, by name.
-        report: Called after each response with the number of those finished.
-        shots: Solved problems that stand before each item, by benchmark.
+        answer_prompt: Template for benchmarks without a prompt of their own (`task.answer_prompt`).
+        readers: Reader of each benchmark, by name.
+        report: Called after each response with the number of finished ones.
+        shots: Solved problems that precede each item, by benchmark.
     """
     done = 0
 
@@ -51,7 +54,7 @@ async def evaluate(
         nonlocal done
         request = ask(item, config, answer_prompt, seed, sample, (shots or {}).get(item.benchmark, ()))
         completion = await engine.complete(request)
-        # A symbolic comparison, or a program, can take seconds: in a thread it does not keep other answers waiting.
+        # A symbolic comparison or a program can take seconds: in a thread it does not delay other responses.
         reading = await asyncio.to_thread(readers[item.benchmark].read, completion, item.target)
         done += 1
         report(done)
@@ -74,7 +77,7 @@ async def evaluate(
     try:
         responses = await asyncio.gather(*tasks)
     finally:
-        # After a failure the others would go on asking while the journal is being closed.
+        # After a failure the remaining tasks would send requests while the journal is being closed.
         for unfinished in tasks:
             unfinished.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -94,9 +97,9 @@ async def _score(benchmark: str, responses: Sequence[Response], config: EvalConf
 def ask(
     item: Item, config: EvalConfig, answer_prompt: str, seed: int, sample: int = 0, shots: Sequence[Shot] = ()
 ) -> Request:
-    """The request for one sample of an item: after the shots, or in `benchmark.prompt`, or in the task's own."""
+    """The request for one sample of an item: after the shots, or in `benchmark.prompt`, or in the task's prompt."""
     template = config.benchmarks[item.benchmark].prompt or answer_prompt
-    # The first sample is named and seeded as the only one is.
+    # The first of several samples has the key and seed that a single one has, so a journal serves both.
     which: tuple[int, ...] = (sample,) if sample else ()
     return Request(
         key="/".join(map(str, ("eval", item.benchmark, item.id, *which))),
@@ -111,7 +114,7 @@ def ask(
 def run(job: EvalJob) -> list[Score]:
     """Evaluate into `job.output`: `responses.jsonl`, `scores.json`, and `benchmarks.json` with what was left out.
 
-    A folder that has its scores is finished and nothing is asked; one that has a journal is continued.
+    A folder with scores is finished, and nothing is asked; a folder with a journal is resumed.
     """
     output = Path(job.output)
     finished, journal = output / "scores.json", output / "journal.jsonl"
@@ -129,11 +132,8 @@ def run(job: EvalJob) -> list[Score]:
             }
             for name, found in benchmarks.items()
         }
-        (output / "benchmarks.json").write_bytes(_pretty(left_out))
-        # The scores stand for all the rest: they appear last, and whole.
-        unfinished = output / "scores.json.part"
-        unfinished.write_bytes(_pretty(scores))
-        unfinished.replace(finished)
+        write_result(output / "benchmarks.json", left_out)
+        write_result(finished, scores)
     journal.unlink(missing_ok=True)
     return msgspec.json.decode(finished.read_bytes(), type=list[Score])
 
@@ -153,7 +153,7 @@ async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) ->
 def list_items(job: EvalJob) -> list[Item]:
     """Every usable item of every benchmark's split, chosen or not: what training data must not contain.
 
-    Of a generated family only the chosen ones, for its others are endless. Nothing is asked of any engine.
+    Of a generated family only the chosen items, because the others are endless. No engine is asked anything.
 
     Raises:
         Missing, BadConfig, DataSaysNo: as `eval.benchmarks.load`.
@@ -162,12 +162,11 @@ def list_items(job: EvalJob) -> list[Item]:
 
 
 def write_items(job: EvalJob, console: Console) -> None:
-    """Write them to `<output>/items.jsonl` and say how many there are of each benchmark."""
+    """Write all items to `<output>/items.jsonl` and show the number of each benchmark's."""
     items = list_items(job)
     output = Path(job.output)
     output.mkdir(parents=True, exist_ok=True)
-    write_lines(output / "items.jsonl.part", items)
-    (output / "items.jsonl.part").replace(output / "items.jsonl")
+    write_whole(output / "items.jsonl", b"".join(map(to_line, items)))
     table = Table("benchmark", "items")
     for name, count in Counter(item.benchmark for item in items).items():
         table.add_row(name, str(count))
@@ -175,31 +174,26 @@ def write_items(job: EvalJob, console: Console) -> None:
 
 
 def show(scores: Sequence[Score], console: Console) -> None:
-    """A short table of the scores. With several samples, `correct` and `unparsed` count responses."""
-    sampled = max((one.samples for one in scores), default=1)
+    """A table of the scores. With several samples, `correct` and `unparsed` count responses."""
+    samples = max((row.samples for row in scores), default=1)
     table = Table("benchmark", "split")
-    voted = (f"maj@{sampled}", f"pass@{sampled}") if sampled > 1 else ()
-    for column in ("accuracy", "95 % interval", *voted, "strict", "flexible", "correct", "unparsed", "items"):
+    best_of = (f"maj@{samples}", f"pass@{samples}") if samples > 1 else ()
+    for column in ("accuracy", "95% interval", *best_of, "strict", "flexible", "correct", "unparsed", "items"):
         table.add_column(column, justify="right")
-    for one in scores:
-        strict, flexible = (None if count is None else count / one.total for count in (one.strict, one.flexible))
-        best_of = (_percent(one.majority), _percent(one.pass_at.get(str(sampled)))) if voted else ()
+    for row in scores:
+        strict, flexible = (None if count is None else count / row.total for count in (row.strict, row.flexible))
         table.add_row(
-            one.benchmark,
-            "dev" if one.decides else "test",
-            _percent(one.accuracy),
-            f"{100 * one.low:.1f} – {100 * one.high:.1f} %",
-            *best_of,
-            _percent(strict),
-            _percent(flexible),
-            *map(str, (one.correct, one.unparsed, one.total // one.samples)),
+            row.benchmark,
+            "dev" if row.decides else "test",
+            percent(row.accuracy),
+            interval(row.low, row.high),
+            *([_known(row.majority), _known(row.pass_at.get(str(samples)))] if best_of else []),
+            _known(strict),
+            _known(flexible),
+            *map(str, (row.correct, row.unparsed, row.total // row.samples)),
         )
     console.print(table)
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _pretty(value: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def _known(share: float | None) -> str:
+    return "–" if share is None else percent(share)

@@ -1,8 +1,8 @@
 """`python -P -m eval.harness job.yaml`: any task of EleutherAI's lm-evaluation-harness, against a served checkpoint.
 
-lm-eval runs as a process of its own, in an environment of its own where `eval.harness.python` names one. Its samples
-and results lie in `<output>/harness/`, what it measured in `<output>/harness.json`. Answers it already has are in a
-cache there: an interrupted evaluation asks only for the rest.
+lm-eval runs in a separate process, and in a separate environment if `eval.harness.python` names one. Its samples and
+results are in `<output>/harness/`, its scores in `<output>/harness.json`. It caches responses there: an interrupted
+evaluation asks only for the rest.
 """
 
 import argparse
@@ -29,16 +29,17 @@ from crescent.engine.server import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
 from crescent.machine.processes import die_with_parent, last_lines
 from eval import harness_tasks
+from eval.results import write_result
 
 INSTALL = "pip install 'lm-eval[api]==0.4.13'"
 UNSAFE = "--confirm_run_unsafe_code"
 GRACE_S = 10.0
-"""Seconds an interrupted lm-eval gets to end in."""
-READ = 200_000
-"""Bytes of a log's end that are searched for a cause."""
+"""Grace period for an interrupted lm-eval, in seconds."""
+SEARCHED = 200_000
+"""Bytes at the end of a log that are searched for a cause."""
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
-# What lm-eval, aiohttp, requests and datasets 2 to 5 write.
+# Messages of lm-eval, aiohttp, requests and datasets 2 to 5.
 NO_DATA = re.compile(
     r"Couldn't reach '([^'\n]{1,200})' on the Hub \(\w{1,99}\)"
     r"|Couldn't reach the Hugging Face Hub for dataset '([^'\n]{1,200})'"
@@ -55,57 +56,57 @@ UNANSWERED = re.compile(
 )
 
 Model = Literal["local-chat-completions", "local-completions"]
-"""What lm-eval calls a way to ask. Chat completions come with no log-probabilities of the prompt."""
+"""lm-eval's names for two ways to ask. Chat completions return no log-probabilities of the prompt."""
 
 
 @dataclass(frozen=True)
 class HarnessScore:
-    """One number of one task, or of a group of tasks."""
+    """One metric of one task, or of a group of tasks."""
 
     task: str
     metric: str
-    """With the filter that read the answers, as lm-eval writes it: `exact_match,strict-match`."""
+    """Name with the filter that read the answers, as lm-eval writes it: `exact_match,strict-match`."""
     value: float
     stderr: float | None
-    """lm-eval's standard error; `None` where it has none."""
+    """Standard error by lm-eval; `None` if it has none."""
     n: int
-    """Items; of a group, those of all its tasks."""
+    """Number of items; for a group, over all its tasks."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A single task: what a name, a group or a tag comes down to."""
+    """A single task. A name, a group or a tag stands for one or several."""
 
     name: str
     output_type: str | None
-    """`generate_until`, `multiple_choice`, `loglikelihood`, `loglikelihood_rolling`; `None` when it does not say."""
+    """`generate_until`, `multiple_choice`, `loglikelihood` or `loglikelihood_rolling`; `None` if not stated."""
     data: str | None
-    """The data set, a name on the hub or a format such as `json`."""
+    """Name of the data set on the hub, or a format such as `json`."""
     unsafe: bool
-    """Runs the programs a model writes."""
+    """Whether the task runs programs that the model writes."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the endpoint says about the checkpoint."""
+    """The checkpoint, as its endpoint describes it."""
 
     context: int | None = None
-    """Longest prompt and answer in tokens."""
+    """Longest prompt and response together, in tokens."""
     adapter: bool = False
     base: str | None = None
-    """Folder or hub id the base weights were loaded from, as the server calls it."""
+    """Folder or hub id from which the base weights were loaded, as the server states it."""
 
 
-def run_harness(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore]:
-    """Evaluate `job.eval.harness.tasks` into `job.output`. A folder that has its `harness.json` is finished.
+def run_tasks(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore]:
+    """Evaluate `job.eval.harness.tasks` into `job.output`. A folder with `harness.json` is finished.
 
     Args:
-        tokenizer: Folder or hub id of the model's tokenizer, for tasks that need log-probabilities or no chat; by
-            default the one of the base weights the server names.
+        tokenizer: Folder or hub id of the model's tokenizer, for tasks that are not asked as a chat; by default that of
+            the base weights that the server names.
 
     Raises:
-        BadConfig: no such task, or the endpoint does not know our key or our model.
-        Missing: lm-eval, a package it needs, or a data set is not there.
+        BadConfig: there is no such task, or the endpoint does not accept our key or serve our model.
+        Missing: lm-eval, a package that it needs, or a data set is missing.
         EngineDied: the endpoint does not answer (any more).
     """
     output = Path(job.output)
@@ -119,10 +120,7 @@ def run_harness(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore
             asked = command(job, model, names, served, tokenizer, folder)
             leaves = [leaf for name in names for leaf in tasks[name]]
             scores += _measure(asked, job, leaves, folder, model)
-        # It stands for all the rest: it appears last, and whole.
-        unfinished = output / "harness.json.part"
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
-        unfinished.replace(finished)
+        write_result(finished, scores)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     return msgspec.json.decode(finished.read_bytes(), type=list[HarnessScore])
 
@@ -130,21 +128,21 @@ def run_harness(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore
 def command(
     job: EvalJob, model: Model, tasks: Sequence[str], served: Served, tokenizer: str | None, folder: Path
 ) -> list[str]:
-    """The command line of lm-eval for tasks that are asked the same way. The key is not on it.
+    """The command line of lm-eval for tasks that are asked the same way. It does not contain the key.
 
     Raises:
-        Missing: it needs a tokenizer and there is none.
-        BadConfig: the model's context holds no prompt beside `eval.max_tokens`.
+        Missing: a tokenizer is needed and cannot be found.
+        BadConfig: the model's context leaves no room for a prompt beside `eval.max_tokens`.
     """
     config = job.eval.harness
     chat = model == "local-chat-completions"
     arguments: dict[str, Any] = {
         "model": job.model,
         "base_url": job.urls[0].rstrip("/") + ("/chat/completions" if chat else "/completions"),
-        # vLLM 0.32 on CPU fails on log-probabilities of several prompts in one batch, when they go to an adapter.
+        # vLLM 0.32 on CPU fails on log-probabilities of several prompts in one batch if they go to an adapter.
         "num_concurrent": 1 if not chat and served.adapter and runs_on_cpu() else job.concurrency,
         "timeout": math.ceil(job.request_timeout_s),
-        # Only for tasks that set no limit of their own.
+        # For tasks without a limit of their own.
         "max_gen_toks": job.eval.max_tokens,
     }
     if served.context is not None:
@@ -153,7 +151,7 @@ def command(
             raise BadConfig(f"eval.max_tokens={job.eval.max_tokens}: {rule}; lower it or raise model.context")
         arguments["max_length"] = served.context
     if not chat:
-        # By default lm-eval first asks the server for its tokenizer, without our key.
+        # By default lm-eval asks the server for its tokenizer first, without our key.
         arguments |= {"tokenizer_backend": "huggingface", "tokenizer": _tokenizer(tokenizer or served.base)}
     line = [config.python or sys.executable, "-P", "-m", "lm_eval", "run", "--model", model]
     line += ["--model_args", json.dumps(arguments), "--tasks", ",".join(tasks)]
@@ -168,23 +166,19 @@ def command(
 
 
 def _tokenizer(named: str | None) -> str:
-    way_out = "name the model's folder: `python -P -m eval.harness job.yaml --tokenizer FOLDER`"
+    fix = "give the model's folder: `python -P -m eval.harness job.yaml --tokenizer FOLDER`"
     if named is None:
-        raise Missing(
-            f"log-probabilities are counted in tokens, and the endpoint does not say what it serves; {way_out}"
-        )
+        raise Missing(f"log-probabilities are of tokens, and the endpoint does not state what it serves; {fix}")
     if named.startswith(("/", "~", ".")) and not Path(named).expanduser().is_dir():
-        raise Missing(
-            f"{named}: the endpoint's weights are not on this machine, and the tokenizer is needed; {way_out}"
-        )
+        raise Missing(f"{named}: the endpoint's weights are not on this machine, and the tokenizer is needed; {fix}")
     return str(Path(named).expanduser()) if named.startswith("~") else named
 
 
 def divide(tasks: Mapping[str, Sequence[Leaf]], chat: bool) -> dict[Model, list[str]]:
-    """Which names are asked which way. A group is never divided: lm-eval computes its mean.
+    """Names of tasks by the way they are asked. A group is never divided: lm-eval computes its mean.
 
-    Generated answers are asked as a chat, unless they shall not be; whatever else a group contains needs completions,
-    where lm-eval applies the chat template itself.
+    Tasks that only generate are asked as a chat where `chat` allows it. All others need completions, where lm-eval
+    applies the chat template itself.
     """
     ways: dict[Model, list[str]] = {}
     for name, leaves in tasks.items():
@@ -194,10 +188,10 @@ def divide(tasks: Mapping[str, Sequence[Leaf]], chat: bool) -> dict[Model, list[
 
 
 def find_tasks(config: HarnessConfig, folder: Path) -> dict[str, list[Leaf]]:
-    """What each name in `config.tasks` stands for, as the installed lm-eval says. Loads no data.
+    """The single tasks behind each name in `config.tasks`, by the installed lm-eval. Loads no data.
 
     Raises:
-        BadConfig: there is no such task, or it runs the model's programs and nobody said it may.
+        BadConfig: there is no such task, or it runs the model's programs and the settings do not allow it.
         Missing: lm-eval is not installed in `config.python`, or there is no such interpreter or folder.
     """
     if not config.tasks:
@@ -212,22 +206,22 @@ def find_tasks(config: HarnessConfig, folder: Path) -> dict[str, list[Leaf]]:
     code = _run(program, log, {})
     if code == harness_tasks.LACKING:
         raise Missing(
-            f"{python}: lm-eval is {last_lines(log, 1)}; run `{python} -m {INSTALL}`, or name another "
-            "environment's interpreter with eval.harness.python"
+            f"{python}: lm-eval is {last_lines(log, 1)}; run `{python} -m {INSTALL}`, or give the interpreter of an "
+            "environment that has it as eval.harness.python"
         )
     if code != 0:
         raise explain(log, code, [], python)
     said = json.loads(result.read_text())
     for name, near in said["unknown"].items():
-        way_out = f"did you mean {', '.join(near)}?" if near else f"`{python} -m lm_eval ls tasks` lists them"
-        raise BadConfig(f"eval.harness.tasks: lm-eval has no task {name!r}; {way_out}")
+        fix = f"did you mean {', '.join(near)}?" if near else f"`{python} -m lm_eval ls tasks` lists them"
+        raise BadConfig(f"eval.harness.tasks: lm-eval has no task {name!r}; {fix}")
     tasks = msgspec.convert(said["tasks"], dict[str, list[Leaf]])
     check_safe(tasks, config.arguments)
     return tasks
 
 
 def check_safe(tasks: Mapping[str, Sequence[Leaf]], arguments: Sequence[str]) -> None:
-    """Raise `BadConfig` when a task runs the model's programs and nobody said it may."""
+    """Raise `BadConfig` if a task runs the model's programs and the settings do not allow it."""
     for name, leaves in tasks.items():
         if any(leaf.unsafe for leaf in leaves) and UNSAFE not in arguments:
             raise BadConfig(
@@ -237,11 +231,11 @@ def check_safe(tasks: Mapping[str, Sequence[Leaf]], arguments: Sequence[str]) ->
 
 
 def ask_server(job: EvalJob) -> Served:
-    """What the first endpoint serves under `job.model`.
+    """The checkpoint that the first endpoint serves under `job.model`.
 
     Raises:
-        EngineDied: it does not answer.
-        BadConfig: it does not know our key, or the model.
+        EngineDied: the endpoint does not answer.
+        BadConfig: it does not accept our key, or does not serve the model.
     """
     import httpx
 
@@ -256,24 +250,24 @@ def ask_server(job: EvalJob) -> Served:
         raise EngineDied(f"{url}/models answered {reply.status_code}: {reply.text[:500]}")
     models = {entry["id"]: entry for entry in reply.json()["data"]}
     if job.model not in models:
-        raise BadConfig(f"{url}: it does not serve {job.model}, but {', '.join(models)}")
+        raise BadConfig(f"{url}: it serves {', '.join(models)}, and not {job.model}")
     model = models[job.model]
     base = models.get(model.get("parent"), model)
     return Served(model.get("max_model_len") or base.get("max_model_len"), base is not model, base.get("root"))
 
 
-def read_scores(results: Mapping[str, Any]) -> list[HarnessScore]:
-    """The numbers in one results file of lm-eval: those of groups first, then those of tasks, as it lists them."""
+def read_results(results: Mapping[str, Any]) -> list[HarnessScore]:
+    """The scores in one results file of lm-eval, in its order: groups first, then tasks."""
     scores = []
-    for task, its in results["results"].items():
-        for metric, value in its.items():
+    for task, measured in results["results"].items():
+        for metric, value in measured.items():
             name, comma, read_by = metric.partition(",")
             number = isinstance(value, int | float) and math.isfinite(value)
             if not comma or not number or name.endswith("_stderr"):
                 continue
-            stderr = its.get(f"{name}_stderr,{read_by}")
+            stderr = measured.get(f"{name}_stderr,{read_by}")
             known = isinstance(stderr, int | float) and math.isfinite(stderr)
-            asked = results["n-samples"].get(task, {}).get("effective", its.get("sample_len", 0))
+            asked = results["n-samples"].get(task, {}).get("effective", measured.get("sample_len", 0))
             scores.append(HarnessScore(task, metric, float(value), float(stderr) if known else None, asked))
     return scores
 
@@ -283,12 +277,12 @@ def _measure(
 ) -> list[HarnessScore]:
     log = folder / f"{model}.log"
     code = _run(line, log, {"OPENAI_API_KEY": _key()})
-    # The newest: an attempt before ours may have been interrupted after it had written its own.
-    written = sorted((folder / model).rglob("results_*.json"), key=lambda its: its.name)
+    # The newest counts: an interrupted earlier attempt may have written results too.
+    written = sorted((folder / model).rglob("results_*.json"), key=lambda path: path.name)
     if code != 0 or not written:
         ask_server(job)
         raise explain(log, code, leaves, line[0])
-    return read_scores(json.loads(written[-1].read_text("utf-8")))
+    return read_results(json.loads(written[-1].read_text("utf-8")))
 
 
 def _key() -> str:
@@ -296,7 +290,7 @@ def _key() -> str:
 
 
 def _run(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
-    """Run a program to its end, its output at the end of `log`. Whatever interrupts us ends it too."""
+    """Run a program to its end with its output in `log`, and return its exit code. An interruption ends it too."""
     ours = {name: value for name, value in os.environ.items() if name != "CRESCENT_API_KEY"}
     ours |= {"PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
     with log.open("wb") as file:
@@ -305,7 +299,7 @@ def _run(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
                 line, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=ours, preexec_fn=die_with_parent
             )
         except (FileNotFoundError, PermissionError) as error:
-            raise Missing(f"eval.harness.python={line[0]}: {error.strerror}; name an interpreter, or null") from error
+            raise Missing(f"eval.harness.python={line[0]}: {error.strerror}; give an interpreter, or null") from error
     try:
         return child.wait()
     finally:
@@ -319,18 +313,18 @@ def _run(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
 
 
 def explain(log: Path, code: int, leaves: Sequence[Leaf], python: str) -> CrescentError:
-    """Why lm-eval ended without results: the kind of error and the way out, from the end of its log."""
+    """Why lm-eval ended without results, and how to fix it, from the end of its log."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - READ))
+        file.seek(max(0, log.stat().st_size - SEARCHED))
         text = file.read().decode("utf-8", "replace")
     end = f"\nwhole log: {log}"
     if found := NO_DATA.search(text):
-        name = next(its for its in found.groups() if its is not None)
+        name = next(group for group in found.groups() if group is not None)
         users = ", ".join(sorted({leaf.name for leaf in leaves if leaf.data == name})) or "a task"
         return Missing(
-            f"eval.harness.tasks: {users} needs the data set {name}, which cannot be had ({found[0]}); where there "
-            f"is a network run `hf download --repo-type dataset {name}`, and bring its cache here: the folder that "
-            f"HF_HOME names (~/.cache/huggingface when unset){end}"
+            f"eval.harness.tasks: {users} needs the data set {name}, which is not available ({found[0]}); run "
+            f"`hf download --repo-type dataset {name}` where there is a network, and copy its cache here: the folder "
+            f"that HF_HOME names (~/.cache/huggingface if unset){end}"
         )
     if found := NO_MODULE.search(text):
         return Missing(
@@ -342,17 +336,17 @@ def explain(log: Path, code: int, leaves: Sequence[Leaf], python: str) -> Cresce
             f"eval.harness.arguments: lm-eval does not know {found[1]}; see `{python} -m lm_eval run --help`"
         )
     if found := REFUSED.search(text):
-        way_out = "if a prompt is too long raise model.context or lower eval.max_tokens"
-        return BadConfig(f"the endpoint refused a request of lm-eval ({found[1]}); {way_out}{end}")
+        fix = "if a prompt is too long, raise model.context or lower eval.max_tokens"
+        return BadConfig(f"the endpoint refused a request of lm-eval ({found[1]}); {fix}{end}")
     if "KeyError: 'logprobs'" in text:
         rule = "the endpoint returns no log-probabilities of a prompt (`echo` and `logprobs` of /v1/completions)"
-        return BadConfig(f"eval.harness.tasks: {rule}; vLLM does, others can only be asked tasks that generate{end}")
+        return BadConfig(f"eval.harness.tasks: {rule}; vLLM does, others can only do tasks that generate{end}")
     if found := UNANSWERED.search(text):
         return EngineDied(
-            f"the endpoint left requests of lm-eval unanswered ({found[0]}); what it answered is kept{end}"
+            f"the endpoint left requests of lm-eval unanswered ({found[0]}); its answers so far are kept{end}"
         )
     if code in KILLED:
-        return Missing(f"lm-eval was killed: most often because memory ran out{end}")
+        return Missing(f"lm-eval was killed, most often because memory ran out{end}")
     return CrescentError(f"lm-eval ended with exit code {code}\n{last_lines(log)}{end}")
 
 
@@ -361,29 +355,29 @@ def show(scores: Sequence[HarnessScore], console: Console) -> None:
     table = Table("task", "metric")
     for column in ("value", "standard error", "items"):
         table.add_column(column, justify="right")
-    for one in scores:
-        stderr = "" if one.stderr is None else f"{one.stderr:.4f}"
-        table.add_row(one.task, one.metric, f"{one.value:.4f}", stderr, str(one.n))
+    for score in scores:
+        stderr = "" if score.stderr is None else f"{score.stderr:.4f}"
+        table.add_row(score.task, score.metric, f"{score.value:.4f}", stderr, str(score.n))
     console.print(table)
 
 
 def check(job: EvalJob) -> None:
-    """Raise as `find_tasks` does for the tasks of a job; writes no more than its logs."""
+    """Raise as `find_tasks` for the tasks of a job; writes nothing but logs."""
     folder = Path(job.output)
     folder.mkdir(parents=True, exist_ok=True)
     find_tasks(job.eval.harness, folder)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The door: returns the exit code, with the reason on stderr when it is not 0."""
+    """Run or check the tasks of a job. Returns the exit code; the reason for any but 0 is on stderr."""
     parser = argparse.ArgumentParser(prog="python -P -m eval.harness", description="Run tasks of lm-eval.")
     parser.add_argument("job", type=Path, help="YAML file of crescent.config.EvalJob, with eval.harness.tasks")
-    parser.add_argument("--tokenizer", help="folder or hub id; by default that of the weights the server names")
-    parser.add_argument("--check", action="store_true", help="only ask lm-eval whether it has the tasks")
+    parser.add_argument("--tokenizer", help="folder or hub id; by default that of the weights that the server names")
+    parser.add_argument("--check", action="store_true", help="only check whether lm-eval has the tasks")
     given = parser.parse_args(arguments)
     if given.check:
         return run_to_exit_code(lambda: check(read_job(given.job, EvalJob)))
-    return run_to_exit_code(lambda: show(run_harness(read_job(given.job, EvalJob), given.tokenizer), Console()))
+    return run_to_exit_code(lambda: show(run_tasks(read_job(given.job, EvalJob), given.tokenizer), Console()))
 
 
 if __name__ == "__main__":

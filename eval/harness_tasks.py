@@ -1,8 +1,8 @@
-"""What names of lm-eval's tasks stand for. Run as a file by the interpreter that has lm-eval, which need not be ours:
+"""Find the single tasks behind names of lm-eval. Run by the interpreter that has lm-eval, which need not be ours:
 
     python -P eval/harness_tasks.py RESULT.json FOLDER_OR_NOTHING NAME…
 
-It reads task descriptions only, loads no data set, and imports nothing of Crescent.
+It only reads task descriptions: it loads no data set and imports nothing of Crescent.
 """
 
 import difflib
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 NEEDED = ("aiohttp", "requests", "tenacity", "tqdm")
-"""Packages that lm-eval needs to ask a server: its extra `api`."""
+"""Packages that lm-eval needs to ask a server (its extra `api`)."""
 LACKING = 69
-"""Exit code: lm-eval, or one of the above, is not installed."""
+"""Exit code if lm-eval or one of these packages is not installed."""
 
 Leaf = dict[str, Any]
 
 
 def leaves(spec: str | Mapping[str, Any], index: Mapping[str, Any]) -> Iterator[Leaf]:
-    """The single tasks behind a task, group or tag; a group names its members or describes them on the spot."""
+    """The single tasks behind a task, group or tag; a group names its members or describes them inline."""
     name = spec if isinstance(spec, str) else spec.get("group") or spec.get("task")
     entry = index.get(name) if isinstance(name, str) else None
     described = dict((entry and entry.cfg) or {}) | (dict(spec) if isinstance(spec, Mapping) else {})
@@ -39,7 +39,7 @@ def leaves(spec: str | Mapping[str, Any], index: Mapping[str, Any]) -> Iterator[
     else:
         yield {
             "name": str(name),
-            # A task written in Python does not say what it asks for.
+            # A task written in Python does not state what it asks for.
             "output_type": described.get("output_type"),
             "data": described.get("dataset_path"),
             "unsafe": bool(described.get("unsafe_code")),
@@ -47,14 +47,14 @@ def leaves(spec: str | Mapping[str, Any], index: Mapping[str, Any]) -> Iterator[
 
 
 def describe(names: list[str], include_path: str | None) -> dict[str, Any]:
-    """`tasks`: the leaves behind each name; `unknown`: for each name there is none of, names that are near it."""
+    """`tasks`: the single tasks behind each known name; `unknown`: the similar names for each unknown name."""
     manager = importlib.import_module("lm_eval.tasks").TaskManager(include_path=include_path)
     tasks: dict[str, list[Leaf]] = {}
     unknown: dict[str, list[str]] = {}
     for name in names:
         matching = manager.match_tasks([name])
         if matching:
-            tasks[name] = [leaf for its in matching for leaf in leaves(its, manager.task_index)]
+            tasks[name] = [leaf for match in matching for leaf in leaves(match, manager.task_index)]
         else:
             unknown[name] = difflib.get_close_matches(name, manager.all_tasks, n=5)
     return {"tasks": tasks, "unknown": unknown}

@@ -1,4 +1,4 @@
-"""`python -P -m eval [--items | --reliability | --harness TOKENIZER] JOB.yaml`: one job file of a run."""
+"""`python -P -m eval [--items | --reliability | --harness TOKENIZER] JOB.yaml`: do the job of one file of a run."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from eval import evaluate
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The door: returns the exit code, with the reason on stderr when it is not 0."""
+    """Do the job and show its result. Returns the exit code; the reason for any but 0 is on stderr."""
     parser = argparse.ArgumentParser(prog="python -P -m eval", description="Evaluate a served checkpoint.")
     parser.add_argument(
         "job", type=Path, help="YAML file of crescent.config.EvalJob (or ReliabilityJob); the loop writes it"
     )
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--items", action="store_true", help="only list all benchmark items, without asking anything")
-    only.add_argument("--reliability", action="store_true", help="instead vote on dev items, to compare with labels")
-    only.add_argument("--harness", metavar="TOKENIZER", help="instead run eval.harness.tasks of lm-eval")
+    only.add_argument("--items", action="store_true", help="only list all benchmark items; no engine is asked")
+    only.add_argument("--reliability", action="store_true", help="vote on dev items instead, beside their labels")
+    only.add_argument("--harness", metavar="TOKENIZER", help="run eval.harness.tasks of lm-eval instead")
     given = parser.parse_args(arguments)
     if given.harness:
         from eval import harness

@@ -1,7 +1,7 @@
-"""Ask the base every dev item K times and vote, as a round does with its own questions, but with the answers known.
+"""Ask the base every dev item K times and vote, as a round does with its own questions, but with known answers.
 
-Nothing is asked adaptively: agreement over fewer samples would be another number. Each finished answer is a line in a
-journal, so an interrupted measurement asks only for the rest.
+All K samples are asked, never adaptively: agreement over fewer samples would be a different number. Each finished
+completion is a line in a journal, so an interrupted measurement asks only for the rest.
 """
 
 import asyncio
@@ -9,8 +9,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import msgspec
 
 from crescent.config import ReliabilityJob, can_vote
 from crescent.engine.client import Client, Engine
@@ -23,6 +21,7 @@ from crescent.tasks import Task
 from eval.benchmarks import choose, load
 from eval.progress import progress
 from eval.reading import Reader, open_readers
+from eval.results import write_result
 
 
 async def ask_votes(
@@ -37,15 +36,15 @@ async def ask_votes(
     The question of a vote has the item's id and text, and the benchmark's name as its bait.
 
     Args:
-        readers: One for each benchmark, by name.
-        report: Called after each answer with the number of those finished.
+        readers: Reader of each benchmark, by name.
+        report: Called after each answer with the number of finished ones.
     """
     done = 0
 
     async def answer(question: Question, sample: int) -> Answer:
         nonlocal done
         request = sample_request(question, sample, job.task, job.consensus, job.seed)
-        # Two benchmarks may hold the same item.
+        # The benchmark's name keeps keys unique: two benchmarks may hold the same item.
         completion = await engine.complete(replace(request, key=f"{question.bait}/{request.key}"))
         done += 1
         report(done)
@@ -68,7 +67,7 @@ async def ask_votes(
 
 
 def label(decided: Vote, target: str, task: Task) -> LabelledVote:
-    """What of a vote is right. Each class is compared by its first final answer, as the winner is."""
+    """Which answers of a vote are right. Each class is judged by its first final answer, as the winner is."""
     firsts: dict[int, str] = {}
     for number, answer in zip(decided.classes, decided.answers, strict=True):
         if number != SILENCE and answer.final is not None:
@@ -85,7 +84,7 @@ def label(decided: Vote, target: str, task: Task) -> LabelledVote:
 def items_of(job: ReliabilityJob) -> list[Item]:
     """The first `eval.reliability` items of each dev benchmark's seeded choice.
 
-    Benchmarks with another kind of answer than the task's are left out: the task's prompt does not ask for theirs.
+    Benchmarks with another kind of answer than the task's are left out, because the task's prompt does not ask for it.
     """
     return [
         item
@@ -96,9 +95,9 @@ def items_of(job: ReliabilityJob) -> list[Item]:
 
 
 def run(job: ReliabilityJob) -> dict[str, Reliability]:
-    """Measure into `job.output`: `votes.jsonl`, what of each is right in `labels.jsonl`, and `reliability.json`.
+    """Measure into `job.output`: `votes.jsonl`, which answers are right in `labels.jsonl`, and `reliability.json`.
 
-    A folder that has the latter is finished and nothing is asked; one that has a journal is continued.
+    A folder with `reliability.json` is finished, and nothing is asked; a folder with a journal is resumed.
     """
     output = Path(job.output)
     finished, journal = output / "reliability.json", output / "journal.jsonl"
@@ -112,10 +111,7 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
         for item, (_, labelled) in zip(items, voted, strict=True):
             by_benchmark.setdefault(item.benchmark, []).append(labelled)
         found = {benchmark: curve(votes) for benchmark, votes in by_benchmark.items()}
-        # It stands for all the rest: it appears last, and whole.
-        unfinished = output / "reliability.json.part"
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-        unfinished.replace(finished)
+        write_result(finished, found)
     journal.unlink(missing_ok=True)
     return read_reliability(finished)
 

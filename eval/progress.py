@@ -1,4 +1,4 @@
-"""How far an evaluation is, line by line, for the process that watches it."""
+"""Progress of an evaluation, as JSON lines for the process that started it."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import msgspec
 
 
 def progress(path: Path, total: int) -> Callable[[int], None]:
-    """A function that appends `{"done": n, "total": m}` to `path`: at most once a second, and for the last item."""
+    """A function that appends `{"done": n, "total": m}` to `path`, at most once a second and after the last item."""
     written = -1.0
 
     def report(done: int) -> None:

@@ -1,7 +1,7 @@
-"""What one response says: its final answer, whether that is right, and the two plain readings beside it.
+"""Read one response: its final answer, whether that is right, and the strict and the flexible score beside it.
 
-Each benchmark's answers are read in the benchmark's own style (`crescent.config.style_of`), whatever the run's own
-style is: numbers for word problems, formulas for MATH-500, letters for options.
+Each benchmark's answers are read in the benchmark's own style (`crescent.config.style_of`), whatever the style of the
+run is: numbers for word problems, formulas for MATH-500, letters for options.
 """
 
 import re
@@ -17,7 +17,7 @@ from eval.scorers import flexible_match, strict_match
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of one response; the fields are those of `crescent.records.Response`."""
+    """Result of reading one response; the fields are those of `crescent.records.Response`."""
 
     final: str | None
     correct: bool
@@ -35,7 +35,7 @@ class Reader:
 
     @property
     def can_vote(self) -> bool:
-        """Whether final answers can be counted. No two programs have the same text, and items bring no inputs."""
+        """Whether final answers can be counted. Programs cannot: without inputs they differ by their texts."""
         return self.style is not AnswerStyle.code
 
     def read(self, completion: Completion, target: str) -> Reading:
@@ -47,7 +47,7 @@ class Reader:
 def open_readers(
     benchmarks: Mapping[str, BenchmarkConfig], task: TaskConfig, grading_timeout_s: float
 ) -> Iterator[dict[str, Reader]]:
-    """One reader for each benchmark, by name. Those of one style share a task, which may own processes."""
+    """One reader for each benchmark, by name. Readers of one style share a task, which may own processes."""
     styled = {name: task_of(benchmark, task) for name, benchmark in benchmarks.items()}
     readers: dict[AnswerStyle, Reader] = {}
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def open_readers(
 
 
 def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
-    """The final answer, and whether it is the reference answer."""
+    """The final answer, and whether it means the reference answer."""
     final = final_answer(completion, task)
     return final, final is not None and task.correct(final, target)
 
@@ -67,9 +67,9 @@ def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, 
 def final_answer(completion: Completion, task: Task) -> str | None:
     """The final answer, `None` for unparsed.
 
-    A response cut at `max_tokens` counts only with an explicitly marked final answer (models may ramble on after it):
-    the last number of an unfinished calculation is no answer. Its last word may be half a number and is not read.
-    A vote is stricter: there a cut answer is silence, because what wins a vote is trained on.
+    A response cut at `max_tokens` counts only if its final answer is explicitly marked (models may ramble on after it):
+    the last number of an unfinished calculation is not an answer. Its last word may be half a number and is not read.
+    A vote is stricter: there a cut answer is silence, because the winner of a vote is trained on.
     """
     match completion.finish_reason:
         case "error":
@@ -82,9 +82,9 @@ def final_answer(completion: Completion, task: Task) -> str | None:
 
 
 def match(completion: Completion, target: str, style: AnswerStyle) -> tuple[bool | None, bool | None]:
-    """Whether the strict and the flexible reading are right; `None` for options and programs, which have neither."""
+    """Whether it is right by the strict and by the flexible score; `None` for options and programs."""
     if style not in (AnswerStyle.number, AnswerStyle.math):
         return None, None
-    # The message of a server that refuses a request is no answer, whatever number stands in it.
+    # The message of a server that refuses a request is not an answer, whatever number it contains.
     text = "" if completion.finish_reason == "error" else completion.text
     return strict_match(text, target), flexible_match(text, target)

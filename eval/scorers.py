@@ -1,15 +1,15 @@
-"""How responses are scored: two plain readings beside the one that decides, and what the samples of an item come to.
+"""Scores of responses: a strict and a flexible score beside the deciding one, and maj@k and pass@k of several samples.
 
-Three scores stand side by side, because they can differ by tens of points on the same responses:
+Three scores are reported, because they can differ by tens of points on the same responses:
 
-- strict: the answer stands where it was asked for, written as the reference is;
-- flexible: the last number of the text, wherever it stands, is the reference;
-- symbolic: the final answer that `crescent.tasks` reads *means* the reference, exactly or by algebra
-  (`Response.correct`). It decides.
+- strict: the answer is in the format asked for, written as the reference is;
+- flexible: the last number anywhere in the text is the reference;
+- deciding: the final answer that `crescent.tasks` reads *means* the reference, exactly or by algebra
+  (`Response.correct`).
 
-For numbers the first two keep to what `strict-match` and `flexible-extract` of lm-evaluation-harness's task gsm8k
-(version 3) do, so that they can be held against published figures. That includes what looks like a slip: strict takes
-the first `#### n`, an ellipsis counts as a number, 18.00 is not 18, and a text that was cut is read like any other.
+For numbers, strict and flexible do what the filters `strict-match` and `flexible-extract` of lm-evaluation-harness's
+task gsm8k (version 3) do, so that they can be compared with published figures. That includes what looks like a mistake:
+strict takes the first `#### n`, an ellipsis counts as a number, 18.00 is not 18, and a cut text is read like any other.
 """
 
 import math
@@ -30,11 +30,11 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def strict_match(text: str, target: str) -> bool:
-    r"""Whether the answer stands in the format asked for, `#### answer` or else `\boxed{answer}`, as the target does.
+    r"""Whether the text contains the target in the format asked for, `#### answer` or else `\boxed{answer}`.
 
-    A number must follow the mark at once, after one space; the first mark counts, and digit must match digit once
-    commas, dollar signs and a full stop at the end are gone. (The box is ours: lm-evaluation-harness's gsm8k knows the
-    mark alone.) Any other target is compared with the line after the last mark by the spelling rules of MATH
+    A number must follow the mark directly, after one space. The first mark counts, and the digits must be the same
+    without commas, dollar signs and a full stop at the end. (The box is our addition: lm-evaluation-harness's gsm8k
+    knows the mark only.) Any other target is compared with the line after the last mark by the spelling rules of MATH
     (`crescent.tasks.equivalence.normal`).
     """
     if _PLAIN.fullmatch(target):
@@ -49,20 +49,20 @@ def strict_match(text: str, target: str) -> bool:
 
 
 def flexible_match(text: str, target: str) -> bool | None:
-    """Whether the last number anywhere in the text is the target, digit by digit; `None` where the target is none.
+    """Whether the last number anywhere in the text is the target, digit by digit; `None` if the target is no number.
 
-    A fraction is read as two numbers, so one is never found.
+    A fraction in the text is read as two numbers, so a target that is a fraction is never found.
     """
     if as_number(target) is None:
         return None
     last = None
-    for last in _ANY_NUMBER.finditer(text):  # noqa: B007 - the last one is what is wanted
+    for last in _ANY_NUMBER.finditer(text):  # noqa: B007 - only the last is wanted
         pass
     return last is not None and _digits(last[0]) == _digits(target)
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{}`, braces inside balanced; `None` without one, or when it is not closed."""
+    r"""Content of the last `\boxed{}`, with balanced braces; `None` if there is no box or the last is not closed."""
     _, box, rest = text.rpartition(r"\boxed{")
     depth = 1 if box else 0
     for token in _BRACE.finditer(rest) if box else ():
@@ -79,12 +79,11 @@ def _digits(written: str) -> str:
 def score(
     benchmark: str, responses: Sequence[Response], classes: Sequence[Sequence[int]] | None, decides: bool
 ) -> Score:
-    """Accuracy over all responses to one benchmark. Unparsed ones are wrong, and counted apart.
+    """Accuracy over all responses to one benchmark. Unparsed responses are wrong, and also counted by themselves.
 
     Args:
-        responses: Item by item, of each item all its samples.
-        classes: Of each item with several samples, the equivalence classes of their final answers; `None` where there
-            is nothing to vote on.
+        responses: Grouped by item, with all samples of each item.
+        classes: Equivalence classes of the final answers of each item; `None` if there is nothing to vote on.
     """
     samples = 1 + max((response.sample for response in responses), default=0)
     items = [responses[start : start + samples] for start in range(0, len(responses), samples)]
@@ -107,12 +106,12 @@ def score(
 
 
 def _count(verdicts: Sequence[bool | None]) -> int | None:
-    """`None` where any has none: a count over some of the items could not stand beside the accuracy over all."""
+    """Number of right ones; `None` if any is unknown, because it could not be compared with the accuracy over all."""
     return None if not verdicts or None in verdicts else sum(map(bool, verdicts))
 
 
 def majority(items: Sequence[Sequence[Response]], classes: Sequence[Sequence[int]]) -> float:
-    """maj@k: share of items whose most frequent final answer is right. Silence has no vote, a tie is wrong."""
+    """maj@k: share of items whose most frequent final answer is right. Silent samples do not vote; a tie is wrong."""
     return sum(map(_majority_is_right, items, classes)) / len(items)
 
 
@@ -122,20 +121,20 @@ def _majority_is_right(samples: Sequence[Response], classes: Sequence[int]) -> b
 
 
 def pass_at_each(rights: Sequence[int], samples: int) -> dict[str, float]:
-    """pass@k for k = 1, 2, 4, … and all samples, the unbiased estimator (arXiv 2107.03374), mean over items."""
+    """pass@k for k = 1, 2, 4, … and the number of samples: unbiased estimator (arXiv 2107.03374), mean over items."""
     ks = sorted({1 << power for power in range(samples.bit_length())} | {samples})
     return {str(k): sum(pass_at(k, samples, right) for right in rights) / len(rights) for k in ks}
 
 
 def interval(rights: Sequence[int], samples: int) -> tuple[float, float]:
-    """95 % interval of the mean over all samples, for items that were not asked: Wilson's, clustered by item.
+    """95% Wilson interval of the accuracy over all samples, clustered by item.
 
-    Samples of one item resemble each other, so they count as fewer: as many independent ones as give the mean over
-    items the variance it has (effective sample size, Kish 1965), but no fewer than there are items and no more than
-    there are samples. With one sample it is Wilson's interval as it stands.
+    Samples of one item resemble each other, so they count as fewer: as the number of independent samples that would
+    give the mean over items the variance it has (effective sample size, Kish 1965). It is at least the number of items
+    and at most the number of samples. With one sample per item it is the plain Wilson interval.
 
     Args:
-        rights: Right samples of each item.
+        rights: Number of right samples of each item.
     """
     items, total = len(rights), len(rights) * samples
     if samples == 1 or items == 0:

@@ -1,7 +1,7 @@
 """Any model on any benchmarks, without a run: `python -m eval model.path=ORG/MODEL eval=gsm8k` (see `--help`).
 
-It is the first stage of a run and nothing more: the same folder, journal and files as `base/eval`, so that it goes on
-where it stopped, and `crescent compare` reads it.
+It is the first stage of a run and nothing more: the same folder, journal and files as `base/eval`. So it resumes where
+it stopped, and `crescent compare` reads it.
 """
 
 import json
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from crescent.stages import Stages
 
 JOB_FLAGS = ("--items", "--reliability", "--harness")
-WHERE_ADAPTERS_LIE = "a run's lie in runs/NAME/round-N/train/adapter"
-UNTOLD = "whatever is served"
-"""Stands for `model.path` where an endpoint is named and no model."""
+ADAPTERS = "the adapters of a run are in runs/NAME/round-N/train/adapter"
+WHATEVER_IS_SERVED = "whatever is served"
+"""Value of `model.path` where an endpoint is given and no model."""
 
 
 @dataclass(frozen=True)
@@ -39,40 +39,45 @@ class Listed:
 
     name: str
     root: str | None
-    """Folder or hub id of its weights, as the server calls it."""
+    """Folder or hub id of its weights, as the server states it."""
     adapter: bool
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Whatever `python -m eval` was asked for; ends the process with the exit code."""
+    """Run the job file or the evaluation that the command line asks for; ends the process with the exit code."""
     if is_job(arguments):
         from eval.job import main as do_job
 
         sys.exit(do_job(arguments))
-    bare = [its for its in arguments if "=" not in its and not its.startswith(("-", "~"))]
-    before = [arguments[place - 1] for place, its in enumerate(arguments) if its in bare and place]
-    if bare and not any(its.startswith("-") for its in before):
+    bare = [argument for argument in arguments if "=" not in argument and not argument.startswith(("-", "~"))]
+    before = [arguments[place - 1] for place, argument in enumerate(arguments) if argument in bare and place]
+    # A bare word after a flag is the flag's value.
+    if bare and not any(argument.startswith("-") for argument in before):
         sys.exit(run_to_exit_code(lambda: refuse(bare[0])))
     through_hydra("evaluate", read_evaluation, evaluate)
 
 
 def is_job(arguments: Sequence[str]) -> bool:
-    """Whether they name a job file of a run, which is no setting."""
-    return any(its in JOB_FLAGS or ("=" not in its and its.endswith((".yaml", ".yml"))) for its in arguments)
+    """Whether the arguments name a job file, or have a flag that goes with one."""
+    return any(
+        argument in JOB_FLAGS or ("=" not in argument and argument.endswith((".yaml", ".yml")))
+        for argument in arguments
+    )
 
 
 def refuse(word: str) -> None:
+    """Raise `BadConfig` for a bare word, with what it probably meant."""
     raise BadConfig(f"{word}: settings are given as KEY=VALUE; did you mean model.path={word}? (python -m eval --help)")
 
 
 def read_evaluation(composed: DictConfig) -> EvaluationConfig:
-    """The composed config, checked; what follows from what is evaluated is filled in.
+    """The composed config, checked, with the settings that follow from what is evaluated.
 
     Raises:
-        BadConfig, Missing: it is not said what is evaluated, or `adapter` is no adapter.
+        BadConfig, Missing: the command line does not say what to evaluate, or `adapter` is not an adapter.
     """
     if composed.rescore is not None:
-        composed.model.path = UNTOLD
+        composed.model.path = WHATEVER_IS_SERVED
         rescoring = OmegaConf.to_object(composed)
         assert isinstance(rescoring, EvaluationConfig)
         return rescoring
@@ -86,34 +91,32 @@ def read_evaluation(composed: DictConfig) -> EvaluationConfig:
         if not urls:
             rule = "say what to evaluate: a hub id, a folder of weights, an adapter (adapter=FOLDER) or an endpoint"
             raise BadConfig(f"model.path: {rule} (serving.urls=[http://host:8000/v1]); see python -m eval --help")
-        composed.model.path = UNTOLD
-    # An endpoint, and a server that holds an adapter, keep the base; a single model is simply what is started.
+        composed.model.path = WHATEVER_IS_SERVED
+    # An adapter is loaded beside its base, and an endpoint cannot be restarted; a single model is what a server starts.
     composed.serving.child = Child.adapter if urls or composed.adapter is not None else Child.restart
     cfg = OmegaConf.to_object(composed)
     assert isinstance(cfg, EvaluationConfig)
     if not urls and not fake:
         check_no_adapter(cfg.model.path)
-    return cfg if is_given("run.name") else replace(cfg, run=replace(cfg.run, name=telling_name(cfg)))
+    return cfg if is_given("run.name") else replace(cfg, run=replace(cfg.run, name=descriptive_name(cfg)))
 
 
 def read_adapter(folder: Path) -> dict[str, Any]:
     """The settings of a LoRA adapter.
 
     Raises:
-        Missing, BadConfig: it is none, or none that can be loaded safely.
+        Missing, BadConfig: the folder holds no LoRA adapter, or none that can be loaded safely.
     """
     where = f"adapter={folder}"
     if not folder.is_dir():
-        raise Missing(f"{where}: there is no such folder; {WHERE_ADAPTERS_LIE}")
+        raise Missing(f"{where}: there is no such folder; {ADAPTERS}")
     config = folder / "adapter_config.json"
     if not config.is_file():
-        way_out = (
-            "complete weights are given as model.path" if (folder / "config.json").is_file() else WHERE_ADAPTERS_LIE
-        )
-        raise Missing(f"{where}: no adapter_config.json in it, so it is no adapter; {way_out}")
+        fix = "complete weights are given as model.path" if (folder / "config.json").is_file() else ADAPTERS
+        raise Missing(f"{where}: no adapter_config.json in it, so it is no adapter; {fix}")
     if not (folder / "adapter_model.safetensors").is_file():
-        way_out = "save it again with safe_serialization=True, or copy it whole"
-        raise Missing(f"{where}: no adapter_model.safetensors in it, and pickles are not loaded; {way_out}")
+        fix = "save it again with safe_serialization=True, or copy it whole"
+        raise Missing(f"{where}: no adapter_model.safetensors in it, and pickles are not loaded; {fix}")
     try:
         settings: dict[str, Any] = json.loads(config.read_text())
     except ValueError as error:
@@ -125,7 +128,7 @@ def read_adapter(folder: Path) -> dict[str, Any]:
 
 
 def check_no_adapter(path: str) -> None:
-    """Raise `BadConfig` where `model.path` is a folder of another kind than weights, and say what it is."""
+    """Raise `BadConfig` if `model.path` is the folder of an adapter or of a run, not of weights."""
     folder = Path(path).expanduser()
     if (folder / "config.json").is_file() or not folder.is_dir():
         return
@@ -134,15 +137,16 @@ def check_no_adapter(path: str) -> None:
     from crescent.reading.finished import is_run
 
     if is_run(folder):
-        way_out = f"name one of its checkpoints, model.path={folder}/round-1/train/weights or adapter={folder}/round-1/"
-        raise BadConfig(f"model.path={path}: is a run's folder; {way_out}train/adapter")
+        fix = f"give one of its checkpoints, model.path={folder}/round-1/train/weights or adapter={folder}/round-1/"
+        raise BadConfig(f"model.path={path}: is a run's folder; {fix}train/adapter")
 
 
-def telling_name(cfg: EvaluationConfig) -> str:
-    """A name for the run folder that says what is evaluated, and stands for all that its scores depend on."""
-    what = cfg.adapter or (cfg.serving.urls[0] if cfg.model.path == UNTOLD else cfg.model.path)
+def descriptive_name(cfg: EvaluationConfig) -> str:
+    """Name of the run folder: what is evaluated, and a digest of all settings that the scores depend on."""
+    what = cfg.adapter or (cfg.serving.urls[0] if cfg.model.path == WHATEVER_IS_SERVED else cfg.model.path)
     what = str(Path(what).resolve()) if Path(what).is_dir() else what
-    parts = [its for its in re.split(r"[/:]+", what) if its not in ("", "train", "adapter", "weights", "v1", "http")]
+    skipped = ("", "train", "adapter", "weights", "v1", "http")
+    parts = [part for part in re.split(r"[/:]+", what) if part not in skipped]
     words = re.sub(r"[^a-z0-9.]+", "-", "-".join(parts[-2:]).lower()).strip("-.")
     settings = {kind: stage_settings(cfg, kind) for kind in ("eval", "harness")}
     known = digest(what, cfg.model.path, cfg.model.revision, list(cfg.serving.urls), settings)
@@ -150,7 +154,7 @@ def telling_name(cfg: EvaluationConfig) -> str:
 
 
 def evaluate(cfg: EvaluationConfig) -> None:
-    """Ask everything that has no answer yet, and show the scores."""
+    """Ask every item that has no response yet, and show the scores; or rescore, or show the plan."""
     from crescent.doors.preflight import check_evaluation
 
     if cfg.rescore is not None:
@@ -169,19 +173,20 @@ def evaluate(cfg: EvaluationConfig) -> None:
         checkpoint = find_checkpoint(cfg, stages, listed)
         stages.models["base"] = checkpoint
         if not stages.once.foresee("base/eval", stage_settings(cfg, "eval")).hit:
-            count_items(cfg)  # a benchmark that cannot be had is missed here, before anything is served
+            count_items(cfg)  # fails here, before anything is served, if a benchmark is not available
         stages.evaluate(checkpoint)
     show_results(cfg.run.folder, checkpoint)
 
 
 def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | None) -> Checkpoint:
-    """What is evaluated: a model on this machine or on the hub, or one that an endpoint serves; or an adapter on it."""
+    """The checkpoint to evaluate: a local model, one from the hub or one that an endpoint serves, with an adapter or
+    without."""
     from crescent.groundwork import find_one, folder_digest
 
     if listed is None:
         base = find_one(stages, cfg.model, "base")
     else:
-        # Weights that nobody shows us are taken for the same as long as they have the same name.
+        # The weights behind an endpoint cannot be seen: two models with the same name count as the same.
         identity = digest("served", listed.name, listed.root)
         base = Checkpoint(f"{cfg.run.name}-base", 0, identity, weights=listed.root or listed.name)
     if cfg.adapter is None:
@@ -193,7 +198,7 @@ def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | No
 
 
 def find_proof(adapter: Path, cfg: EvaluationConfig) -> Proof | None:
-    """How to recognise a run's adapter; `None` where its trainer left no proof, or worked in another precision."""
+    """How to recognise a run's adapter; `None` if its trainer left no proof or used another precision."""
     import msgspec
 
     training = adapter.parent
@@ -205,31 +210,35 @@ def find_proof(adapter: Path, cfg: EvaluationConfig) -> Proof | None:
 
 
 def ask_endpoints(cfg: EvaluationConfig) -> Listed:
-    """The model to ask for: the one that `model.path` names, or the only one that is no adapter.
+    """The model to evaluate: the one that `model.path` names, or the only one that is not an adapter.
 
     Raises:
         Missing: an endpoint does not answer.
-        BadConfig: it does not know our key, or serves no such model.
+        BadConfig: an endpoint rejects our key or does not serve the model.
     """
     found = [choose(list_models(url), cfg.model.path, url) for url in cfg.serving.urls]
-    if len({its.name for its in found}) > 1:
-        names = ", ".join(f"{its.name} at {url}" for its, url in zip(found, cfg.serving.urls, strict=True))
-        raise BadConfig(f"serving.urls: they do not serve the same model ({names}); name only replicas of one")
+    if len({model.name for model in found}) > 1:
+        names = ", ".join(f"{model.name} at {url}" for model, url in zip(found, cfg.serving.urls, strict=True))
+        raise BadConfig(f"serving.urls: they do not serve the same model ({names}); give only replicas of one model")
     return found[0]
 
 
 def choose(models: Sequence[Listed], wanted: str, url: str) -> Listed:
-    bases = [its for its in models if not its.adapter]
-    there = ", ".join(its.name for its in models) or "nothing"
-    matching = [its for its in models if wanted in (its.name, its.root)] if wanted != UNTOLD else bases
+    """The model called `wanted`, or the only base. Raises `BadConfig` if there is none or several."""
+    if wanted == WHATEVER_IS_SERVED:
+        matching = [model for model in models if not model.adapter]
+    else:
+        matching = [model for model in models if wanted in (model.name, model.root)]
     if len(matching) == 1:
         return matching[0]
+    there = ", ".join(model.name for model in models) or "nothing"
     if not matching:
-        raise BadConfig(f"serving.urls={url}: it serves {there}, and not model.path={wanted}; name one of those")
-    raise BadConfig(f"serving.urls={url}: it serves {there}; say which with model.path=NAME")
+        raise BadConfig(f"serving.urls={url}: it serves {there}, and not model.path={wanted}; choose one of those")
+    raise BadConfig(f"serving.urls={url}: it serves {there}; choose one with model.path=NAME")
 
 
 def list_models(url: str) -> list[Listed]:
+    """The models that an endpoint serves. Raises as `ask_endpoints`."""
     import httpx
 
     key = os.environ.get("CRESCENT_API_KEY", "none")
@@ -241,25 +250,22 @@ def list_models(url: str) -> list[Listed]:
         raise BadConfig(f"serving.urls={url}: it answered {reply.status_code}; set CRESCENT_API_KEY to its key")
     try:
         listed = reply.raise_for_status().json()["data"]
-        return [Listed(its["id"], its.get("root"), bool(its.get("parent"))) for its in listed]
+        return [Listed(entry["id"], entry.get("root"), bool(entry.get("parent"))) for entry in listed]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-        rule = f"{url.rstrip('/')}/models gives no list of models ({reply.status_code})"
+        rule = f"{url.rstrip('/')}/models returned no list of models ({reply.status_code})"
         raise BadConfig(f"serving.urls={url}: {rule}; an OpenAI-compatible endpoint ends in /v1") from error
 
 
 def count_items(cfg: EvaluationConfig) -> dict[str, int]:
-    """Items of each benchmark.
-
-    Raises:
-        Missing, BadConfig, DataSaysNo: as `eval.benchmarks.read`.
-    """
+    """Number of items by benchmark. Raises as `eval.benchmarks.read`."""
     from eval.benchmarks import read
 
-    return {name: len(read(name, its, cfg.eval.data).items) for name, its in cfg.eval.benchmarks.items()}
+    benchmarks = cfg.eval.benchmarks.items()
+    return {name: len(read(name, benchmark, cfg.eval.data).items) for name, benchmark in benchmarks}
 
 
 def show_plan(cfg: EvaluationConfig) -> None:
-    """What would be asked, and whether it can be; starts nothing."""
+    """What would be asked and whether it can run here; starts nothing."""
     from rich.console import Console
 
     from crescent.doors.preflight import check_evaluation
@@ -282,7 +288,7 @@ def show_plan(cfg: EvaluationConfig) -> None:
 
 
 def show_results(root: Path, checkpoint: Checkpoint) -> None:
-    """Tables of the scores, and where the rest lies."""
+    """Tables of the scores, and the paths of everything else."""
     import msgspec
     from rich.console import Console
 

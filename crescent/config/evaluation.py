@@ -1,4 +1,4 @@
-"""What a checkpoint is asked after every round."""
+"""Settings of the evaluation: the benchmarks that a checkpoint is asked after every round."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +8,7 @@ from crescent.config.synthesis import AnswerStyle, TaskConfig
 
 
 class Source(Choice):
-    """Where benchmark items come from."""
+    """Origin of a benchmark's items."""
 
     reasoning_gym = "reasoning_gym"
     """Procedurally generated, offline, seeded; `family` names the generator, `options` its parameters."""
@@ -16,15 +16,15 @@ class Source(Choice):
     asdiv = "asdiv"
     svamp = "svamp"
     mawps = "mawps"
-    """`family` names the part: addsub, multiarith, singleop, singleeq."""
+    """`family` names the part: addsub, multiarith, singleop or singleeq."""
     gsm_plus = "gsm_plus"
-    """GSM8K's test questions reworded, so split=test only; `family` names one perturbation, all when null."""
+    """GSM8K's test questions reworded, so split=test only; `family` names one perturbation, null means all."""
     math500 = "math500"
-    """Competition problems with formulas as answers; `family` names a subject, all when null."""
+    """Competition problems with formulas as answers; `family` names a subject, null means all."""
     arc_challenge = "arc_challenge"
     """Multiple choice."""
     mmlu = "mmlu"
-    """Multiple choice; `family` names a subject, e.g. `college_physics`; all subjects when null."""
+    """Multiple choice; `family` names a subject, e.g. `college_physics`, null means all."""
     mbpp = "mbpp"
     """Python functions with tests."""
 
@@ -35,7 +35,7 @@ STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
     Source.mbpp: (AnswerStyle.code,),
     Source.math500: (AnswerStyle.math,),
 }
-"""Answer styles that can read a source's reference answers, its own style first."""
+"""Answer styles that can read the reference answers of a source, the source's own style first."""
 
 NUMBER_FAMILIES = frozenset(
     """
@@ -49,37 +49,38 @@ NUMBER_FAMILIES = frozenset(
 
 
 class Split(Choice):
+    """Role of a benchmark."""
+
     dev = "dev"
-    """May decide. For GSM8K a seeded slice of train; for generated sets a seed of its own."""
+    """Decides. For GSM8K a seeded slice of its train set; generated sets have another seed than for `test`."""
     test = "test"
     """Is only reported."""
 
 
 @dataclass
 class BenchmarkConfig:
-    """One labelled set of problems."""
+    """One benchmark: a labelled set of problems."""
 
     source: Source = Source.gsm8k
     split: Split = Split.dev
     items: int | None = None
-    """Items used, a seeded choice; all when null."""
+    """Number of items, a seeded choice; null means all."""
     seed: int = 0
     """Seed of the choice, or of the generator."""
     family: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    """Generator parameters of a reasoning-gym family."""
+    """Parameters of a reasoning-gym family."""
     guard: bool = False
-    """May not get worse by more than `verdict.guard_mean` and `verdict.guard_any` say, or the child is rolled back;
-    such a benchmark never counts as a gain. Needs split=dev: what can end a child decides."""
+    """Whether a child is rolled back if it loses more here than `verdict.guard_mean` and `verdict.guard_any` allow. A
+    guard never counts as a gain. Needs split=dev, because it takes part in the decision."""
     prompt: str | None = None
-    """How an item is asked, with `{question}`; by default `task.answer_prompt`."""
+    """Template for an item, with `{question}`; by default `task.answer_prompt`."""
     style: AnswerStyle | None = None
-    """How its answers are found and compared; by default as its reference answers are written: numbers for word
-    problems, formulas for MATH-500, letters for options, programs for MBPP. `task.answer_style` is for the run's own
-    questions."""
+    """Way to find and compare answers. By default as the reference answers are written: numbers for word problems,
+    formulas for MATH-500, letters for options, programs for MBPP. (`task.answer_style` is for the run's questions.)"""
     shots: int = 0
-    """Solved problems that stand before each item, as eval/benchmarks/shots.py says; 0 or 5 are usual. With shots no
-    prompt is used: the shots show how to answer."""
+    """Number of solved problems that precede each item (eval/benchmarks/shots.py); 0 and 5 are usual. With shots, no
+    prompt is used, because the shots show how to answer."""
 
     def __post_init__(self) -> None:
         where = "eval.benchmarks.<name>"
@@ -96,7 +97,7 @@ class BenchmarkConfig:
         if self.prompt is not None:
             require_fields(self.prompt, f"{where}.prompt", "question")
         fitting = STYLES[self.source]
-        rule = f"the reference answers of source={self.source.value} cannot be read so"
+        rule = f"cannot read the reference answers of source={self.source.value}"
         names = " or ".join(style.value for style in fitting)
         readable = self.style is None or self.style in fitting
         require(readable, f"{where}.style", self.style and self.style.value, rule, f"use {names}, or leave it out")
@@ -104,29 +105,29 @@ class BenchmarkConfig:
         rule = "GSM-Plus rewords GSM8K's test questions, and test sets are only reported"
         require(only_test, f"{where}.split", self.split.value, rule, "set split=test")
         require(self.shots >= 0, f"{where}.shots", self.shots, "must not be negative", "0 or 5 are usual")
-        rule = "shots show how to answer, and a prompt would say it again"
+        rule = "shots already show how to answer, so a prompt is not used"
         require(self.shots == 0 or self.prompt is None, f"{where}.shots", self.shots, rule, f"leave out {where}.prompt")
         solved = self.source is not Source.mbpp
-        rule = "the reference answer of a program is its tests, which show no solution"
+        rule = "the reference of a program is its tests, which show no solution"
         require(self.shots == 0 or solved, f"{where}.shots", self.shots, rule, "set shots=0")
 
 
 @dataclass
 class HarnessConfig:
-    """Tasks of EleutherAI's lm-evaluation-harness, asked of the served checkpoint by a process of its own. Only
+    """Tasks of EleutherAI's lm-evaluation-harness, asked of the served checkpoint by a separate process. They are only
     reported."""
 
     tasks: list[str] = field(default_factory=list)
-    """Names of its tasks, groups or tags, e.g. `[mmlu, arc_challenge, ifeval]`; none when empty."""
+    """Names of tasks, groups or tags, e.g. `[mmlu, arc_challenge, ifeval]`."""
     python: str | None = None
-    """Interpreter of the environment that has `lm-eval[api]`; ours when null. Some tasks need packages that ours must
+    """Interpreter of the environment that has `lm-eval[api]`; null means ours. Some tasks need packages that ours must
     not have."""
     limit: int | None = None
-    """Items per single task, the first ones; all when null. A group such as `mmlu` has dozens of single tasks."""
+    """Number of items per single task, the first ones; null means all. A group such as `mmlu` has dozens of tasks."""
     num_fewshot: int | None = None
-    """Examples before each item; as the task says when null."""
+    """Number of examples before each item; null means as the task defines."""
     apply_chat_template: bool = True
-    """Ask as a chat. False for a base model: text is continued."""
+    """Whether items are asked as a chat. False for a base model: text is continued."""
     include_path: str | None = None
     """Folder with task descriptions of your own (YAML)."""
     arguments: list[str] = field(default_factory=list)
@@ -136,14 +137,14 @@ class HarnessConfig:
         where = "eval.harness"
         require(self.limit is None or self.limit >= 1, f"{where}.limit", self.limit, "at least one item, or null")
         shots = self.num_fewshot is None or self.num_fewshot >= 0
-        require(shots, f"{where}.num_fewshot", self.num_fewshot, "must not be negative", "null: as the task says")
+        require(shots, f"{where}.num_fewshot", self.num_fewshot, "must not be negative", "null: as the task defines")
         for name in self.tasks:
             plain = bool(name) and not name.startswith("-") and "," not in name
-            require(plain, f"{where}.tasks", repr(name), "is no name of a task", "one name per entry")
+            require(plain, f"{where}.tasks", repr(name), "is not the name of a task", "one name per entry")
         for given in self.arguments:
             option = given.partition("=")[0]
             ours = ("--tasks", "--model_args", "--limit", "--num_fewshot", "--output_path", "--use_cache")
-            # argparse takes the beginning of an option for the option, so "--model" is covered by "--model_args".
+            # argparse accepts the beginning of an option, so "--model_args" covers "--model".
             taken = len(option) > 2 and any(name.startswith(option) for name in ours)
             require(not taken, f"{where}.arguments", option, "is set by the evaluation itself", "use its own field")
 
@@ -154,16 +155,17 @@ class EvalConfig:
 
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     temperature: float = 0.0
-    """0 is greedy decoding."""
+    """Sampling temperature in [0, 2]; 0 means greedy decoding."""
     samples: int = 1
-    """How often each item is asked, with a seed for each time. With several, accuracy is their mean, and maj@k and
-    pass@k stand beside it; needs temperature > 0."""
+    """Number of times each item is asked, each with its own seed. With several, accuracy is their mean, and maj@k and
+    pass@k are reported beside it; needs temperature > 0."""
     max_tokens: int = 1024
+    """Longest response; one that is cut here counts only with a marked final answer."""
     data: str | None = None
     """Folder with local copies of the benchmarks; by default the environment variable CRESCENT_DATA, else the hub."""
     reliability: int = 0
-    """Items of each dev benchmark that the base answers K times before the first round, to show how far agreement can
-    be trusted as a label (`crescent reliability RUN`); 0: none. Decides nothing."""
+    """Number of items of each dev benchmark that the base answers K times before the first round, to measure how far
+    agreement can be trusted as a label (`crescent reliability RUN`). Decides nothing."""
     harness: HarnessConfig = field(default_factory=HarnessConfig)
 
     def __post_init__(self) -> None:
@@ -171,18 +173,18 @@ class EvalConfig:
         require(0 <= self.temperature <= 2, "eval.temperature", self.temperature, "must lie in [0, 2]")
         require(self.samples >= 1, "eval.samples", self.samples, "each item is asked at least once")
         differ = self.samples == 1 or self.temperature > 0
-        way_out = "set eval.temperature=0.6, or eval.samples=1"
-        require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", way_out)
+        fix = "set eval.temperature=0.6, or eval.samples=1"
+        require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", fix)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
 
 
 def style_of(benchmark: BenchmarkConfig, task: TaskConfig) -> AnswerStyle:
-    """How the benchmark's answers are found and compared. The only place that decides it."""
+    """Style in which the benchmark's answers are found and compared. Nothing else decides it."""
     if benchmark.style is not None:
         return benchmark.style
     fitting = STYLES[benchmark.source]
     if benchmark.source is Source.reasoning_gym and benchmark.family not in NUMBER_FAMILIES:
-        # Anything from polynomials to puzzles: as the task reads mathematics, with formulas where it does not.
+        # Polynomials, puzzles, …: in the task's style if it is one for mathematics, else as formulas.
         return task.answer_style if task.answer_style in fitting else AnswerStyle.math
     return fitting[0]
 
@@ -192,7 +194,7 @@ def task_of(benchmark: BenchmarkConfig, task: TaskConfig) -> TaskConfig:
     style = style_of(benchmark, task)
     if style is task.answer_style:
         return task
-    # A program answers a benchmark item without inputs; the template only has to be there.
+    # Programs for benchmark items get no inputs; the template is never used, but the config requires one.
     return replace(task, answer_style=style, inputs_prompt="{question}" if style is AnswerStyle.code else None)
 
 
@@ -203,23 +205,25 @@ def is_asked_for(style: AnswerStyle, task: TaskConfig) -> bool:
 
 
 def can_vote(benchmark: BenchmarkConfig, task: TaskConfig) -> bool:
-    """Whether the run's own way of asking and voting (`eval.reliability`) can be tried on the benchmark's items."""
+    """Whether `eval.reliability` can ask and vote on the benchmark's items as the run does on its own questions."""
     return benchmark.split is Split.dev and is_asked_for(style_of(benchmark, task), task)
 
 
 def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
-    """Raise `BadConfig` when a benchmark would be asked for another kind of answer than it has, or none can be voted
-    on."""
+    """Raise `BadConfig` if a benchmark's prompt asks for another kind of answer than it has, or if `eval.reliability`
+    has nothing to vote on."""
     style = task.answer_style
-    others = ", ".join(source.value for source, styles in STYLES.items() if any(is_asked_for(s, task) for s in styles))
+    others = ", ".join(
+        source.value for source, styles in STYLES.items() if any(is_asked_for(each, task) for each in styles)
+    )
     for name, benchmark in evaluation.benchmarks.items():
         own = style_of(benchmark, task)
         asked = benchmark.prompt is not None or benchmark.shots > 0 or is_asked_for(own, task)
         where = f"eval.benchmarks.{name}"
-        rule = f"task.answer_prompt does not ask for its kind of answer (task.answer_style={style.value})"
+        rule = f"task.answer_prompt asks for another kind of answer (task.answer_style={style.value})"
         tasks = {AnswerStyle.choice: "task=multiple_choice", AnswerStyle.code: "task=code"}.get(own, "task=math")
-        way_out = f"use {tasks}, or one of {others} as source, or say how it is asked with {where}.prompt"
-        require(asked, f"{where}.source", benchmark.source.value, rule, way_out)
+        fix = f"use {tasks}, or one of {others} as source, or set {where}.prompt to ask for it"
+        require(asked, f"{where}.source", benchmark.source.value, rule, fix)
     votes = style is not AnswerStyle.code or evaluation.reliability == 0
     rule = "programs are compared on inputs, and benchmark items have none (task.answer_style=code)"
     require(votes, "eval.reliability", evaluation.reliability, rule, "set eval.reliability=0")

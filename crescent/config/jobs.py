@@ -1,4 +1,4 @@
-"""Job files: everything a child process needs, in one file that a person can run again by hand."""
+"""Job files: everything that a child process needs, in one file that a person can run again by hand."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,31 +19,31 @@ C = TypeVar("C")
 
 @dataclass
 class TrainJob:
-    """Everything `python -m train job.yaml` needs; a person can run it again by hand."""
+    """Everything that `python -m train job.yaml` needs."""
 
     model: ModelConfig
     train: TrainConfig
     pairs: str
-    """JSON lines of `crescent.records.Pair`."""
+    """Path of the training data, JSON lines of `crescent.records.Pair`."""
     output: str
-    """Folder to write into; checkpoints of an interrupted run in it are continued."""
+    """Folder for the results; training resumes from a checkpoint in it."""
     seed: int = 0
     parent: str | None = None
-    """Where `train.start=parent` and `merge` go on from: the folder of an adapter, or of complete weights when all are
-    trained; the base when null."""
+    """Folder that `train.start=parent` and `merge` start from: of an adapter, or of complete weights if all weights are
+    trained; null means the base."""
     merge: bool = False
-    """Also write `weights/`, base and adapter merged, for servers that reload or restart."""
+    """Whether to write `weights/` too, base and adapter merged, for servers that reload or restart."""
     task: TaskConfig = field(default_factory=TaskConfig)
-    """For `trainer=grpo`: how the final answer is found in a response, and what counts as the same answer."""
+    """Task by which `trainer=grpo` reads and compares final answers."""
     grading_timeout_s: float = 5.0
-    """The same as `consensus.grading_timeout_s`."""
+    """Value of `consensus.grading_timeout_s`."""
     lineage: dict[str, str] = field(default_factory=dict)
-    """What the model card says of where this comes from: run, round, digests. No result depends on it."""
+    """Origin for the model card: run, round, digests. No result depends on it."""
 
 
 @dataclass
 class EvalJob:
-    """Everything `python -m eval job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+    """Everything that `python -m eval job.yaml` needs, except the endpoint's key: that is in CRESCENT_API_KEY."""
 
     eval: EvalConfig
     task: TaskConfig
@@ -63,13 +63,13 @@ class EvalJob:
 
 @dataclass
 class ReliabilityJob:
-    """Everything `python -m eval --reliability job.yaml` needs; the endpoint's key comes from CRESCENT_API_KEY."""
+    """Everything that `python -m eval --reliability job.yaml` needs, except the endpoint's key (CRESCENT_API_KEY)."""
 
     eval: EvalConfig
-    """`reliability` says how many items of each dev benchmark are asked; the others are not."""
+    """Benchmarks, of which the dev ones are asked, `reliability` items each."""
     task: TaskConfig
     consensus: ConsensusConfig
-    """How often each item is asked, and how hot; never adaptively."""
+    """Number of samples and temperature; voting is never adaptive here."""
     urls: list[str]
     model: str
     output: str
@@ -86,7 +86,7 @@ def read_job(path: Path, kind: type[C]) -> C:
     """Read and check one of the job files above.
 
     Raises:
-        BadConfig: the file is missing, no YAML, or a key or value does not fit; the message names it.
+        BadConfig: the file is missing or not YAML, or a key or value is wrong; the message names it.
     """
     if not path.is_file():
         raise BadConfig(f"{path}: no such job file; the loop writes one beside each stage's log")
@@ -105,5 +105,5 @@ def write_job(path: Path, job: object) -> None:
 
 
 def as_settings(config: object) -> Any:
-    """The config as plain JSON values, enums by name: what digests, manifests and trackers see."""
+    """The config as plain JSON values with enums by name, as digests, manifests and trackers use it."""
     return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)

@@ -1,8 +1,8 @@
-"""Labelled problems, from a folder, from the Hugging Face hub, or generated.
+"""Benchmarks: labelled problems from a folder, from the Hugging Face hub, or generated.
 
-Dev and test never share a question. GSM8K and MMLU bring their own splits: dev is the train set of the one, the
-validation set of the other. GSM-Plus rewords GSM8K's test questions and is all test. Everything else is divided by
-`half`, a hash of the question's own letters, so that the two stay apart whatever the seeds, sizes and options are.
+Dev and test never share a question. GSM8K and MMLU have splits of their own: dev is GSM8K's train set and MMLU's
+validation set. GSM-Plus rewords GSM8K's test questions, so all of it is test. Everything else is divided by `half`, a
+hash of the letters of the question: dev and test stay disjoint whatever the seeds, sizes and options are.
 """
 
 import os
@@ -14,8 +14,8 @@ from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Item, digest
 from eval.benchmarks import generated, multiple_choice, word_problems
+from eval.benchmarks.origin import Row
 from eval.benchmarks.shots import Shot, choose_shots, shot_source
-from eval.benchmarks.word_problems import Row
 
 OWN_SPLITS = (Source.gsm8k, Source.gsm_plus, Source.mmlu)
 CHOICES = (Source.arc_challenge, Source.mmlu)
@@ -23,48 +23,48 @@ CHOICES = (Source.arc_challenge, Source.mmlu)
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Items, and what was passed over to get them."""
+    """Items, with the number of rows that were left out."""
 
     items: tuple[Item, ...]
     unusable: int
-    """Rows without one reference answer that a response can be compared with."""
+    """Rows without a single reference answer that a response can be compared with."""
     duplicates: int
-    """Rows whose question stood there before."""
+    """Rows that repeat an earlier question."""
     shots: tuple[Shot, ...] = ()
-    """Solved problems that stand before each item."""
+    """Solved problems that precede each item."""
 
 
 def load(name: str, config: BenchmarkConfig, data: str | None) -> list[Item]:
     """The items of one benchmark; equal settings give equal items in equal order.
 
     Args:
-        data: Folder with local copies (`eval.data`); by default the one CRESCENT_DATA names, else the hub is asked.
+        data: Folder with local copies (`eval.data`); by default the one that CRESCENT_DATA names, else the hub.
 
     Raises:
-        BadConfig: an unknown family or option, or more items asked for than there are.
-        Missing: neither the folder nor the hub has it; the message says where to put it.
-        DataSaysNo: it is there and holds nothing that can be used.
+        BadConfig: a family or option is unknown, or more items are asked for than there are.
+        Missing: neither the folder nor the hub has the benchmark; the message says where to put it.
+        DataSaysNo: the file contains nothing usable.
     """
     return list(read(name, config, data).items)
 
 
 def read(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
-    """Like `load`, with the counts of what was left out, and the shots.
+    """Like `load`, with the counts of what was left out, and with the shots.
 
     Raises:
-        BadConfig, Missing, DataSaysNo: as `load`; BadConfig also when too few problems are left for shots.
+        BadConfig, Missing, DataSaysNo: as `load`; BadConfig also if too few problems are left for shots.
     """
     found = usable(name, config, data)
     chosen = choose(found.items, config.items, config.seed)
     if config.shots == 0:
         return replace(found, items=chosen)
-    # The test set is shown to nobody, not even the part of it that is not asked.
+    # Nothing of a test set becomes a shot, not even the items that are not asked.
     hidden = found.items if config.split is Split.test else chosen
     return replace(found, items=chosen, shots=_shots(name, config, hidden, data_folder(data)))
 
 
 def usable(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
-    """All items of the split that `load` could choose; of a generated family those it does choose."""
+    """All items of the split that `load` could choose from; of a generated family only the chosen ones."""
     if config.source is Source.reasoning_gym:
         found = collect(name, config, generated.draw(name, config), enough=config.items)
     else:
@@ -75,10 +75,10 @@ def usable(name: str, config: BenchmarkConfig, data: str | None) -> Benchmark:
     if there == 0:
         raise DataSaysNo(f"eval.benchmarks.{name}: {what} has no usable item; {left_out}")
     if config.items is not None and config.items > there:
-        way_out = f"{left_out}; set items={there} or less"
+        fix = f"{left_out}; set items={there} or less"
         if config.source is Source.reasoning_gym:
-            way_out += ", or options that allow more different questions"
-        raise BadConfig(f"eval.benchmarks.{name}.items={config.items}: {what} has only {there} unique items; {way_out}")
+            fix += ", or options that allow more different questions"
+        raise BadConfig(f"eval.benchmarks.{name}.items={config.items}: {what} has only {there} unique items; {fix}")
     return found
 
 
@@ -93,7 +93,7 @@ def _shots(name: str, config: BenchmarkConfig, hidden: tuple[Item, ...], folder:
 
 
 def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Row]:
-    """What the files or the hub hold of one set."""
+    """Rows of one set, from its files or from the hub."""
     match config.source:
         case source if source in CHOICES:
             return multiple_choice.rows(name, config, folder)
@@ -106,7 +106,7 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Ro
 
 
 def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int | None = None) -> Benchmark:
-    """Items made from the rows of this split, first come first kept, until there are `enough`."""
+    """Items from the rows of this split, the first of equal ones, until there are `enough`."""
     divided = config.source not in OWN_SPLITS
     items: dict[str, Item] = {}
     unusable = duplicates = 0
@@ -126,19 +126,19 @@ def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int
 
 
 def half(question: str) -> Split:
-    """Which split a question belongs to. Spaces and case do not count: MAWPS has the same problem in several parts."""
+    """Split of a question. Spaces and case do not count: MAWPS has the same problem in several parts."""
     return (Split.dev, Split.test)[int(digest("split", "".join(question.split()).casefold()), 16) % 2]
 
 
 def choose(items: tuple[Item, ...], count: int | None, seed: int) -> tuple[Item, ...]:
-    """A seeded choice in the order of `items`. A larger one contains the smaller one, and new rows move few items."""
+    """A seeded choice, in the order of `items`. A larger choice contains a smaller one; new rows change few items."""
     ranked = sorted(items, key=lambda item: digest(seed, "choice", item.id))
     chosen = {item.id for item in ranked[:count]}
     return tuple(item for item in items if item.id in chosen)
 
 
 def data_folder(data: str | None) -> Path | None:
-    """The folder with local copies, `None` when nobody named one."""
+    """The folder with local copies, `None` if none is configured."""
     named = data or os.environ.get("CRESCENT_DATA")
     if named and not Path(named).is_dir():
         key = "eval.data" if data else "CRESCENT_DATA"

@@ -13,19 +13,19 @@ from crescent.errors import BadConfig
 from crescent.machine.cache import cache_folder
 from crescent.machine.disk import write_whole
 from crescent.records import digest, request_seed
-from eval.benchmarks.word_problems import Row
+from eval.benchmarks.origin import Row
 
 
 def draw(name: str, config: BenchmarkConfig) -> Iterator[Row]:
     """Questions as the family writes them, duplicates included, far more than `config.items`.
 
-    A response is compared with the family's one reference answer, so families in which several answers are right
+    A response is compared with the single reference answer of the family, so families with several right answers
     (countdown, word_ladder, …) are scored too strictly.
 
-    What was drawn once is kept in the cache: importing reasoning-gym takes longer than most of its families do.
+    Drawn problems are cached: importing reasoning-gym takes longer than most of its families do.
 
     Raises:
-        BadConfig: no such family, or options it does not take.
+        BadConfig: there is no such family, or it does not accept the options.
     """
     where = f"eval.benchmarks.{name}"
     ours = {"seed": "seed", "size": "items"}
@@ -50,16 +50,16 @@ def draw(name: str, config: BenchmarkConfig) -> Iterator[Row]:
                 drawn.append((entry["question"], None if answer is None else str(answer).strip() or None))
                 yield drawn[-1]
     finally:
-        # Whoever has enough closes us; the next one who wants more goes on from here.
+        # A caller that has enough closes this generator; a later one that needs more continues from here.
         if len(drawn) > len(known):
             remember(cached, drawn)
 
 
 def open_family(where: str, family: str, options: Mapping[str, Any], **chosen: int) -> Any:
-    """The problems of a family, each made when it is asked for.
+    """The problems of a family, each made on access.
 
     Raises:
-        BadConfig: no such family, or options it does not take.
+        BadConfig: there is no such family, or it does not accept the options.
     """
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
@@ -75,7 +75,7 @@ def open_family(where: str, family: str, options: Mapping[str, Any], **chosen: i
 
 
 def recall(path: Path) -> list[Row]:
-    """What was kept; nothing if it cannot be read."""
+    """Cached problems; none if the file cannot be read."""
     try:
         return [(question, answer) for question, answer in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
@@ -83,7 +83,7 @@ def recall(path: Path) -> list[Row]:
 
 
 def remember(path: Path, drawn: list[Row]) -> None:
-    """Keep it, in one step; a cache that cannot be written is done without."""
+    """Cache the problems, in one step; a cache that cannot be written is skipped."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(drawn).encode(), shared=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crescent.config import BenchmarkConfig, Source, Split
-from crescent.errors import BadConfig, DataSaysNo, Missing
-from eval.benchmarks.word_problems import Raw, Row
+from crescent.errors import BadConfig, DataSaysNo
+from eval.benchmarks.origin import Raw, Row, fetch
 
 ARC_FILE = "arc_challenge/arc_challenge.jsonl"
 """The test set, one `{"query", "choices", "gold"}` a line, as in llm-foundry."""
@@ -36,9 +36,9 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
     """All rows of the set, unusable ones included; of MMLU those of the configured split.
 
     Raises:
-        BadConfig: an unknown subject of MMLU.
-        Missing: it is neither in `folder` nor on the hub.
-        DataSaysNo: a file is there and has another format.
+        BadConfig: the subject of MMLU is unknown.
+        Missing: the set is neither in `folder` nor on the hub.
+        DataSaysNo: a file has another format.
     """
     if config.source is Source.arc_challenge:
         return _arc(name, folder)
@@ -48,16 +48,16 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
         raise BadConfig(f"eval.benchmarks.{name}.family={config.family}: MMLU has no such subject; {near}")
     if config.split is Split.test:
         return _mmlu(name, config.family, "test", folder)
-    # 28 questions of the test set stand in the validation set too, most of them under another subject.
+    # 28 questions of the test set are in the validation set too, most of them under another subject.
     reported = {letters_of(question) for question, _ in _mmlu(name, None, "test", folder)}
     found = _mmlu(name, config.family, "validation", folder)
     return [(question, target) for question, target in found if letters_of(question) not in reported]
 
 
 def row(stem: str, options: Sequence[str], right: int) -> Row:
-    """The question with its options, one a line, and the letter of the right one: the `right`-th, from 0.
+    """The question with one option per line, and the letter of the right option, which is number `right`, from 0.
 
-    No reference when another option reads the same as the right one (MMLU has such rows): two letters would be right.
+    The letter is `None` if another option has the same text (MMLU has such rows): two letters would be right.
     """
     texts = [" ".join(option.split()) for option in options]
     lettered = [f"{chr(ord('A') + place)}. {text}" for place, text in enumerate(texts)]
@@ -70,7 +70,7 @@ def arc_file_row(raw: Raw) -> Row:
 
 
 def arc_hub_row(raw: Raw) -> Row:
-    """Labels are letters, or digits in a few rows; options are lettered anew."""
+    """Labels in the data are letters, or digits in a few rows; options get new letters."""
     choices = raw["choices"]
     return row(raw["question"], choices["text"], choices["label"].index(raw["answerKey"]))
 
@@ -85,25 +85,25 @@ def mmlu_hub_row(raw: Raw) -> Row:
 
 
 def letters_of(question: str) -> str:
-    """What two spellings of one question have in common."""
+    """The letters of a question, without spaces and case: the same for two spellings of it."""
     return "".join(question.split()).casefold()
 
 
 def _arc(name: str, folder: Path | None) -> list[Row]:
     path = folder / ARC_FILE if folder else None
     if path is None or not path.is_file():
-        # The other two splits of the hub are left alone: a run is the same with the file and without.
+        # Only the hub's test split is used, as the file has no other: a run is the same with and without the file.
         return [arc_hub_row(raw) for raw in _from_hub(name, ARC_HUB, "ARC-Challenge", "test", path or ARC_FILE)]
     try:
         return [arc_file_row(json.loads(line)) for line in path.read_text("utf-8").split("\n") if line.strip()]
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise DataSaysNo(f"{path}: not the format this benchmark is published in ({error!r})") from error
+        raise DataSaysNo(f"{path}: not the format in which this benchmark is published ({error!r})") from error
 
 
 def _mmlu(name: str, subject: str | None, split: str, folder: Path | None) -> list[Row]:
-    """`split` is the hub's name; the published folder of `validation` is called `val`."""
+    """Rows of one subject or of all. `split` is the hub's name; the published folder of `validation` is `val`."""
     short = {"validation": "val"}.get(split, split)
-    files = [f"mmlu/{short}/{one}_{short}.csv" for one in ([subject] if subject else SUBJECTS)]
+    files = [f"mmlu/{short}/{part}_{short}.csv" for part in ([subject] if subject else SUBJECTS)]
     paths = [folder / file for file in files] if folder else []
     absent = [path for path in paths if not path.is_file()]
     if absent or not folder:
@@ -115,20 +115,12 @@ def _mmlu(name: str, subject: str | None, split: str, folder: Path | None) -> li
             with path.open(encoding="utf-8", newline="") as file:
                 found += [mmlu_file_row(cells) for cells in csv.reader(file, strict=True)]
         except (ValueError, LookupError, csv.Error) as error:
-            raise DataSaysNo(f"{path}: not the format this benchmark is published in ({error!r})") from error
+            raise DataSaysNo(f"{path}: not the format in which this benchmark is published ({error!r})") from error
     return found
 
 
-def _from_hub(name: str, hub: str, part: str, split: str, place: Path | str) -> list[Raw]:
-    """Raises `Missing`, which names the file that was looked for first."""
+def _from_hub(name: str, hub: str, part: str, split: str, file: Path | str) -> list[Raw]:
+    """All records of a split. Raises as `fetch`."""
     from datasets import load_dataset
 
-    try:
-        return list(load_dataset(hub, part, split=split))
-    except Exception as error:  # The hub's client raises a dozen kinds, and each of them means: not there.
-        place = place if isinstance(place, Path) else f"$CRESCENT_DATA/{place}"
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Missing(
-            f"eval.benchmarks.{name}: it is not at {place}, and the hub's {hub} cannot be had ({cause}); put the file "
-            f"at {place} or run `hf download --repo-type dataset {hub}` where there is a network"
-        ) from error
+    return fetch(name, hub, file, lambda: load_dataset(hub, part, split=split))

@@ -1,13 +1,12 @@
-"""Solved problems that stand before each item (few-shot prompting, arXiv 2005.14165).
+"""Solved problems that precede each item (few-shot prompting, arXiv 2005.14165).
 
-They are always dev problems that are not asked themselves: for GSM8K of its train set, for a set divided in two of its
-dev half, for a generated one drawn with another seed. So no test item is ever shown, also not before a dev item.
-GSM-Plus has none of its own and takes GSM8K's: it rewords GSM8K's test questions, and one of its problems may be
-another one with other numbers. The choice is seeded by the benchmark's `seed`: the same shots in the same order before
-each item, for each checkpoint.
+Shots are dev problems that are not asked themselves: from GSM8K's train set, from the dev half of a set that is divided
+in two, or drawn with another seed for a generated set. So no test item is ever shown, not even before a dev item.
+GSM-Plus takes its shots from GSM8K, because one of its own problems may be another one with other numbers. The choice
+is seeded by the benchmark's `seed`: the same shots in the same order precede each item, for each checkpoint.
 
-All stand in one message of the user, as in lm-evaluation-harness's gsm8k task (its `doc_to_text`, blocks with an empty
-line between them):
+All shots are in one user message, as in lm-evaluation-harness's gsm8k task (its `doc_to_text`, blocks separated by an
+empty line):
 
     Question: How many are 2 and 2 apples?
     Answer: There are 2 + 2 = 4 apples.
@@ -16,8 +15,8 @@ line between them):
     Question: How many are 3 and 4 apples?
     Answer:
 
-What follows `Answer:` is the worked solution where the set has one (GSM8K, MATH-500), else only `#### 4`. A response
-ends where the model begins a question of its own.
+`Answer:` is followed by the worked solution if the set has one (GSM8K, MATH-500), else only by `#### 4`. A response
+ends where the model begins another question.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ from crescent.records import Item, digest, request_seed
 from eval.benchmarks.multiple_choice import letters_of
 
 STOP = ("\nQuestion:",)
-"""Ends a response that goes on with a question of its own."""
+"""Strings that end a response which continues with another question."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +36,24 @@ class Shot:
     """One solved problem."""
 
     id: str
-    """The item's it would be if it were asked."""
+    """Id of the item that the problem would be if it were asked."""
     question: str
     answer: str
-    """Ends with `#### ` and the reference answer."""
+    """Worked solution, or nothing, then `#### ` and the reference answer."""
 
 
 def few_shot_prompt(shots: Sequence[Shot], question: str) -> str:
-    """The user's message, shots first."""
+    """The user message: the shots, then the question."""
     solved = [f"Question: {shot.question}\nAnswer: {shot.answer}" for shot in shots]
     return "\n\n".join([*solved, f"Question: {question}\nAnswer:"])
 
 
 def shot_source(config: BenchmarkConfig) -> BenchmarkConfig:
-    """The benchmark whose problems may be shots of another one."""
+    """The benchmark whose problems may become shots of this one."""
     if config.source is Source.gsm_plus:
         return replace(config, source=Source.gsm8k, family=None, split=Split.dev, items=None)
     if config.source is Source.reasoning_gym:
-        # Of so many different ones at least `shots` are not asked.
+        # Enough different problems that at least `shots` of them are not asked.
         items = config.shots + (config.items or 0)
         return replace(config, seed=request_seed(config.seed, "shots"), split=Split.dev, items=items)
     return replace(config, split=Split.dev, items=None)
@@ -67,14 +66,14 @@ def choose_shots(
     hidden: Iterable[Item],
     solutions: Mapping[str, str],
 ) -> tuple[Shot, ...]:
-    """A seeded choice of `config.shots` from the `pool`; more shots begin with the same ones as fewer.
+    """A seeded choice of `config.shots` problems from the `pool`; a larger choice begins with a smaller one.
 
     Args:
         hidden: Items that must not be shown. Spelling does not count: the same letters are the same problem.
-        solutions: Worked ones by question.
+        solutions: Worked solutions by question.
 
     Raises:
-        BadConfig: too few are left.
+        BadConfig: too few problems are left.
     """
     asked = {letters_of(item.question) for item in hidden}
     left = [item for item in pool if letters_of(item.question) not in asked]

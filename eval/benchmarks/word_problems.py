@@ -4,25 +4,18 @@ GSM8K arXiv 2110.14168; ASDiv arXiv 2106.15772; SVAMP arXiv 2103.07191; MAWPS ac
 2402.19255; MATH arXiv 2103.03874, of which MATH-500 is the test set of arXiv 2305.20050.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-from xml.etree import ElementTree
+from typing import TypeVar
 
 from crescent.config import BenchmarkConfig, Source, Split
-from crescent.errors import BadConfig, DataSaysNo, Missing
+from crescent.errors import BadConfig, DataSaysNo
+from eval.benchmarks.origin import Origin, Raw, Row, fetch, from_hub, read_file
 
 T = TypeVar("T")
-Row = tuple[str, str | None]
-"""A question and its reference answer, `None` when it has none that can be compared."""
-Raw = Mapping[str, Any]
-"""One record as the file or the hub has it."""
-
 LILA = {"addsub": "addsub", "multiarith": "multiarith", "singleop": "singleop", "singleeq": "singleq"}
-"""Parts of MAWPS and what Lila (arXiv 2210.17517) calls them."""
+"""Parts of MAWPS, with their names in Lila (arXiv 2210.17517)."""
 PERTURBATIONS = (
     "numerical substitution",
     "digit expansion",
@@ -33,7 +26,7 @@ PERTURBATIONS = (
     "distraction insertion",
     "critical thinking",
 )
-"""What GSM-Plus does to a question of GSM8K's. After critical thinking it has no answer, so none is an item."""
+"""Ways in which GSM-Plus changes questions of GSM8K. `critical thinking` leaves no answer, so it yields no items."""
 SUBJECTS = (
     "Algebra",
     "Counting & Probability",
@@ -43,35 +36,15 @@ SUBJECTS = (
     "Prealgebra",
     "Precalculus",
 )
-"""Of MATH-500."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where one set is found, and how a record of it becomes a row."""
-
-    file: str
-    """Below the data folder."""
-    file_row: Callable[[Raw], Row]
-    hub: str
-    """Data set id on the Hugging Face hub."""
-    hub_row: Callable[[Raw], Row]
-    splits: tuple[str, ...]
-    """The hub's splits, joined: sets that are divided here are taken whole."""
-    options: dict[str, str] = field(default_factory=dict)
-    """Further arguments of `datasets.load_dataset`."""
-    part: tuple[str, str] | None = None
-    """Field and value of the records that belong to the set; all when `None`."""
-    solution: Callable[[Raw], str] | None = None
-    """A record's worked solution, its answer after `####` on the last line; `None` where there is only the answer."""
+"""Subjects of MATH-500."""
 
 
 def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
     """All rows of the set, unusable ones included.
 
     Raises:
-        Missing: it is neither in `folder` nor on the hub.
-        DataSaysNo: the file is there and has another format.
+        Missing: the set is neither in `folder` nor on the hub.
+        DataSaysNo: the file has another format.
     """
     origin = find(name, config)
     raws, where, convert = _raws(name, config, origin, folder)
@@ -79,7 +52,7 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
 
 
 def solutions(name: str, config: BenchmarkConfig, folder: Path | None) -> dict[str, str]:
-    """The worked solutions by question; none where the set holds only answers. Raises as `rows`."""
+    """Worked solutions by question; none if the set has only answers. Raises as `rows`."""
     origin = find(name, config)
     worked = origin.solution
     if worked is None:
@@ -91,23 +64,16 @@ def solutions(name: str, config: BenchmarkConfig, folder: Path | None) -> dict[s
 def _raws(
     name: str, config: BenchmarkConfig, origin: Origin, folder: Path | None
 ) -> tuple[list[Raw], str, Callable[[Raw], Row]]:
-    """The records, where they were found, and how they become rows."""
+    """The records, where they were found, and the function that makes rows of them."""
     path = folder / origin.file if folder else None
     if path and path.is_file():
-        return _read_file(path), str(path), origin.file_row
-    try:
-        return from_hub(origin), origin.hub, origin.hub_row
-    except Exception as error:  # The hub's client raises a dozen kinds, and each of them means: not there.
-        place = path or f"$CRESCENT_DATA/{origin.file}"
-        raise Missing(
-            f"eval.benchmarks.{name}: {config.source.value} is not at {place}, and the hub's {origin.hub} cannot be "
-            f"had ({str(error).splitlines()[0] if str(error) else type(error).__name__}); put the file at {place} or "
-            f"run `hf download --repo-type dataset {origin.hub}` where there is a network"
-        ) from error
+        return read_file(path), str(path), origin.file_row
+    raws = fetch(name, origin.hub, path or origin.file, lambda: from_hub(origin))
+    return raws, origin.hub, origin.hub_row
 
 
 def find(name: str, config: BenchmarkConfig) -> Origin:
-    """Raises `BadConfig` for an unknown part of MAWPS, GSM-Plus or MATH-500."""
+    """Origin of the benchmark's set. Raises `BadConfig` for an unknown part of MAWPS, GSM-Plus or MATH-500."""
     match config.source:
         case Source.gsm8k:
             split = "train" if config.split is Split.dev else "test"
@@ -125,7 +91,7 @@ def find(name: str, config: BenchmarkConfig) -> Origin:
         case Source.svamp:
             return Origin("svamp/SVAMP.json", svamp_row, "ChilleD/SVAMP", svamp_row, ("train", "test"))
         case Source.mawps if config.family in LILA:
-            # Lila's own loading script is no longer run by `datasets`; the hub keeps a converted copy on this branch.
+            # `datasets` no longer runs Lila's loading script; the hub has a converted copy on this branch.
             options = {"data_dir": LILA[config.family], "revision": "refs/convert/parquet"}
             splits = ("train", "validation", "test")
             return Origin(f"mawps/{config.family}.jsonl", mawps_row, "allenai/lila", lila_row, splits, options)
@@ -141,7 +107,7 @@ def find(name: str, config: BenchmarkConfig) -> Origin:
             file, hub = "math500/test.jsonl", "HuggingFaceH4/MATH-500"
             return Origin(file, math500_row, hub, math500_row, ("test",), part=part, solution=math500_solution)
         case _:
-            raise ValueError(f"{config.source.value} is no set of word problems")
+            raise ValueError(f"{config.source.value} is not a set of word problems")
 
 
 def _part(
@@ -160,7 +126,7 @@ def gsm8k_row(raw: Raw) -> Row:
 
 
 def gsm8k_solution(raw: Raw) -> str:
-    """Without the annotations `<<48/2=24>>`, which were written for a calculator and not for a reader."""
+    """The solution without the calculator annotations (`<<48/2=24>>`)."""
     return re.sub(r"<<[^<>\n]*>>", "", raw["answer"]).strip()
 
 
@@ -177,7 +143,7 @@ def math500_solution(raw: Raw) -> str:
 
 
 def asdiv_row(raw: Raw) -> Row:
-    """Answers look like `9 (apples)`; names, times, ratios and several numbers at once cannot be compared as one."""
+    """Answers look like `9 (apples)`; names, times, ratios and several numbers cannot be compared as one number."""
     single = re.fullmatch(r"([^(;]+?)(\s*\([^()]*\))?", raw["answer"].strip())
     return _joined(raw["body"], raw["question"]), number(single[1]) if single else None
 
@@ -195,10 +161,10 @@ def lila_row(raw: Raw) -> Row:
 
 
 def number(written: object) -> str | None:
-    """The plain form of one number (`1,080` → `1080`, `43.0` → `43`), `None` if `written` is anything else.
+    """The plain form of one number (`1,080` → `1080`, `43.0` → `43`), `None` for anything else.
 
-    The files write 2/3 as 0.6666666667. Five or more decimals that are a rounded fraction with a denominator up to 12
-    mean the fraction: the exact answer must not count as wrong.
+    The files write 2/3 as 0.6666666667. Five or more decimals that round a fraction with a denominator up to 12 mean
+    the fraction, so that an exact answer is not wrong.
     """
     text = str(written).strip().replace("$", "")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
@@ -226,25 +192,4 @@ def _converted(
     try:
         return [convert(raw) for raw in raws if part is None or raw[part[0]] == part[1]]
     except (KeyError, AttributeError, TypeError) as error:
-        raise DataSaysNo(f"{where}: not the format this benchmark is published in ({error!r})") from error
-
-
-def _read_file(path: Path) -> list[Raw]:
-    text = path.read_text("utf-8")
-    try:
-        match path.suffix:
-            case ".jsonl":
-                return [json.loads(line) for line in text.split("\n") if line.strip()]
-            case ".json":
-                return list(json.loads(text))
-            case _:
-                problems = ElementTree.fromstring(text.encode()).iter("Problem")
-                return [{child.tag.lower(): child.text or "" for child in problem} for problem in problems]
-    except (json.JSONDecodeError, ElementTree.ParseError) as error:
-        raise DataSaysNo(f"{path}: cannot be read ({error}); copy it again") from error
-
-
-def from_hub(origin: Origin) -> list[Raw]:
-    from datasets import load_dataset
-
-    return [raw for split in origin.splits for raw in load_dataset(origin.hub, split=split, **origin.options)]
+        raise DataSaysNo(f"{where}: not the format in which this benchmark is published ({error!r})") from error

@@ -240,7 +240,7 @@ def test_accuracy_over_samples_is_their_mean_and_its_interval_is_as_wide_as_so_f
     assert (found.low, found.high) == pytest.approx(interval(rights, 8))
 
 
-def test_several_greedy_samples_are_refused_with_the_way_out() -> None:
+def test_several_greedy_samples_are_refused_with_the_fix() -> None:
     with pytest.raises(
         BadConfig, match=r"eval\.samples=4: greedy samples .* are all the same; set eval\.temperature=0\.6"
     ):
@@ -370,7 +370,7 @@ def test_generated_sums_are_numbers_and_other_families_are_read_as_the_run_reads
 
 
 def test_a_style_that_cannot_read_the_reference_answers_is_refused() -> None:
-    with pytest.raises(BadConfig, match=r"style=choice: the reference .* source=gsm8k .* use number or math, or leave"):
+    with pytest.raises(BadConfig, match=r"style=choice: cannot read .* source=gsm8k; use number or math, or leave"):
         BenchmarkConfig(Source.gsm8k, style=AnswerStyle.choice)
     with pytest.raises(BadConfig, match=r"style=number: .* source=math500"):
         BenchmarkConfig(Source.math500, style=AnswerStyle.number)
@@ -423,14 +423,14 @@ def test_the_table_shows_the_three_scores_and_with_several_samples_what_voting_g
     console = Console(record=True, width=140, file=io.StringIO())
     show([one, none], console)
     table = console.export_text()
-    assert re.search(r"gsm8k +│ test +│ +60\.0 % │ 50\.0 – 70\.0 % │ +40\.0 % │ +55\.0 % │ +60 │ +2 │ +100 ", table)
-    assert re.search(r"arc +│ dev +│ +30\.0 % │ [^│]+ │ +– │ +– │ +3 │ +0 │ +10 ", table)
+    assert re.search(r"gsm8k +│ test +│ +60\.0% │ \[50\.0, 70\.0\] │ +40\.0% │ +55\.0% │ +60 │ +2 │ +100 ", table)
+    assert re.search(r"arc +│ dev +│ +30\.0% │ [^│]+ │ +– │ +– │ +3 │ +0 │ +10 ", table)
     assert "maj@" not in table
     voted = Score("gsm8k", 60, 2, 100, 0.5, 0.7, samples=4, majority=0.72, pass_at={"1": 0.6, "2": 0.7, "4": 0.84})
     show([voted], console)
     table = console.export_text()
     assert "maj@4" in table
-    assert re.search(r" 72\.0 % │ +84\.0 % │ +– │ +– │ +60 │ +2 │ +25 ", table)
+    assert re.search(r" 72\.0% │ +84\.0% │ +– │ +– │ +60 │ +2 │ +25 ", table)
     show([], console)
 
 
@@ -628,7 +628,7 @@ def configured(source: Source, style: AnswerStyle, reliability: int = 0) -> Conf
 
 
 @pytest.mark.parametrize(
-    ("source", "style", "way_out"),
+    ("source", "style", "fix"),
     [
         (Source.arc_challenge, AnswerStyle.number, "use task=multiple_choice, or one of reasoning_gym, gsm8k"),
         (Source.mmlu, AnswerStyle.code, "use task=multiple_choice, or one of mbpp"),
@@ -636,14 +636,14 @@ def configured(source: Source, style: AnswerStyle, reliability: int = 0) -> Conf
         (Source.gsm8k, AnswerStyle.choice, "use task=math, or one of arc_challenge, mmlu as source"),
     ],
 )
-def test_a_benchmark_the_task_cannot_read_is_refused_with_both_keys_and_the_way_out(
-    source: Source, style: AnswerStyle, way_out: str
+def test_a_benchmark_the_task_cannot_read_is_refused_with_both_keys_and_the_fix(
+    source: Source, style: AnswerStyle, fix: str
 ) -> None:
     with pytest.raises(BadConfig) as refused:
         configured(source, style)
     assert f"eval.benchmarks.mine.source={source.value}" in str(refused.value)
     assert f"task.answer_style={style.value}" in str(refused.value)
-    assert way_out in str(refused.value)
+    assert fix in str(refused.value)
     task = TaskConfig(answer_style=style, inputs_prompt="{question}" if style is AnswerStyle.code else None)
     with pytest.raises(BadConfig, match=r"eval\.benchmarks\.mine\.source"):
         EvalJob(EvalConfig({"mine": BenchmarkConfig(source=source)}), task, urls=[], model="m", output="out")

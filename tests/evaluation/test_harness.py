@@ -53,8 +53,8 @@ from eval.harness import (
     divide,
     explain,
     find_tasks,
-    read_scores,
-    run_harness,
+    read_results,
+    run_tasks,
 )
 from eval.harness_tasks import NEEDED, leaves
 from eval.reading import grade
@@ -191,7 +191,7 @@ def test_scores_keep_lm_evals_names_and_an_unknown_standard_error_is_none() -> N
     arc = {"name": "arc", "alias": "arc", "sample_len": 9, "acc,none": 0.5, "acc_stderr,none": 0.1}
     group = {"name": "all", "alias": "all", "sample_len": 40, "acc,none": 0.25, "acc_stderr,none": "N/A"}
     results = {"results": {"all": group, "arc": arc}, "n-samples": {"arc": {"original": 99, "effective": 9}}}
-    assert read_scores(results) == [
+    assert read_results(results) == [
         HarnessScore("all", "acc,none", 0.25, None, 40),
         HarnessScore("arc", "acc,none", 0.5, 0.1, 9),
     ]
@@ -245,7 +245,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_nobody_listening_is_a_reason_to_try_again(tmp_path: Path) -> None:
     with pytest.raises(EngineDied, match=r"127\.0\.0\.1:9"):
-        run_harness(job(tmp_path))
+        run_tasks(job(tmp_path))
 
 
 FILTERS = {
@@ -448,7 +448,7 @@ def test_lm_eval_and_we_count_the_same_answers_as_right(tmp_path: Path, fake_eng
     rows = [(f"What is {a} + {b}?", str(a + b)) for a, b in sums]
     write_gsm8k(tmp_path / "tasks", rows)
     evaluated = job(tmp_path / "out", fake_engine, include_path=str(tmp_path / "tasks"))
-    scores = run_harness(evaluated)
+    scores = run_tasks(evaluated)
 
     theirs = verdicts(tmp_path / "out")
     right = [ours(theirs[question, "strict-match"][0], final) for question, final in rows]
@@ -462,7 +462,7 @@ def test_lm_eval_and_we_count_the_same_answers_as_right(tmp_path: Path, fake_eng
     assert {score.value for score in scores} == {sum(right) / len(rows)}
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and KEY in path.read_text("latin-1")]
     # A finished folder is read, and nobody is asked: there is no such endpoint.
-    assert run_harness(replace(evaluated, urls=["http://127.0.0.1:9/v1"])) == scores
+    assert run_tasks(replace(evaluated, urls=["http://127.0.0.1:9/v1"])) == scores
 
 
 SPELLINGS = {
@@ -565,11 +565,11 @@ def test_a_killed_server_costs_no_answers_and_each_kind_of_task_is_asked_its_own
     asked = job(tmp_path / "out", first.url, tasks=tasks, include_path=str(tmp_path / "tasks"))
     asked.concurrency = 2
     with pytest.raises(EngineDied):
-        run_harness(asked, str(tmp_path / "tokenizer"))
+        run_tasks(asked, str(tmp_path / "tokenizer"))
     assert not (tmp_path / "out" / "harness.json").exists()
 
     second = Scripted(first.port)
-    scores = run_harness(asked, str(tmp_path / "tokenizer"))
+    scores = run_tasks(asked, str(tmp_path / "tokenizer"))
     second.end()
     assert len(first.answered) == 4
     assert len(second.answered) == len(SPELLINGS) + 6 - 4
@@ -622,7 +622,7 @@ def test_a_data_set_that_cannot_be_had_is_named(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     with pytest.raises(Missing, match=r"gsm8k needs the data set openai/gsm8k, .* HF_HOME"):
-        run_harness(job(tmp_path / "out", fake_engine, tasks=["gsm8k"]))
+        run_tasks(job(tmp_path / "out", fake_engine, tasks=["gsm8k"]))
 
 
 @pytest.fixture
@@ -659,7 +659,7 @@ def test_on_a_real_model_lm_eval_and_we_get_the_same_answers_and_the_same_number
     asked.eval.benchmarks["gsm8k"] = BenchmarkConfig(split=Split.test)
     asked.eval.data = str(tmp_path / "data")
     (ours_score,) = run(asked)
-    scores = {(score.task, score.metric): score for score in run_harness(asked)}
+    scores = {(score.task, score.metric): score for score in run_tasks(asked)}
 
     theirs = verdicts(tmp_path / "out")
     responses = read_lines(tmp_path / "out" / "responses.jsonl", Response)

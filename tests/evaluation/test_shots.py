@@ -169,8 +169,8 @@ def test_no_problem_left_names_both_ways_out(folder: Path) -> None:
     ("settings", "message"),
     [
         ({"shots": -1}, r"shots=-1: must not be negative"),
-        ({"shots": 5, "prompt": "{question}!"}, r"shots=5: shots show how to answer.*leave out .*prompt"),
-        ({"shots": 5, "source": Source.mbpp}, r"shots=5: the reference answer of a program is its tests"),
+        ({"shots": 5, "prompt": "{question}!"}, r"shots=5: shots already show how to answer.*leave out .*prompt"),
+        ({"shots": 5, "source": Source.mbpp}, r"shots=5: the reference of a program is its tests"),
         ({"source": Source.gsm_plus}, r"split=dev: GSM-Plus rewords GSM8K's test questions.*set split=test"),
     ],
 )

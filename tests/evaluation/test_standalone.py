@@ -84,8 +84,8 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     assert re.fullmatch(r"eval-fake-0\.6-[0-9a-f]{6}", run.name)
     scores = json.loads((run / "base/eval/scores.json").read_text())
     assert [its["total"] for its in scores] == [len(responses(run))]
-    assert f"{100 * scores[0]['correct'] / scores[0]['total']:.1f} %" in said
-    for part in ("95 % interval", "sums_dev", "strict", "flexible", "base/eval/responses.jsonl"):
+    assert f"{100 * scores[0]['correct'] / scores[0]['total']:.1f}%" in said
+    for part in ("95% interval", "sums_dev", "strict", "flexible", "base/eval/responses.jsonl"):
         assert part in said
     (row,) = compare([run]).runs
     assert row.status == "evaluated alone"
@@ -147,7 +147,7 @@ def test_an_adapter_is_served_on_its_base_and_its_samples_are_voted_on(place: Pa
     several = ("eval.samples=4", "eval.temperature=0.7")
     ended = evaluate(place, "model.path=fake:0.1", "adapter=lora/adapter", *SUMS, *several)
     assert ended.returncode == 0, ended.stderr
-    for part in ("maj@4", "pass@4", "100.0 %", f"{place}/lora/adapter"):
+    for part in ("maj@4", "pass@4", "100.0%", f"{place}/lora/adapter"):
         assert part in ended.stdout
     run = run_of(place)
     assert "-lora-" in run.name, "every adapter's own folder is called `adapter`"
@@ -265,7 +265,7 @@ def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: 
         (("nowhere.yaml",), 2, "nowhere.yaml: no such job file"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once_with_the_way_out(
+def test_what_cannot_work_is_refused_at_once_with_the_fix(
     place: Path, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     (place / "half").mkdir()
