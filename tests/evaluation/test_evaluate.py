@@ -208,11 +208,11 @@ def test_each_item_is_asked_several_times_with_a_seed_for_each_time() -> None:
     engine = Adder()
     responses, scores = evaluated(engine, sums(5) + sums(5, "test"), sampled(4))
     assert len({request.key for request in engine.asked}) == len({request.seed for request in engine.asked}) == 40
-    assert [(its.item, its.sample) for its in responses] == [
+    assert [(response.item, response.sample) for response in responses] == [
         (f"{benchmark}-{n}", sample) for benchmark in ("dev", "test") for n in range(5) for sample in range(4)
     ]
-    assert [(its.total, its.samples, its.correct) for its in scores] == [(20, 4, 20), (20, 4, 20)]
-    assert [(its.majority, its.pass_at) for its in scores] == [(1.0, {"1": 1.0, "2": 1.0, "4": 1.0})] * 2
+    assert [(score.total, score.samples, score.correct) for score in scores] == [(20, 4, 20), (20, 4, 20)]
+    assert [(score.majority, score.pass_at) for score in scores] == [(1.0, {"1": 1.0, "2": 1.0, "4": 1.0})] * 2
 
 
 def test_the_first_of_several_samples_is_asked_as_the_only_one_is() -> None:
@@ -230,7 +230,7 @@ def test_the_first_of_several_samples_is_asked_as_the_only_one_is() -> None:
 
 def test_accuracy_over_samples_is_their_mean_and_its_interval_is_as_wide_as_so_few_items_make_it() -> None:
     responses, scores = evaluated(Moody(), sums(40), sampled(8))
-    rights = [sum(its.correct for its in responses if its.item == f"dev-{n}") for n in range(40)]
+    rights = [sum(response.correct for response in responses if response.item == f"dev-{n}") for n in range(40)]
     found = scores[0]
     assert found.accuracy == sum(rights) / 320
     assert found.majority == sum(right > 4 for right in rights) / 40, (
@@ -285,7 +285,7 @@ def test_the_three_scores_of_each_response_are_kept_beside_each_other() -> None:
             return says[request.prompt[0]]
 
     responses, scores = evaluated(Reciter(), [Item(letter, "dev", letter, "4") for letter in says])
-    assert [(its.strict, its.flexible, its.correct) for its in responses] == [
+    assert [(response.strict, response.flexible, response.correct) for response in responses] == [
         (True, True, True),
         (False, False, True),
         (False, True, True),
@@ -418,10 +418,10 @@ def test_responses_and_scores_of_older_runs_are_still_read() -> None:
 
 
 def test_the_table_shows_the_three_scores_and_with_several_samples_what_voting_gives() -> None:
-    one = Score("gsm8k", 60, 2, 100, 0.5, 0.7, False, strict=40, flexible=55)
-    none = Score("arc", 3, 0, 10, 0.1, 0.6)
+    numbers = Score("gsm8k", 60, 2, 100, 0.5, 0.7, False, strict=40, flexible=55)
+    options = Score("arc", 3, 0, 10, 0.1, 0.6)
     console = Console(record=True, width=140, file=io.StringIO())
-    show([one, none], console)
+    show([numbers, options], console)
     table = console.export_text()
     assert re.search(r"gsm8k +│ test +│ +60\.0% │ \[50\.0, 70\.0\] │ +40\.0% │ +55\.0% │ +60 │ +2 │ +100 ", table)
     assert re.search(r"arc +│ dev +│ +30\.0% │ [^│]+ │ +– │ +– │ +3 │ +0 │ +10 ", table)
@@ -520,7 +520,7 @@ def test_the_door_writes_responses_scores_and_counts_and_asks_nothing_the_second
     assert [response.benchmark for response in responses] == ["svamp_dev"] * 10 + ["svamp_test"] * 5
     assert all(response.correct for response in responses)
     scores = json.loads((out / "scores.json").read_text())
-    assert [(one["benchmark"], one["correct"], one["total"], one["decides"]) for one in scores] == [
+    assert [(score["benchmark"], score["correct"], score["total"], score["decides"]) for score in scores] == [
         ("svamp_dev", 10, 10, True),
         ("svamp_test", 5, 5, False),
     ]
@@ -543,19 +543,19 @@ def test_the_door_asks_several_samples_after_shots_that_are_written_down(tmp_pat
     assert "maj@3" in asked.stdout
     out = tmp_path / "out"
     responses = read_lines(out / "responses.jsonl", Response)
-    assert Counter((its.benchmark, its.sample) for its in responses) == {
+    assert Counter((response.benchmark, response.sample) for response in responses) == {
         **{("svamp_dev", sample): 10 for sample in range(3)},
         **{("svamp_test", sample): 5 for sample in range(3)},
     }
-    assert all(its.correct and its.strict and its.flexible for its in responses)
+    assert all(response.correct and response.strict and response.flexible for response in responses)
     scores = json.loads((out / "scores.json").read_text())
-    assert [(its["total"], its["samples"], its["strict"], its["majority"]) for its in scores] == [
+    assert [(score["total"], score["samples"], score["strict"], score["majority"]) for score in scores] == [
         (30, 3, 30, 1.0),
         (15, 3, 15, 1.0),
     ]
     written = json.loads((out / "benchmarks.json").read_text())
     assert (written["svamp_dev"]["shots"], len(written["svamp_test"]["shots"])) == ([], 2)
-    shown = next(its.prompt for its in responses if its.benchmark == "svamp_test")
+    shown = next(response.prompt for response in responses if response.benchmark == "svamp_test")
     assert (shown.count("Question: "), shown.count("#### ")) == (3, 2)
     assert json.loads((out / "progress.jsonl").read_text().splitlines()[-1]) == {"done": 45, "total": 45}
 

@@ -178,13 +178,13 @@ def test_groups_and_tags_come_down_to_their_single_tasks() -> None:
         "two": entry("TASK", output_type="generate_until", unsafe_code=True),
         "three": entry("PY_TASK"),
     }
-    found = [(its["name"], its["output_type"], its["data"], its["unsafe"]) for its in leaves("top", index)]
-    one, two, three = (
+    found = [(task["name"], task["output_type"], task["data"], task["unsafe"]) for task in leaves("top", index)]
+    first, second, third = (
         ("one", "multiple_choice", "org/one", False),
         ("two", "generate_until", None, True),
         ("three", None, None, False),
     )
-    assert found == [one, two, three, two, one]
+    assert found == [first, second, third, second, first]
 
 
 def test_scores_keep_lm_evals_names_and_an_unknown_standard_error_is_none() -> None:
@@ -410,7 +410,9 @@ def verdicts(output: Path) -> dict[tuple[str, str], tuple[str, bool]]:
     """By question and filter, what the model said and whether lm-eval counts it as right."""
     (samples,) = (output / "harness").rglob("samples_gsm8k_local_*.jsonl")
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
-    return {(its["doc"]["question"], its["filter"]): (its["resps"][0][0], its["exact_match"] == 1.0) for its in lines}
+    return {
+        (line["doc"]["question"], line["filter"]): (line["resps"][0][0], line["exact_match"] == 1.0) for line in lines
+    }
 
 
 def ours(said: str, final: str) -> bool:
@@ -510,8 +512,8 @@ class Scripted:
                 else:
                     (ids,) = body["prompt"]
                     asked = str(ids)
-                    every = [-its / 100 for its in [*ids, 0]]
-                    top = [{str(its): value} for its, value in zip([*ids, 0], every, strict=True)]
+                    every = [-token / 100 for token in [*ids, 0]]
+                    top = [{str(token): value} for token, value in zip([*ids, 0], every, strict=True)]
                     answer = {"logprobs": {"token_logprobs": every, "top_logprobs": top}}
                 scripted.answered.append(asked)
                 self.say({"choices": [{"index": 0, "finish_reason": "stop", **answer}]})
@@ -585,7 +587,7 @@ def test_a_killed_server_costs_no_answers_and_each_kind_of_task_is_asked_its_own
         # The box is ours: lm-eval's gsm8k does not know it.
         assert strict_match(said, final) is strict or "boxed" in said
         assert flexible_match(said, final) is flexible
-    strict, flexible = (sum(its[place] for its in SPELLINGS.values()) / len(SPELLINGS) for place in (1, 2))
+    strict, flexible = (sum(verdict[place] for verdict in SPELLINGS.values()) / len(SPELLINGS) for place in (1, 2))
     assert {(score.task, score.metric): (score.value, score.n) for score in scores} == {
         ("choices_local", "acc,none"): (2 / 3, 3),
         ("gsm8k_local", "exact_match,strict-match"): (strict, len(SPELLINGS)),
@@ -606,13 +608,13 @@ def test_names_stand_for_what_the_installed_lm_eval_says(tmp_path: Path) -> None
     config = HarnessConfig(tasks=names, python=LM_EVAL, arguments=["--confirm_run_unsafe_code"])
     found = find_tasks(config, tmp_path)
     assert len(found["mmlu"]) == 57
-    assert {its.data for its in found["mmlu"]} == {"cais/mmlu"}
+    assert {task.data for task in found["mmlu"]} == {"cais/mmlu"}
     assert found["ifeval"] == [Leaf("ifeval", "generate_until", "google/IFEval", unsafe=False)]
     assert divide(found, chat=True) == {
         "local-completions": ["mmlu", "truthfulqa_mc2"],
         "local-chat-completions": ["ifeval", "humaneval"],
     }
-    assert [name for name in names if any(its.unsafe for its in found[name])] == ["humaneval"]
+    assert [name for name in names if any(task.unsafe for task in found[name])] == ["humaneval"]
 
 
 @needs_lm_eval

@@ -191,7 +191,8 @@ def test_what_a_verdict_rests_on_is_compared_old_and_new(tmp_path: Path) -> None
 
 def test_a_verdict_that_stays_is_not_called_changed(tmp_path: Path) -> None:
     found = rescore_run(write_run(tmp_path / "a", rights=(8, 8)), 5.0)
-    assert [(its.changed, its.old_action, its.new_action) for its in found.verdicts] == [(8, "retry", "retry")]
+    (verdict,) = found.verdicts
+    assert (verdict.changed, verdict.old_action, verdict.new_action) == (8, "retry", "retry")
     assert "was recorded as" not in shown(found)
 
 
@@ -223,7 +224,7 @@ def test_the_command_shows_old_and_new_and_changes_no_stage(tmp_path: Path) -> N
     assert (tree_digest(run), compare_runs([run])) == (known, compared)
     written = json.loads((run / "rescored/scores.json").read_text())
     assert written["styles"] == {"dev": "number", "gsm8k": "number", "formulas": "math"}
-    assert [(its["old"]["correct"], its["new"]["correct"]) for its in written["scores"][:1]] == [(0, 8)]
+    assert [(row["old"]["correct"], row["new"]["correct"]) for row in written["scores"][:1]] == [(0, 8)]
     assert written["verdicts"][0]["new"]["gained"] == 6
     assert len((run / "rescored/changes.jsonl").read_text().splitlines()) == 80
     again = command(tmp_path, "rescore=runs/mine")
@@ -246,9 +247,8 @@ def test_a_run_folder_of_earlier_code_is_rescored_and_its_stages_stay(tmp_path: 
     assert [(row.new.correct, row.new.unparsed) for row in found.scores] == [
         (row.old.correct, row.old.unparsed) for row in found.scores
     ]
-    assert [(its.round, its.parent, its.old_action, its.new_action) for its in found.verdicts] == [
-        (1, "base", "accept", "accept")
-    ]
+    (verdict,) = found.verdicts
+    assert (verdict.round, verdict.parent, verdict.old_action, verdict.new_action) == (1, "base", "accept", "accept")
     assert found.changes == found.notes == ()
     assert contents(run) == before
 
@@ -281,7 +281,7 @@ def test_without_stored_texts_it_says_where_they_would_be(tmp_path: Path) -> Non
         manifest = json.loads((stage / "manifest.json").read_text())
         write_lines(
             stage / "responses.jsonl",
-            [replace(its, text="") for its in read_lines(stage / "responses.jsonl", Response)],
+            [replace(response, text="") for response in read_lines(stage / "responses.jsonl", Response)],
         )
         seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
     with pytest.raises(Missing, match="no finished evaluation with response texts lies in it"):
@@ -325,9 +325,9 @@ def agreements(name: str, task: TaskConfig | None = None) -> dict[tuple[str, str
     outputs = read_outputs(PUBLISHED / name)
     style = guess_style([output for published in outputs.values() for output in published])
     return {
-        (found.model, its.label, its.rule): (its.both, its.ours, its.theirs, its.neither)
+        (found.model, row.label, row.rule): (row.both, row.ours, row.theirs, row.neither)
         for found in score_outputs(outputs, task or TaskConfig(answer_style=style), 5.0)
-        for its in found.agreements
+        for row in found.agreements
     }
 
 
@@ -385,7 +385,7 @@ def test_repeated_questions_and_cut_responses_stay_apart(tmp_path: Path) -> None
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (found,) = score_outputs(read_outputs(path), TaskConfig(answer_style=AnswerStyle.number), 5.0)
-    assert [(its.item, its.final, its.correct) for its in found.responses] == [
+    assert [(response.item, response.final, response.correct) for response in found.responses] == [
         ("1", None, False),
         ("1/1", "5", True),
         ("2", "1000", True),

@@ -193,8 +193,8 @@ def test_the_five_shot_benchmarks_are_the_zero_shot_ones_after_five_shots() -> N
         return config
 
     plain, shown = configured("maths").benchmarks, configured("maths_5shot").benchmarks
-    assert {f"{name}_5shot": replace(its, shots=5) for name, its in plain.items()} == shown
-    assert [name for name, its in plain.items() if its.split is Split.dev] == ["gsm8k_dev"]
+    assert {f"{name}_5shot": replace(benchmark, shots=5) for name, benchmark in plain.items()} == shown
+    assert [name for name, benchmark in plain.items() if benchmark.split is Split.dev] == ["gsm8k_dev"]
 
 
 @pytest.mark.skipif("CRESCENT_DATA" not in os.environ, reason="CRESCENT_DATA names no folder with benchmark data")

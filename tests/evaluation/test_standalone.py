@@ -83,7 +83,7 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     run = run_of(place)
     assert re.fullmatch(r"eval-fake-0\.6-[0-9a-f]{6}", run.name)
     scores = json.loads((run / "base/eval/scores.json").read_text())
-    assert [its["total"] for its in scores] == [len(responses(run))]
+    assert [score["total"] for score in scores] == [len(responses(run))]
     assert f"{100 * scores[0]['correct'] / scores[0]['total']:.1f}%" in said
     for part in ("95% interval", "sums_dev", "strict", "flexible", "base/eval/responses.jsonl"):
         assert part in said
@@ -94,7 +94,7 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     better = place / "better"
     shutil.copytree(run, better)
     path = better / "base/eval/responses.jsonl"
-    write_lines(path, [replace(its, correct=True) for its in read_lines(path, Response)])
+    write_lines(path, [replace(response, correct=True) for response in read_lines(path, Response)])
     stage, manifest = better / "base/eval", json.loads((better / "base/eval/manifest.json").read_text())
     seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
     wrong = scores[0]["total"] - scores[0]["correct"]
@@ -151,9 +151,9 @@ def test_an_adapter_is_served_on_its_base_and_its_samples_are_voted_on(place: Pa
         assert part in ended.stdout
     run = run_of(place)
     assert "-lora-" in run.name, "every adapter's own folder is called `adapter`"
-    spoken = [its for its in responses(run) if its.final is not None]
+    spoken = [response for response in responses(run) if response.final is not None]
     assert spoken
-    assert all(its.correct for its in spoken), "the adapter answered, and not its base"
+    assert all(response.correct for response in spoken), "the adapter answered, and not its base"
     bare = evaluate(place, "model.path=fake:0.1", *SUMS, *several, "mode=plan")
     assert "(new)" in bare.stdout, "another model has another folder"
 
@@ -221,17 +221,17 @@ def test_an_endpoint_that_dies_midway_costs_no_answer_and_is_asked_nothing_twice
     assert "continues" in again.stdout
     canaries = endpoint.answered.pop(CANARY.prompt)
     assert 1 <= canaries <= 4, "one before each question that it had when it died"
-    assert endpoint.answered == {its.prompt: 1 for its in responses(run_of(place))}
+    assert endpoint.answered == {response.prompt: 1 for response in responses(run_of(place))}
 
 
 def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: Path, endpoint: Endpoint) -> None:
     url, mine = f"serving.urls=[{endpoint.url}]", {"CRESCENT_API_KEY": "secret"}
     for arguments, right in (((), True), (("model.path=bad",), False)):
-        name = f"run.name=its-{len(list(place.glob('runs/*')))}"
+        name = f"run.name=mine-{len(list(place.glob('runs/*')))}"
         ended = evaluate(place, *SUMS, url, name, *arguments, **mine)
         assert ended.returncode == 0, ended.stderr
-        run = max((place / "runs").iterdir(), key=lambda its: its.stat().st_mtime_ns)
-        assert {its.correct for its in responses(run) if its.final is not None} == {right}
+        run = max((place / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+        assert {response.correct for response in responses(run) if response.final is not None} == {right}
         assert not (run / "logs/server.log").exists(), "nothing was started"
         assert "secret" not in (run / "config.yaml").read_text() + (run / "jobs/base-eval.yaml").read_text()
 
