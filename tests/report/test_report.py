@@ -1067,14 +1067,14 @@ def test_a_report_goes_into_the_run_s_folder_unless_told_otherwise(
     assert "2 runs side by side" in read(tmp_path / "report.html").text
     report_command(["zero", "--output", "elsewhere.html"])
     assert read(tmp_path / "elsewhere.html").all("h1")[0].text == "zero"
-    with pytest.raises(Missing, match="there is no such folder"):
+    with pytest.raises(Missing, match="no such folder"):
         report_command(["nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Missing, match="nothing has been begun in it"):
+    with pytest.raises(Missing, match="no run was started in it"):
         report_command(["empty"])
     with pytest.raises(BadConfig, match=r"nowhere/report.html: No such file .*; name a file"):
         report_command(["zero", "--output", "nowhere/report.html"])
-    with pytest.raises(BadConfig, match="not negative"):
+    with pytest.raises(BadConfig, match="must not be negative"):
         report_command(["zero", "--rate", "-1"])
 
 
