@@ -1,13 +1,15 @@
-r"""Outputs of any model in the formats they are published in, read and scored as ours are.
+"""Outputs of any model in the formats in which they are published, read and scored like our own responses.
 
-One JSON object a line, in one of three forms:
+A file has one JSON object per line, in one of three forms:
 
-- lm-evaluation-harness's `samples_*.jsonl` (`--log_samples`): `resps`, `target`, `filter`, and its verdict
-  (`exact_match`), once for each filter;
+- lm-evaluation-harness's `samples_*.jsonl` (`--log_samples`): `resps`, `target`, `filter` and a label (`exact_match`),
+  each item once for each filter;
 - GSM8K's `example_model_solutions.jsonl` (arXiv 2110.14168): `question`, `ground_truth`, and for each model an object
-  with `solution` and `is_correct`;
-- plain: a reference (`target`, `answer`, …), one response or a list of them (`response`, `output`, …), and where there
-  is one a verdict (`is_correct`, `correct`, …).
+  with `solution` and the label `is_correct`;
+- plain: a reference (`target`, `answer`, …), a response or a list of them (`response`, `output`, …), and optionally a
+  label (`is_correct`, `correct`, …).
+
+A label says whether a response is right by somebody else's scoring.
 """
 
 import json
@@ -29,15 +31,18 @@ from eval.rescoring.runs import THREADS, classes_of
 from eval.scorers import last_boxed, score
 
 TARGETS = ("target", "ground_truth", "reference", "gold", "answer", "expected_answer", "solution")
-"""Names of a reference answer, the most explicit first."""
+"""Fields for the reference answer, the most explicit first."""
 RESPONSES = (
     *("response", "responses", "output", "outputs", "generation", "generations", "completion", "completions"),
     *("prediction", "predictions", "model_output", "text"),
 )
+"""Fields for the response, or for several."""
 LABELS = ("is_correct", "correct", "label", "score", "acc", "exact_match")
-"""Names of a verdict. What is neither true, false, 0 nor 1 is none."""
+"""Fields for the label: true, false, 0 or 1. Other values are no labels."""
 IDS = ("id", "item", "doc_id", "index", "question", "problem", "prompt")
+"""Fields that tell one item from another."""
 SUFFIX = ".rescored.jsonl"
+"""End of the names of the files that this module writes."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +54,33 @@ class Output:
     texts: tuple[str, ...]
     finish_reason: str = "stop"
     labels: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
-    """Published verdicts on each of `texts`, by name."""
+    """Labels of each of `texts`, by name."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Our verdicts beside published ones, on the same responses."""
+    """Our scoring beside labels, on the same responses."""
 
     label: str
-    rule: str
-    """Ours: `decides`, `strict` or `flexible`."""
-    both: int
-    """Right by both."""
-    ours: int
-    """Right by ours alone."""
-    theirs: int
-    neither: int
+    score: str
+    """Name of our score: `deciding`, `strict` or `flexible`."""
+    both_right: int
+    only_ours: int
+    """Number of responses that are right by our score and wrong by the label."""
+    only_theirs: int
+    both_wrong: int
 
     @property
     def total(self) -> int:
-        return self.both + self.ours + self.theirs + self.neither
+        return self.both_right + self.only_ours + self.only_theirs + self.both_wrong
 
 
 @dataclass(frozen=True)
 class ScoredOutputs:
-    """One model's outputs in one file."""
+    """Scores of one model's outputs in one file."""
 
     model: str
-    """Empty where the file names none."""
+    """Name of the model; empty if the file has none."""
     score: Score
     responses: tuple[Response, ...]
     agreements: tuple[Agreement, ...]
@@ -86,8 +90,8 @@ def read_outputs(path: Path) -> dict[str, list[Output]]:
     """The outputs by model.
 
     Raises:
-        BadConfig: a line is no JSON object, or in none of the three forms.
-        DataSaysNo: the file is empty, or its responses differ in number.
+        BadConfig: a line is not a JSON object, or has none of the three forms.
+        DataSaysNo: the file is empty, or items differ in the number of their responses.
     """
     found: dict[str, dict[str, Output]] = defaultdict(dict)
     for place, record in read_objects(path):
@@ -102,7 +106,7 @@ def read_outputs(path: Path) -> dict[str, list[Output]]:
                 repeated = f"{output.item}/{len(found[model])}"
                 found[model][repeated] = replace(output, item=repeated)
     if not found:
-        raise DataSaysNo(f"{path}: is empty; there is nothing to score")
+        raise DataSaysNo(f"{path}: is empty, so there is nothing to score")
     for model, outputs in found.items():
         if len(counts := {len(output.texts) for output in outputs.values()}) > 1:
             raise DataSaysNo(f"{path}{f', {model}' if model else ''}: {min(counts)} to {max(counts)} responses an item")
@@ -119,9 +123,9 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise BadConfig(f"{place}: no JSON ({error}); one object a line is wanted") from error
+                raise BadConfig(f"{place}: not JSON ({error}); each line must be an object") from error
             if not isinstance(record, dict):
-                raise BadConfig(f"{place}: a JSON {type(record).__name__}; one object a line is wanted")
+                raise BadConfig(f"{place}: a JSON {type(record).__name__}; each line must be an object")
             yield place, record
 
 
@@ -142,12 +146,11 @@ def outputs_of(record: Mapping[str, Any], place: str) -> Iterator[tuple[str, Out
 def harness_output(record: Mapping[str, Any], place: str) -> Output:
     texts = [text for request in record["resps"] for text in (request if isinstance(request, list) else [request])]
     if not texts or not all(isinstance(text, str) for text in texts):
-        rule = "its resps are log-probabilities, not texts: only tasks that generate can be read again"
+        rule = "its resps are log-probabilities, not texts; only tasks that generate can be scored again"
         raise BadConfig(f"{place}: {rule}")
     metrics = record.get("metrics") or ["exact_match", "acc"]
-    known = [record[metric] for metric in metrics if as_verdict(record.get(metric)) is not None]
-    label = f"{record.get('filter', 'lm-eval')}"
-    labels = {label: (bool(known[0]),)} if known and len(texts) == 1 else {}
+    known = [label for metric in metrics if (label := as_label(record.get(metric))) is not None]
+    labels = {str(record.get("filter", "lm-eval")): (known[0],)} if known and len(texts) == 1 else {}
     return Output(item_of(record), reference(record.get("target", "")), tuple(texts), labels=labels)
 
 
@@ -157,8 +160,8 @@ def plain_output(record: Mapping[str, Any], place: str) -> Output:
     if said is None or target is None:
         there = ", ".join(list(record)[:12])
         raise BadConfig(
-            f"{place}: it has {there}; a reference ({', '.join(TARGETS[:5])}, …) and a response "
-            f"({', '.join(RESPONSES[:8:2])}, …) are wanted, or the fields of lm-evaluation-harness's samples"
+            f"{place}: its fields are {there}; it needs a reference ({', '.join(TARGETS[:5])}, …) and a response "
+            f"({', '.join(RESPONSES[:8:2])}, …), or the fields of lm-evaluation-harness's samples"
         )
     given = record[said]
     texts = tuple(map(str, given)) if isinstance(given, list) else (str(given),)
@@ -173,29 +176,29 @@ def plain_output(record: Mapping[str, Any], place: str) -> Output:
 
 
 def item_of(record: Mapping[str, Any]) -> str:
-    """A short id or number as it stands; of a question a digest."""
+    """Id of the item: a number or a short text as it is, else its digest."""
     given = next((record[name] for name in IDS if record.get(name) is not None), json.dumps(record, sort_keys=True))
     return str(given) if isinstance(given, int) or len(str(given)) <= 40 else digest(str(given))
 
 
 def labels_in(record: Mapping[str, Any]) -> dict[str, tuple[bool, ...]]:
-    """The verdicts of a record, one for each response."""
+    """The labels of a record by field, one for each response."""
     found = {}
     for name in LABELS:
         given = record.get(name)
-        verdicts = [as_verdict(value) for value in (given if isinstance(given, list) else [given])]
-        if verdicts and None not in verdicts:
-            found[name] = tuple(map(bool, verdicts))
+        labels = [as_label(value) for value in (given if isinstance(given, list) else [given])]
+        if labels and None not in labels:
+            found[name] = tuple(map(bool, labels))
     return found
 
 
-def as_verdict(value: object) -> bool | None:
-    """Whether a verdict says right; `None`: it is no verdict."""
+def as_label(value: object) -> bool | None:
+    """Whether a label says that a response is right; `None` if the value is not a label."""
     return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def reference(given: object) -> str:
-    r"""The bare reference answer: what follows `####` or `A:` in a worked solution, or stands in its last box."""
+    """The bare reference answer: of a worked solution what follows `####` or `A:`, or the content of its last box."""
     text = str(given).strip()
     marked = re.findall(r"(?:####|^A:)[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
     found = marked[-1] if marked else last_boxed(text) or text
@@ -203,7 +206,7 @@ def reference(given: object) -> str:
 
 
 def guess_style(outputs: Sequence[Output]) -> AnswerStyle:
-    """The style by the references: numbers if all are numbers, options if all are letters, else formulas."""
+    """Style of the reference answers: numbers if all are numbers, options if all are letters, else formulas."""
     targets = {output.target for output in outputs}
     if all(number(target) is not None for target in targets):
         return AnswerStyle.number
@@ -215,7 +218,7 @@ def guess_style(outputs: Sequence[Output]) -> AnswerStyle:
 def score_outputs(
     outputs: Mapping[str, Sequence[Output]], task: TaskConfig, grading_timeout_s: float
 ) -> list[ScoredOutputs]:
-    """Each model's outputs, read by the task's answer style."""
+    """Scores of each model's outputs, read in the task's answer style."""
     found = []
     with open_task(task, grading_timeout_s) as opened, ThreadPoolExecutor(THREADS) as pool:
         reader = Reader(task.answer_style, opened)
@@ -251,12 +254,12 @@ def read_text(output: Output, sample: int, reader: Reader) -> Response:
 
 
 def agreements_of(published: Sequence[Output], responses: Sequence[Response]) -> Iterator[Agreement]:
-    """For each label that all items carry, how often it agrees with each of our verdicts."""
+    """Each label that all items have, beside each of our scores that all responses have."""
     common = set.intersection(*(set(output.labels) for output in published))
     for label in sorted(common):
-        theirs = [verdict for output in published for verdict in output.labels[label]]
-        for rule, ours in (
-            ("decides", [response.correct for response in responses]),
+        theirs = [right for output in published for right in output.labels[label]]
+        for name, ours in (
+            ("deciding", [response.correct for response in responses]),
             ("strict", [response.strict for response in responses]),
             ("flexible", [response.flexible for response in responses]),
         ):
@@ -265,16 +268,16 @@ def agreements_of(published: Sequence[Output], responses: Sequence[Response]) ->
             pairs = list(zip(ours, theirs, strict=True))
             yield Agreement(
                 label=label,
-                rule=rule,
-                both=pairs.count((True, True)),
-                ours=pairs.count((True, False)),
-                theirs=pairs.count((False, True)),
-                neither=pairs.count((False, False)),
+                score=name,
+                both_right=pairs.count((True, True)),
+                only_ours=pairs.count((True, False)),
+                only_theirs=pairs.count((False, True)),
+                both_wrong=pairs.count((False, False)),
             )
 
 
 def write_readings(path: Path, scored: Sequence[ScoredOutputs], outputs: Mapping[str, Sequence[Output]]) -> Path:
-    """Write how each response was read to `NAME.rescored.jsonl` beside the file.
+    """Write the reading of each response to `NAME.rescored.jsonl` beside the file.
 
     Raises:
         Missing: nothing can be written there.
@@ -284,7 +287,7 @@ def write_readings(path: Path, scored: Sequence[ScoredOutputs], outputs: Mapping
     for found in scored:
         labels = {output.item: output.labels for output in outputs[found.model]}
         for response in found.responses:
-            verdicts = {name: label[response.sample] for name, label in labels[response.item].items()}
+            given = {name: label[response.sample] for name, label in labels[response.item].items()}
             lines.append(
                 to_line(
                     {
@@ -296,12 +299,13 @@ def write_readings(path: Path, scored: Sequence[ScoredOutputs], outputs: Mapping
                         "correct": response.correct,
                         "strict": response.strict,
                         "flexible": response.flexible,
-                        "labels": verdicts,
+                        "labels": given,
                     }
                 )
             )
     try:
         target.write_bytes(b"".join(lines))
     except PermissionError as error:
-        raise Missing(f"{target}: cannot be written ({error.strerror}); copy the file to where it can be") from error
+        fix = "copy the file to a folder that can be written to"
+        raise Missing(f"{target}: cannot be written ({error.strerror}); {fix}") from error
     return target

@@ -1,6 +1,7 @@
-"""Finished evaluations as they lie in a run folder, and the settings that they were made with."""
+"""Finished evaluations in a run folder, and the settings with which they were made."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,17 +22,24 @@ class Stored:
     """One checkpoint's finished evaluation."""
 
     place: str
-    """`base`, `teacher` or `round-2`."""
+    """Folder in the run's: `base`, `teacher` or `round-2`."""
     digest: str
-    """Digest of the stage, by which a verdict names it."""
+    """Digest of the stage; verdicts refer to it."""
     settings: Mapping[str, Any]
-    """Settings that the stage was made with."""
+    """Settings with which the stage was made."""
     responses: tuple[Response, ...]
     scores: tuple[Score, ...]
 
 
 def read_evaluations(root: Path, notes: list[str]) -> Iterator[Stored]:
-    """The finished evaluations of a run: base, teacher, then the rounds in order."""
+    """The finished evaluations of a run: base, teacher, then the rounds in order.
+
+    Args:
+        notes: A sentence about each evaluation that cannot be read is added.
+
+    Raises:
+        BadConfig: a file holds other records than those of this version.
+    """
     rounds = sorted(
         (folder for folder in root.glob("round-*/") if folder.name.removeprefix("round-").isdecimal()),
         key=lambda folder: int(folder.name.removeprefix("round-")),
@@ -46,35 +54,36 @@ def read_evaluations(root: Path, notes: list[str]) -> Iterator[Stored]:
         elif not (stage / "responses.jsonl").is_file():
             notes.append(f"{folder.name}/eval: has no responses.jsonl, so it was not rescored")
         else:
-            responses = read_records(stage / "responses.jsonl", Response)
-            scores = msgspec.json.decode((stage / "scores.json").read_bytes(), type=tuple[Score, ...])
-            settings = manifest["made_from"]["settings"]
-            yield Stored(folder.name, manifest["digest"], settings, responses, scores)
+            with known_records(stage):
+                responses = tuple(read_lines(stage / "responses.jsonl", Response))
+                scores = msgspec.json.decode((stage / "scores.json").read_bytes(), type=tuple[Score, ...])
+            yield Stored(folder.name, manifest["digest"], manifest["made_from"]["settings"], responses, scores)
 
 
-def read_records(path: Path, kind: type[C]) -> tuple[C, ...]:
+@contextmanager
+def known_records(stage: Path) -> Iterator[None]:
+    """Raise `BadConfig` for records that cannot be decoded."""
     try:
-        return tuple(read_lines(path, kind))
+        yield
     except msgspec.DecodeError as error:
-        raise BadConfig(
-            f"{path}: holds no {kind.__name__} records ({error}); was another version the writer?"
-        ) from error
+        fix = "rescore with the version of Crescent that made the run"
+        raise BadConfig(f"{stage}: its records are of another version ({error}); {fix}") from error
 
 
 def no_texts(root: Path, notes: Sequence[str]) -> str:
-    """Why there is nothing to rescore, and what to do."""
-    why = "; ".join(notes) or "no finished evaluation with response texts lies in it"
+    """Why there is nothing to rescore, and how to fix it."""
+    why = "; ".join(notes) or "it has no finished evaluation with response texts"
     return (
-        f"rescore={root}: {why}. Scores are made again from the texts in */eval/responses.jsonl: copy the folder whole "
-        "from where the run was made, or evaluate again (run.redo=base/eval, or python -m eval on a checkpoint)"
+        f"rescore={root}: {why}. Rescoring needs the texts in */eval/responses.jsonl: copy the complete folder from "
+        "where the run was made, or evaluate again (run.redo=base/eval, or python -m eval on a checkpoint)"
     )
 
 
 def settings_of(root: Path, evaluation: Stored) -> tuple[TaskConfig, dict[str, BenchmarkConfig]]:
-    """The run's task and benchmarks, as its stage recorded them.
+    """The run's task and benchmarks, as its stage recorded them, each benchmark in its own style.
 
-    Only a style that the run's own config names is kept: what a stage recorded without one was read by the task's
-    style, which is what changed since.
+    Of the styles, only those that somebody chose in the run's config are kept. The recorded ones say how answers were
+    read then, and a run from before benchmarks had styles recorded none.
     """
     stage = evaluation.settings
     configured = (read_config(root).get("eval") or {}).get("benchmarks") or {}
@@ -86,7 +95,7 @@ def settings_of(root: Path, evaluation: Stored) -> tuple[TaskConfig, dict[str, B
 
 
 def read_settings(kind: type[C], settings: Mapping[str, Any], where: str) -> C:
-    """A config from recorded settings; keys that only another version knows are left out."""
+    """A config from recorded settings. Keys of other versions are left out; new ones have their defaults."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

@@ -16,23 +16,23 @@ NOTHING = "–"
 
 
 def show_run(found: RescoredRun, console: Console) -> None:
-    """Scores old → new, the verdicts with what they rest on, and how many readings changed."""
+    """Old and new scores and verdicts, and the number of readings that changed."""
     console.print(f"{found.root}: scores from its stored responses, old → new", soft_wrap=True)
     console.print(scores_table(found))
     if found.verdicts:
         console.print(verdicts_table(found.verdicts))
     for row in (row for row in found.verdicts if row.old_action != row.new_action):
         console.print(
-            f"round {row.round} was recorded as {row.old_action!r} and stays so; on the new scores it would be "
-            f"{row.new_action!r}: {row.reason}",
+            f"round {row.round}: the recorded verdict is {row.old_action!r} and does not change; on the new scores it "
+            f"would be {row.new_action!r}: {row.reason}",
             soft_wrap=True,
         )
     right = sum(change.new_correct and not change.old_correct for change in found.changes)
     wrong = sum(change.old_correct and not change.new_correct for change in found.changes)
     total = sum(row.old.total for row in found.scores)
     console.print(
-        f"{len(found.changes):,} of {total:,} responses are read otherwise: {right:,} wrong → right, "
-        f"{wrong:,} right → wrong, {len(found.changes) - right - wrong:,} with another final answer only",
+        f"{len(found.changes):,} of {total:,} readings changed: {right:,} wrong → right, {wrong:,} right → wrong, "
+        f"{len(found.changes) - right - wrong:,} in the final answer only",
         soft_wrap=True,
     )
     for note in found.notes:
@@ -64,7 +64,7 @@ def scores_table(found: RescoredRun) -> Table:
 
 
 def verdicts_table(verdicts: Sequence[Rejudged]) -> Table:
-    """Child against parent on the deciding benchmarks; one row for each round."""
+    """Child against parent on the deciding benchmarks, one row for each round."""
     table = Table("round", "against", "verdict")
     for column in ("items", "changed", "gained", "lost", "difference", "p"):
         table.add_column(column, justify="right")
@@ -84,7 +84,7 @@ def verdicts_table(verdicts: Sequence[Rejudged]) -> Table:
 
 
 def show_outputs(scored: Sequence[ScoredOutputs], console: Console) -> None:
-    """Each model's scores, and how often they agree with published verdicts."""
+    """Each model's scores, and their agreement with labels in the file."""
     table = Table("model")
     samples = max(found.score.samples for found in scored)
     voted = [f"maj@{samples}", f"pass@{samples}"] if samples > 1 else []
@@ -108,26 +108,26 @@ def show_outputs(scored: Sequence[ScoredOutputs], console: Console) -> None:
 
 
 def agreement_table(scored: Sequence[ScoredOutputs]) -> Table:
-    """One row for each model, published verdict and rule of ours."""
-    table = Table("model", "published verdict", "ours")
-    for column in ("published", "agreement", "right by ours only", "right by theirs only"):
+    """One row for each model, label and score of ours."""
+    table = Table("model", "label", "our score")
+    for column in ("accuracy by label", "agreement", "right by ours only", "right by label only"):
         table.add_column(column, justify="right")
     for found in scored:
         for row in found.agreements:
             table.add_row(
                 found.model or NOTHING,
                 row.label,
-                row.rule,
-                percent((row.both + row.theirs) / row.total),
-                percent((row.both + row.neither) / row.total),
-                str(row.ours),
-                str(row.theirs),
+                row.score,
+                percent((row.both_right + row.only_theirs) / row.total),
+                percent((row.both_right + row.both_wrong) / row.total),
+                str(row.only_ours),
+                str(row.only_theirs),
             )
     return table
 
 
 def step(old: str, new: str) -> str:
-    """Old and new, or once what did not change."""
+    """Old and new value; a value that did not change is written once."""
     return new if old == new else f"{old} → {new}"
 
 

@@ -1,7 +1,7 @@
-"""What the verdicts of a run would be, had the responses been read as they are now.
+"""The verdicts of a run, judged again on the new scores.
 
-Each round is judged by itself: the same child, parent, base and best as then, the same votes, the same settings. What
-later rounds would have been, had another child been accepted, no stored response can say.
+Each round is judged by itself: with the same child, parent, base and best as then, the same votes and settings. Stored
+responses cannot show what later rounds would have become if another child had been accepted.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,30 +14,30 @@ from crescent.errors import CrescentError, DataSaysNo
 from crescent.judging.comparison import paired_test
 from crescent.judging.measurements import Answers
 from crescent.judging.verdict import judge
-from crescent.records import Checkpoint, Comparison, Response, Verdict
+from crescent.records import Checkpoint, Comparison, Response, Verdict, read_lines
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.metric_names import monitors_among
-from eval.rescoring.stored import Stored, read_records, read_settings
+from eval.rescoring.stored import Stored, known_records, read_settings
 
 
 @dataclass(frozen=True)
 class Rejudged:
-    """One round's verdict, and what it rests on: child against parent on the benchmarks that decided."""
+    """Old and new verdict of one round, with the comparison of child and parent on the benchmarks that decided."""
 
     round: int
     parent: str
-    """Place of the parent."""
+    """Folder of the parent's evaluation in the run's: `base` or `round-1`."""
     items: int
-    """Items that decided."""
+    """Number of items that decided."""
     changed: int
-    """Items of these that are now right or wrong otherwise, for child or parent."""
+    """Number of these items that became right or wrong, for the child or the parent."""
     old: Comparison
     new: Comparison
     old_action: str
-    """As recorded; patience, which depends on all rounds, is left out of both."""
+    """Recorded action. Patience, which depends on all rounds, is in neither action."""
     new_action: str
     reason: str
-    """The new verdict's."""
+    """Reason of the new verdict."""
 
 
 def rejudge(
@@ -46,8 +46,8 @@ def rejudge(
     """Judge every round with a verdict again.
 
     Args:
-        read_again: New responses by the digest of their evaluation.
-        notes: What was left out is added to these.
+        read_again: New responses, by the digest of their evaluation.
+        notes: A sentence about each round that cannot be judged is added.
     """
     for evaluation in evaluations:
         manifest = verified_manifest(root / evaluation.place / "verdict")
@@ -57,7 +57,7 @@ def rejudge(
             yield from judge_again(root, evaluation.place, manifest["made_from"], evaluations, read_again)
         except (CrescentError, KeyError) as error:
             cause = str(error) if isinstance(error, CrescentError) else f"its manifest has no {error}"
-            notes.append(f"{evaluation.place}/verdict: was not judged again: {cause}")
+            notes.append(f"{evaluation.place}/verdict was not judged again: {cause}")
 
 
 def judge_again(
@@ -67,18 +67,20 @@ def judge_again(
     evaluations: Sequence[Stored],
     read_again: Mapping[str, Sequence[Response]],
 ) -> Iterator[Rejudged]:
-    """Nothing where no benchmark decided (`verdict.gate=off`).
+    """The round's verdicts; none if no benchmark decided (`verdict.gate=off`).
 
     Raises:
-        DataSaysNo: it is about an evaluation that is not here any more.
-        BadConfig: it was made by another version, whose settings are not known here.
+        DataSaysNo: an evaluation that the verdict rests on is missing.
+        BadConfig: the verdict is of another version.
     """
     inputs, settings = made_from["inputs"], made_from["settings"]
     stored = {evaluation.digest: evaluation for evaluation in evaluations}
     if absent := [name for name in ("child", "parent", "base", "best") if inputs[name] not in stored]:
-        raise DataSaysNo(f"it rests on an evaluation of the {absent[0]} that is not here")
+        raise DataSaysNo(f"the evaluation of its {absent[0]} is missing")
     child, parent = stored[inputs["child"]], stored[inputs["parent"]]
-    verdict = read_records(root / place / "verdict" / "verdict.json", Verdict)[0]
+    stage = root / place / "verdict"
+    with known_records(stage):
+        verdict = read_lines(stage / "verdict.json", Verdict)[0]
     if not verdict.benchmarks:
         return
     cfg = read_settings(VerdictConfig, settings["verdict"], f"{root}, verdict")
@@ -108,7 +110,7 @@ def judge_again(
 
 
 def monitors_until(root: Path, last: int) -> list[dict[str, float]]:
-    """The collapse monitors of the votes of each round up to `last`. Votes are not read again."""
+    """The collapse monitors of each round up to `last`, as recorded: votes are not read again."""
     manifests = [verified_manifest(root / f"round-{number}" / "synthesis") for number in range(1, last + 1)]
     return [monitors_among(manifest["metrics"]) for manifest in manifests if manifest is not None]
 

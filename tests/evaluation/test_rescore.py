@@ -185,15 +185,18 @@ def test_what_a_verdict_rests_on_is_compared_old_and_new(tmp_path: Path) -> None
     assert "0 → 6" in text
     assert "1.0 → 0.031" in text
     assert "retry → accept" in text
-    assert "round 1 was recorded as 'retry' and stays so; on the new scores it would be 'accept': 6 of 20 items" in text
-    assert "80 of 120 responses are read otherwise: 44 wrong → right, 0 right → wrong, 36 with another" in text
+    assert (
+        "the recorded verdict is 'retry' and does not change; on the new scores it would be 'accept': 6 of 20 items"
+        in text
+    )
+    assert "80 of 120 readings changed: 44 wrong → right, 0 right → wrong, 36 in the final answer only" in text
 
 
 def test_a_verdict_that_stays_is_not_called_changed(tmp_path: Path) -> None:
     found = rescore_run(write_run(tmp_path / "a", rights=(8, 8)), 5.0)
     (verdict,) = found.verdicts
     assert (verdict.changed, verdict.old_action, verdict.new_action) == (8, "retry", "retry")
-    assert "was recorded as" not in shown(found)
+    assert "the recorded verdict" not in shown(found)
 
 
 def test_several_samples_are_voted_on_again(tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_the_command_shows_old_and_new_and_changes_no_stage(tmp_path: Path) -> N
     assert again.stdout == ended.stdout
     assert contents(run) == after
     as_formulas = command(tmp_path, "rescore=runs/mine", "+styles.dev=math", "+styles.gsm8k=math")
-    assert "0 of 120 responses are read otherwise" in as_formulas.stdout
+    assert "0 of 120 readings changed" in as_formulas.stdout
 
 
 def test_a_run_folder_of_earlier_code_is_rescored_and_its_stages_stay(tmp_path: Path) -> None:
@@ -273,7 +276,9 @@ def test_without_stored_texts_it_says_where_they_would_be(tmp_path: Path) -> Non
     run = write_run(tmp_path / "a")
     for place in ("base", "round-1"):
         (run / place / "eval/responses.jsonl").unlink()
-    with pytest.raises(Missing, match=r"base/eval: responses\.jsonl is missing, .* copy the folder whole .*run\.redo"):
+    with pytest.raises(
+        Missing, match=r"base/eval: responses\.jsonl is missing, .* copy the complete folder .*run\.redo"
+    ):
         rescore_run(run, 5.0)
     silent = write_run(tmp_path / "b")
     for place in ("base", "round-1"):
@@ -284,7 +289,7 @@ def test_without_stored_texts_it_says_where_they_would_be(tmp_path: Path) -> Non
             [replace(response, text="") for response in read_lines(stage / "responses.jsonl", Response)],
         )
         seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
-    with pytest.raises(Missing, match="no finished evaluation with response texts lies in it"):
+    with pytest.raises(Missing, match="it has no finished evaluation with response texts"):
         rescore_run(silent, 5.0)
 
 
@@ -301,10 +306,10 @@ def test_a_damaged_evaluation_is_left_out_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        (["rescore", "eval"], r"eval: a run is rescored by its own settings; .*\+styles\.BENCHMARK=STYLE"),
-        (["rescore", "model.path"], r"model\.path: a run is rescored by its own settings"),
+        (["rescore", "eval"], r"eval: a run is rescored with its own settings; .*\+styles\.BENCHMARK=STYLE"),
+        (["rescore", "model.path"], r"model\.path: a run is rescored with its own settings"),
         (["rescore", "~eval.benchmarks"], r"~eval\.benchmarks: "),
-        (["rescore", "task.answer_style"], r"task\.answer_style=math: each benchmark .* give \+styles\.BENCHMARK"),
+        (["rescore", "task.answer_style"], r"task\.answer_style=math: each benchmark .* use \+styles\.BENCHMARK"),
         (["rescore", "styles.x"], r"styles\.x: .* has no such benchmark; it has dev, formulas, gsm8k"),
     ],
 )
@@ -325,7 +330,7 @@ def agreements(name: str, task: TaskConfig | None = None) -> dict[tuple[str, str
     outputs = read_outputs(PUBLISHED / name)
     style = guess_style([output for published in outputs.values() for output in published])
     return {
-        (found.model, row.label, row.rule): (row.both, row.ours, row.theirs, row.neither)
+        (found.model, row.label, row.score): (row.both_right, row.only_ours, row.only_theirs, row.both_wrong)
         for found in score_outputs(outputs, task or TaskConfig(answer_style=style), 5.0)
         for row in found.agreements
     }
@@ -334,8 +339,8 @@ def agreements(name: str, task: TaskConfig | None = None) -> dict[tuple[str, str
 def test_gsm8ks_published_solutions_are_read_for_each_model_and_agree_with_their_labels() -> None:
     found = agreements("gsm8k_solutions.jsonl")
     assert {model for model, _, _ in found} == {"careful", "hasty"}
-    assert found["careful", "is_correct", "decides"] == (4, 0, 0, 0)
-    assert found["hasty", "is_correct", "decides"] == (0, 0, 0, 4)
+    assert found["careful", "is_correct", "deciding"] == (4, 0, 0, 0)
+    assert found["hasty", "is_correct", "deciding"] == (0, 0, 0, 4)
     outputs = read_outputs(PUBLISHED / "gsm8k_solutions.jsonl")
     assert [output.target for output in outputs["hasty"]] == ["11", "350", "600", "16"]
 
@@ -347,7 +352,7 @@ def test_lm_evals_samples_are_one_item_for_all_filters_and_agree_with_each_filte
     assert found["", "flexible-extract", "flexible"] == (3, 0, 0, 5)
     # The box counts as strict for us, and not for lm-eval.
     assert found["", "strict-match", "strict"] == (3, 1, 0, 4)
-    assert found["", "strict-match", "decides"] == (3, 3, 0, 2)
+    assert found["", "strict-match", "deciding"] == (3, 3, 0, 2)
 
 
 def test_plain_outputs_with_several_responses_are_voted_on() -> None:
@@ -356,7 +361,7 @@ def test_plain_outputs_with_several_responses_are_voted_on() -> None:
     (found,) = score_outputs(outputs, MATH, 5.0)
     assert (found.score.samples, found.score.total, found.score.unparsed, found.score.correct) == (3, 9, 2, 5)
     assert found.score.majority == 1.0
-    assert agreements("plain.jsonl", MATH)["", "is_correct", "decides"] == (5, 0, 1, 3)
+    assert agreements("plain.jsonl", MATH)["", "is_correct", "deciding"] == (5, 0, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -397,9 +402,9 @@ def test_repeated_questions_and_cut_responses_stay_apart(tmp_path: Path) -> None
     ("content", "kind", "says"),
     [
         ("", DataSaysNo, "is empty"),
-        ("{", BadConfig, "line 1: no JSON"),
-        ("[1]", BadConfig, "line 1: a JSON list; one object a line"),
-        ('{"prompt": "?", "output": "1"}', BadConfig, "line 1: it has prompt, output; a reference .* and a response"),
+        ("{", BadConfig, "line 1: not JSON"),
+        ("[1]", BadConfig, "line 1: a JSON list; each line must be an object"),
+        ('{"prompt": "?", "output": "1"}', BadConfig, "line 1: its fields are prompt, output; it needs a reference"),
         ('{"resps": [[["-1.5", "False"]]], "target": "1"}', BadConfig, "log-probabilities, not texts"),
         (
             '{"id": 1, "target": "1", "output": ["1"]}\n{"id": 2, "target": "1", "output": []}',
@@ -422,10 +427,10 @@ def test_the_command_scores_a_file_and_writes_each_reading_beside_it(tmp_path: P
         shutil.copy(file, tmp_path)
     ended = command(tmp_path, "rescore=gsm8k_solutions.jsonl")
     assert ended.returncode == 0, ended.stderr
-    assert "read as number, as its reference answers are" in ended.stdout
+    assert "answers read as number, like its reference answers" in ended.stdout
     written = [json.loads(line) for line in (tmp_path / "gsm8k_solutions.rescored.jsonl").read_text().splitlines()]
     assert len(written) == 8
     assert all(row["correct"] is row["labels"]["is_correct"] for row in written)
     chosen = command(tmp_path, "rescore=samples_gsm8k.jsonl", "task=arithmetic")
-    assert "samples_gsm8k.jsonl: read as number\n" in chosen.stdout
+    assert "samples_gsm8k.jsonl: answers read as number\n" in chosen.stdout
     assert "strict-match" in chosen.stdout

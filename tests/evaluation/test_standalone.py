@@ -117,7 +117,7 @@ def test_an_evaluation_is_rescored_without_an_engine_and_stays_finished(evaluate
     known, log = tree_digest(run), (run / "logs/server.log").stat().st_mtime_ns
     rescored = evaluate(evaluated.place, f"rescore={run}")
     assert rescored.returncode == 0, rescored.stderr
-    assert f"0 of {len(responses(run))} responses are read otherwise" in rescored.stdout
+    assert f"0 of {len(responses(run))} readings changed" in rescored.stdout
     assert (tree_digest(run), (run / "logs/server.log").stat().st_mtime_ns) == (known, log)
     again = evaluate(evaluated.place, "model.path=fake:0.6", *SUMS)
     assert again.stdout in evaluated.said, "the same table"
