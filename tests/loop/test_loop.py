@@ -269,7 +269,7 @@ def test_no_question_is_asked_in_two_rounds(undisturbed: Run) -> None:
     assert all(similarity is not None and similarity >= threshold - 1e-5 for similarity in too_near)
 
 
-def test_an_item_that_kills_the_engine_is_set_aside_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
+def test_an_item_that_kills_the_engine_is_skipped_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     rows = json.loads((data / "svamp" / "SVAMP.json").read_text())[:30]
     bodies = (f"{DEADLY} {number}." for number in range(99))
     rows[7]["Body"] = next(body for body in bodies if half(f"{body} {rows[7]['Question']}") is Split.dev)
@@ -282,7 +282,7 @@ def test_an_item_that_kills_the_engine_is_set_aside_and_the_run_goes_on(data: Pa
     responses = read_lines(run.folder / "base/eval/responses.jsonl", Response)
     errors = [response for response in responses if response.finish_reason == "error"]
     assert [DEADLY in response.prompt for response in errors] == [True]
-    assert "set aside" in ended.stdout
+    assert "is skipped: the engine died of it twice" in ended.stdout
     deaths = (run.folder / "logs" / "engine_deaths.jsonl").read_text()
     assert deaths.count("\n") == 4, "twice under the base, twice under its child: it may fare better there"
 
