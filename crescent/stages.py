@@ -48,7 +48,8 @@ from crescent.records import (
     write_lines,
 )
 from crescent.run_folder.manifest import SCRATCH
-from crescent.run_folder.metric_names import MONITOR, monitors_among
+from crescent.run_folder.metric import MONITOR
+from crescent.run_folder.metric_names import monitors_among
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory

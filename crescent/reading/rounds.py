@@ -20,7 +20,8 @@ from crescent.reading.finished import Manifest, Run, setting, suspicion
 from crescent.records import Action, Comparison, Response, Score, Verdict, digest
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
-from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, Metric, drop_rate
+from crescent.run_folder.metric import Metric
+from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, drop_rate
 from crescent.run_folder.places import CONFIG
 
 STEPS = ("synthesis", "pairs", "train", "eval", "verdict")

@@ -24,6 +24,7 @@ from crescent.report.charts import (
 from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
 from crescent.report.run import RoundReport, RunReport
 from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
+from crescent.run_folder.metric import Metric, Unit
 from crescent.run_folder.metric_names import (
     ANSWER_LENGTH,
     FIRST_AGREEMENT,
@@ -34,8 +35,6 @@ from crescent.run_folder.metric_names import (
     SILENT_SHARE,
     UNANIMOUS_SHARE,
     VARIETY,
-    Metric,
-    Unit,
 )
 from crescent.show.texts import Sheet
 

@@ -10,7 +10,8 @@ from crescent.records import Comparison
 from crescent.report.charts import NUMBERED, STEPS, Axis, Mark, Track, parallel_plot, ticks, track_legend
 from crescent.report.figures import Figure
 from crescent.report.texts import UNKNOWN, listed, plural, points, points_with_interval
-from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, NEW_PAIRS, QUESTIONS, Metric, Unit
+from crescent.run_folder.metric import Metric, Unit
+from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, NEW_PAIRS, QUESTIONS
 from crescent.show.texts import Sheet
 
 AXES = 8

@@ -1,128 +1,14 @@
-"""Every metric of a run, declared once: which stage writes it, its name, unit, label and meaning.
+"""Every metric of a run, declared once (`crescent.run_folder.metric`).
 
-Readers look values up through these records (`QUESTIONS.of(metrics)`), and take labels and units from them. Names that
+Readers look values up through these records (`QUESTIONS.of(metrics)`) and take labels and units from them. Names that
 depend on a benchmark, a reason or a number are patterns: `{benchmark}/accuracy`. A renamed metric keeps its old name as
 an alias, so that run folders of earlier versions are still read; nothing on the disk is rewritten.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
 from functools import cache
 
-MONITOR = "monitor/"
-"""Prefix of the collapse monitors among the metrics of a synthesis."""
-LOOP = "round/"
-"""Prefix of everything in the loop's W&B run."""
-EVERY_STAGE = "*"
-READ = "read"
-"""In place of a stage: no stage writes the metric, it is computed when a run is read."""
-STEP = "step"
-"""In place of a stage: one value per optimizer step, in the trainer's progress file."""
-
-
-class Unit(Enum):
-    """What a value counts or measures, as it is stored."""
-
-    count = "count"
-    share = "share"
-    """In [0, 1]; tables show it in percent."""
-    points = "points"
-    """Difference of two shares, in [-1, 1]; tables show it times 100."""
-    probability = "probability"
-    seconds = "seconds"
-    tokens = "tokens"
-    characters = "characters"
-    bits = "bits"
-    nats = "nats"
-    number = "number"
-    """Without a dimension."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric."""
-
-    stage: str
-    """Kind of the stage that it is about, `synthesis` for `round-3/synthesis`; or `EVERY_STAGE`, `READ`, `STEP`."""
-    name: str
-    """Name in `metrics.jsonl` and in the stage's manifest, or a pattern for names: `{benchmark}/accuracy`."""
-    unit: Unit
-    label: str
-    """Name on screen, in reports and in W&B's view. No other metric has the same."""
-    meaning: str
-    aliases: tuple[str, ...] = ()
-    """Names that earlier versions gave it."""
-
-    def of(self, metrics: Mapping[str, object]) -> float | None:
-        """The value among the metrics of one stage, under its name or an earlier one; `None` where it is absent."""
-        found = (metrics.get(name) for name in (self.name, *self.aliases))
-        return next((value for value in found if isinstance(value, int | float)), None)
-
-    def find(self, metrics: Mapping[str, object]) -> dict[str, float]:
-        """All values of a pattern, by what stands in its first place: benchmark, reason, …"""
-        matches = ((name_pattern(self.name).fullmatch(name), value) for name, value in metrics.items())
-        return {match[1]: value for match, value in matches if match and isinstance(value, int | float)}
-
-    def named(self, **places: object) -> str:
-        """The name with its places filled: `named(benchmark="gsm8k")`."""
-        return self.name.format(**places)
-
-    @property
-    def monitor(self) -> str:
-        """Name of a collapse monitor without its prefix, as `crescent.judging.collapse` uses it."""
-        return self.name.removeprefix(MONITOR)
-
-    @property
-    def explained(self) -> str:
-        """Label and meaning, for a line below a table."""
-        return f"{self.label}: {self.meaning[:1].lower()}{self.meaning[1:]}"
-
-    @property
-    def heading(self) -> str:
-        """Label with the unit in which a table shows the value."""
-        return f"{self.label} %" if self.unit is Unit.share else self.label
-
-    @property
-    def title(self) -> str:
-        """Label with the unit in which the value is stored, for charts of stored values."""
-        return f"{self.label} ({self.unit.value})"
-
-    @property
-    def in_loop(self) -> str:
-        """Name in the loop's W&B run."""
-        return f"{LOOP}{self.stage}/{self.name}"
-
-
-@cache
-def name_pattern(name: str) -> re.Pattern[str]:
-    """Regular expression for the names that a pattern stands for, one group per place."""
-    return re.compile(re.sub(r"\\\{\w+\\\}", "(.+)", re.escape(name)))
-
-
-def kind_of(stage: str) -> str:
-    """`round-3/train` → `train`."""
-    return stage.rpartition("/")[2]
-
-
-def declared(kind: str, name: str) -> Metric | None:
-    """The record of a name that a stage of this kind writes; `None` where it is not declared."""
-    known = [metric for metric in METRICS if metric.stage in (kind, EVERY_STAGE)]
-    exact = (metric for metric in known if name in (metric.name, *metric.aliases))
-    return next(exact, next((metric for metric in known if name_pattern(metric.name).fullmatch(name)), None))
-
-
-def current_names(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of one stage with today's names, whatever version wrote them."""
-    return {_current(kind, name): value for name, value in metrics.items()}
-
-
-@cache
-def _current(kind: str, name: str) -> str:
-    renamed = (metric for metric in METRICS if metric.stage in (kind, EVERY_STAGE) and name in metric.aliases)
-    return next((metric.name for metric in renamed), name)
-
+from crescent.run_folder.metric import EVERY_STAGE, MONITOR, READ, STEP, Metric, Unit, name_pattern
 
 SECONDS = Metric(EVERY_STAGE, "seconds", Unit.seconds, "seconds", "Wall-clock time of the stage's last attempt")
 
@@ -412,6 +298,29 @@ METRICS: tuple[Metric, ...] = (
 """All metrics declared above."""
 
 
+def kind_of(stage: str) -> str:
+    """`round-3/train` → `train`."""
+    return stage.rpartition("/")[2]
+
+
+def declared(kind: str, name: str) -> Metric | None:
+    """The record of a metric that a stage of this kind writes; `None` if it is not declared."""
+    known = [metric for metric in METRICS if metric.stage in (kind, EVERY_STAGE)]
+    exact = (metric for metric in known if name in (metric.name, *metric.aliases))
+    return next(exact, next((metric for metric in known if name_pattern(metric.name).fullmatch(name)), None))
+
+
+def current_names(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of one stage with today's names, whatever version wrote them."""
+    return {_current(kind, name): value for name, value in metrics.items()}
+
+
+@cache
+def _current(kind: str, name: str) -> str:
+    renamed = (metric for metric in METRICS if metric.stage in (kind, EVERY_STAGE) and name in metric.aliases)
+    return next((metric.name for metric in renamed), name)
+
+
 def monitors_among(synthesis: Mapping[str, float]) -> dict[str, float]:
     """The collapse monitors among the metrics of a synthesis, by their names without the prefix."""
     known = current_names("synthesis", synthesis).items()
@@ -422,8 +331,3 @@ def drop_rate(synthesis: Mapping[str, object]) -> float | None:
     """`NEAR_DUPLICATE_DROP_RATE` from the metrics of a synthesis; `None` where it does not say."""
     candidates, dropped = CANDIDATES.of(synthesis), DROPPED_NEAR_DUPLICATES.of(synthesis)
     return dropped / candidates if dropped is not None and candidates else None
-
-
-def undeclared(kind: str, metrics: Mapping[str, object]) -> Iterator[str]:
-    """Names among a stage's metrics that stand in no record."""
-    return (name for name in metrics if declared(kind, name) is None)

@@ -18,15 +18,8 @@ from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, Run
 from crescent.records import Score, digest
 from crescent.run_folder.manifest import MANIFEST
-from crescent.run_folder.metric_names import (
-    ACCURACY,
-    ACCURACY_HIGH,
-    ACCURACY_LOW,
-    LOOP,
-    STEP,
-    current_names,
-    kind_of,
-)
+from crescent.run_folder.metric import LOOP, STEP
+from crescent.run_folder.metric_names import ACCURACY, ACCURACY_HIGH, ACCURACY_LOW, current_names, kind_of
 from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import UploadLedger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from crescent.run_folder.metric import LOOP
 from crescent.run_folder.metric_names import (
     ACCURACY,
     ACCURACY_HIGH,
@@ -11,7 +12,6 @@ from crescent.run_folder.metric_names import (
     ANSWER_LENGTH,
     FIRST_AGREEMENT,
     GAIN,
-    LOOP,
     NEAR_DUPLICATE_RATE,
     NEW_PAIRS,
     P_VALUE,

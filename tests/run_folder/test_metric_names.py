@@ -19,19 +19,16 @@ from crescent.report.figures import monitor_figures
 from crescent.report.run import read_report
 from crescent.report.tables import MEASURES, training_sheet
 from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.metric import LOOP, READ, STEP, Unit
 from crescent.run_folder.metric_names import (
     AGREEMENT,
     DROPPED_NEAR_DUPLICATES,
     FIRST_AGREEMENT,
-    LOOP,
     METRICS,
     NEAR_DUPLICATE_DROP_RATE,
     NEAR_DUPLICATE_RATE,
     QUESTIONS,
-    READ,
     SECONDS,
-    STEP,
-    Unit,
     current_names,
     declared,
     kind_of,
