@@ -7,6 +7,7 @@ Ids are hashes of what made the record, so a training pair can be traced back to
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +221,20 @@ class Checkpoint:
     def origin(self) -> "Checkpoint":
         """The untrained model behind this checkpoint: its base, or the checkpoint itself."""
         return self.base or self
+
+
+CHECKPOINT_NAME = re.compile(r"(?P<run>.+)-(?P<own>base|teacher|r\d{2,}-[0-9a-f]{8})")
+"""Splits the name of a checkpoint into the name of its run and the rest."""
+
+
+def round_label(number: int) -> str:
+    """A round in names: 3 → `r03`."""
+    return f"r{number:02d}"
+
+
+def child_suffix(number: int, trained: str) -> str:
+    """End of the name of a round's child, after its run's name: `-r03-549c2375`. `trained`: digest of its stage."""
+    return f"-{round_label(number)}-{trained[:8]}"
 
 
 @dataclass(frozen=True)

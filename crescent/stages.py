@@ -44,6 +44,7 @@ from crescent.records import (
     Score,
     Verdict,
     Vote,
+    child_suffix,
     read_lines,
     write_lines,
 )
@@ -166,7 +167,7 @@ class Stages(Workplace):
         folder = done.folder.resolve()
         adapter, weights = folder / "adapter", folder / "weights"
         return Checkpoint(
-            name=f"{cfg.run.name}-r{number:02d}-{done.digest[:8]}",
+            name=cfg.run.name + child_suffix(number, done.digest),
             round=number,
             digest=done.digest,
             adapter=str(adapter) if adapter.exists() else None,

@@ -1,7 +1,6 @@
 """The rounds of one run, read back from its folder: settings, scores, verdicts and costs."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from crescent.judging.reliability import FILE as RELIABILITY
 from crescent.judging.reliability import Reliability, read_reliability
 from crescent.judging.verdict import with_patience
 from crescent.reading.finished import Manifest, Run, setting, suspicion
-from crescent.records import Action, Comparison, Response, Score, Verdict, digest
+from crescent.records import CHECKPOINT_NAME, Action, Comparison, Response, Score, Verdict, child_suffix, digest
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
 from crescent.run_folder.metric import Metric
@@ -151,8 +150,8 @@ def _name(run: Run, settings: Mapping[str, str] | None) -> str:
         with suppress(DataSaysNo):
             verdicts = run.records(f"round-{number}/verdict/verdict.json", Verdict)
             for its in verdicts:
-                if found := re.fullmatch(rf"(.+)-r{number:02d}-[0-9a-f]{{8}}", its.child):
-                    return found[1]
+                if found := CHECKPOINT_NAME.fullmatch(its.child):
+                    return found["run"]
     return run.root.resolve().name
 
 
@@ -162,8 +161,7 @@ def _row(
     synthesis, selection, training = stages[:3] if number else (None, None, None)
     checkpoint = f"{name}-base" if number == 0 else None
     if training is not None:
-        # As `crescent.stages` names it.
-        checkpoint = verdict.child if verdict else f"{name}-r{number:02d}-{training['digest'][:8]}"
+        checkpoint = verdict.child if verdict else name + child_suffix(number, training["digest"])
     return RoundRow(
         round=number,
         checkpoint=checkpoint,
@@ -208,7 +206,7 @@ def _verdict(
     if judging is None or training is None or _made_from(run, stage, "parent", list(parents)) is None:
         return None
     try:
-        return run.verdict(number, f"-r{number:02d}-{training['digest'][:8]}")
+        return run.verdict(number, child_suffix(number, training["digest"]))
     except DataSaysNo as error:
         run.note(str(error))
         return None

@@ -9,7 +9,7 @@ from typing import Literal
 
 from crescent.errors import Missing
 from crescent.reading.finished import Manifest, Run, find, setting
-from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, digest
+from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, child_suffix, digest
 from crescent.run_folder.metric_names import TOO_LONG
 from crescent.synthesis.consensus import entropy, is_unanimous, margin
 
@@ -250,8 +250,8 @@ def _training(run: Run, number: int, pairs: Collection[str]) -> Training:
     manifest = run.training(number)
     if manifest is None:
         return Training(number, tuple(sorted(pairs)), None)
-    # As `crescent.stages` names it; the folder may have been renamed since, so the verdict's word goes first.
-    suffix = f"-r{number:02d}-{manifest['digest'][:8]}"
+    # The folder may have been renamed, so the name in the verdict is preferred.
+    suffix = child_suffix(number, manifest["digest"])
     verdict = run.verdict(number, suffix)
     name = verdict.child if verdict else run.root.resolve().name + suffix
     return Training(number, tuple(sorted(pairs)), name, int(TOO_LONG.of(manifest["metrics"]) or 0), verdict)

@@ -16,7 +16,7 @@ from crescent.reading.differing import labels as what_differs
 from crescent.reading.ranking import TOLD_APART, Paired, Ranking, Standing
 from crescent.reading.rounds import Measured, RoundRow
 from crescent.reading.runs import OverSeeds, RunTable, mean_and_deviation
-from crescent.records import Comparison
+from crescent.records import CHECKPOINT_NAME, Comparison, round_label
 from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, NEW_PAIRS, QUESTIONS, TOKENS
 from crescent.show.texts import UNKNOWN, Sheet, _gain, _interval, _p, spread, visible
 
@@ -250,9 +250,9 @@ def of_settings(
 
 def _round(label: str, row: RoundRow, short: bool, cut: bool) -> tuple[str, ...]:
     """`cut`: checkpoints without the names of their runs."""
-    checkpoint = row.checkpoint or f"r{row.round:02d} untrained"
-    if cut and (own := re.search(r"(?:base|r\d{2,}-[0-9a-f]{8})$", row.checkpoint or "")):
-        checkpoint = own[0]
+    checkpoint = row.checkpoint or f"{round_label(row.round)} untrained"
+    if cut and (name := CHECKPOINT_NAME.fullmatch(row.checkpoint or "")):
+        checkpoint = name["own"]
     return (
         label,
         checkpoint,

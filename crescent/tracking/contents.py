@@ -16,7 +16,7 @@ from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, Run
-from crescent.records import Score, digest
+from crescent.records import Score, digest, round_label
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric import LOOP, STEP
 from crescent.run_folder.metric_names import ACCURACY, ACCURACY_HIGH, ACCURACY_LOW, current_names, kind_of
@@ -152,7 +152,7 @@ class RunContents:
         place, result = stage.split("/")
         kind = JOB_TYPES[result]
         number = int(place.removeprefix("round-")) if place.startswith("round-") else 0
-        short = f"r{number:02d}" if number else place
+        short = round_label(number) if number else place
         about = manifest["made_from"]
         config = {
             "run": self.job.name,
