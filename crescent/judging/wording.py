@@ -4,6 +4,18 @@ Sentences name the unit (`+4.7 points [0.0, 10.0], p = 0.12`). The functions tha
 table columns whose heading names it. Minus signs are hyphens, so that a verdict can be searched for on any keyboard.
 """
 
+from collections.abc import Sequence
+
+from crescent.records import Action
+
+OUTCOMES: dict[Action, str] = {
+    "accept": "accepted",
+    "retry": "retried",
+    "roll back": "rolled back",
+    "stop": "stopped",
+}
+"""What became of a child, by the action of its verdict."""
+
 
 def percent(share: float) -> str:
     """`53.3%` for a share of 0.533."""
@@ -71,3 +83,8 @@ def points_number_with_interval(difference: float, low: float, high: float) -> s
 def p_number(p: float) -> str:
     """`0.12`, to two significant digits, or `<0.001`."""
     return "<0.001" if p < 0.001 else f"{p:#.2g}"
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`: the first names, and how many follow."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

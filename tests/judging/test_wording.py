@@ -43,3 +43,8 @@ def test_a_p_value_has_two_significant_digits_down_to_a_thousandth(p: float, tex
 )
 def test_a_p_value_beside_alpha_is_never_rounded_across_the_limit(p: float, alpha: float, text: str) -> None:
     assert wording.p_beside_alpha(p, alpha) == text
+
+
+def test_a_long_list_names_the_first_few_and_counts_the_rest() -> None:
+    assert wording.first_few(["a", "b"], 2) == "a, b"
+    assert wording.first_few(["a", "b", "c", "d", "e"], 2) == "a, b and 3 more"
