@@ -55,11 +55,11 @@ def trace_command(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
     given = parser.parse_args(arguments)
 
-    from crescent.reading.finished import find
+    from crescent.reading.finished import find_id
     from crescent.reading.trace import trace
     from crescent.show.trace import as_json, show
 
-    folders, identity = find(run_folders(given.run), given.id)
+    folders, identity = find_id(run_folders(given.run), given.id)
     found = trace(folders[0], identity)
     console = open_console()
     if given.json:
@@ -101,11 +101,11 @@ def compare_command(arguments: Sequence[str]) -> None:
         raise BadConfig("name the runs to compare, or give --all for every run in runs/ (not both)")
     folders = run_folders(None) if given.all else [run_named(name) for name in given.runs]
 
-    from crescent.reading.runs import compare
+    from crescent.reading.runs import compare_runs
     from crescent.show.compare import as_markdown, as_text, show
     from crescent.show.compare_csv import as_csv
 
-    found = compare(folders)
+    found = compare_runs(folders)
     suffix = given.out.suffix.lower() if given.out else ""
     form = given.format or {".md": "markdown", ".csv": "csv"}.get(suffix, "table")
     written = {"csv": as_csv, "markdown": as_markdown, "table": as_text}[form]

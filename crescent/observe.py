@@ -25,7 +25,7 @@ class RunObserver:
         self.metrics_file = MetricsFile(root / METRICS)
         self.report = ReportFile(root, tracking.hourly_rate)
         self.console = open_console(tracking.console)
-        self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.say)
+        self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.log)
 
     def started(self, stage: str, resumed: bool) -> None:
         self.console.started(stage, resumed)
@@ -45,7 +45,7 @@ class RunObserver:
         self.report.update()
 
     def say(self, line: str) -> None:
-        self.console.say(line)
+        self.console.log(line)
 
     def close(self, exit_code: int) -> None:
         self.console.close()

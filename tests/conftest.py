@@ -1,5 +1,6 @@
 """Fixtures and settings for all tests."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import some_pairs
 from hypothesis import settings
+from smoke_runs import run_smoke
 
 from crescent.config import Dtype, LoraConfig, ModelConfig, TrainConfig, TrainJob
 from crescent.models.packaged_model import packaged_model
@@ -75,3 +77,16 @@ def make_job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Finished smoke runs: `zero`, seed 0 with two rounds; `one`, seed 1 with one round. Not to be written to."""
+    root = tmp_path_factory.mktemp("runs")
+    return run_smoke(root, "zero"), run_smoke(root, "one", "run.seed=1", "run.rounds=1")
+
+
+@pytest.fixture
+def zero(two_runs: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the first run, to be written to."""
+    return Path(shutil.copytree(two_runs[0], tmp_path / "zero"))

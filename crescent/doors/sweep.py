@@ -59,7 +59,7 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
     from rich.console import Console
 
     from crescent.reading.finished import runs_below
-    from crescent.reading.runs import compare
+    from crescent.reading.runs import compare_runs
     from crescent.report import write_report
     from crescent.show.compare import show
 
@@ -72,7 +72,7 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
     console = Console(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False, emoji=False)
     console.print()
     try:
-        show(compare(runs), console)
+        show(compare_runs(runs), console)
         write_report(runs, page, rate)
     except Exception as error:  # the runs are complete without their comparison
         cause = f"{type(error).__name__}: {error}"

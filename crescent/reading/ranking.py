@@ -1,7 +1,7 @@
-"""Runs against each other: the same items, paired.
+"""Runs compared with each other on the same items, paired.
 
-Models that were evaluated alone (`python -m eval`) each against the first; trained runs, or settings with several
-seeds, each against the best.
+Models that were only evaluated (`python -m eval`) are each compared with the first; trained runs, or settings with
+several seeds, each with the best.
 """
 
 from collections import Counter, defaultdict
@@ -12,26 +12,27 @@ from typing import TYPE_CHECKING
 
 from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, holm, paired_test
-from crescent.reading.differing import SECONDARY
-from crescent.reading.finished import Run
-from crescent.reading.rounds import ALONE, RESAMPLES
+from crescent.reading.differing_settings import SECONDARY
+from crescent.reading.finished import RunReader
+from crescent.reading.rounds import EVALUATION_ONLY, RESAMPLES
 from crescent.records import Comparison, Response, digest
 
 if TYPE_CHECKING:
-    from crescent.reading.rounds import Measured, RoundRow, RunRows
+    from crescent.reading.rounds import BenchmarkResult, RoundSummary, RunSummary
 
-TOLD_APART = 0.05
-"""The largest p-value, Holm's over all that are compared, at which one is called better than another."""
+ALPHA = 0.05
+"""Largest p-value, adjusted by Holm's method, at which runs are called significantly different."""
 
 
 @dataclass(frozen=True)
-class Paired:
+class ModelComparison:
     """One model against the first that was named, on one benchmark."""
 
     run: str
-    first: str
+    reference: str
+    """Name of the first."""
     comparison: Comparison
-    """`p_holm` is adjusted over all that stand beside it."""
+    """Comparison whose `p_holm` is adjusted for all models and benchmarks compared."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,22 @@ class Standing:
 
     runs: tuple[str, ...]
     rounds: tuple[int, ...]
-    """Of the children that the runs are judged by."""
+    """Rounds of the children that stand for the runs."""
     accepted: tuple[bool, ...]
+    """Whether each of these children was accepted."""
     accuracies: tuple[float, ...]
     gains: tuple[float, ...]
-    """Each over the run's own base."""
+    """Differences in accuracy, each to the run's own base."""
     gain: Comparison | None
-    """The same of a single run, with its interval."""
-    tests: dict[str, tuple[Comparison, ...]]
-    """By test benchmark, the gains of the same children: nothing was chosen by them."""
-    to_best: Comparison | None = None
-    """Its accuracy minus the best's. `p_holm` is adjusted over all that stand beside it."""
-    seeds: int = 0
-    """That `to_best` rests on: those both have. 0: it is a run against a run."""
-    why: str = ""
-    """Why there is no `to_best`; empty for the best."""
+    """Gain of a single run with its interval; `None` for several seeds."""
+    test_gains: dict[str, tuple[Comparison, ...]]
+    """Gains of the same children by test benchmark, which was not used for selection."""
+    against_best: Comparison | None = None
+    """Difference in accuracy to the best. `p_holm` is adjusted for all runs or settings compared."""
+    shared_seeds: int = 0
+    """Seeds that both settings have; `against_best` is computed on these. 0 when a run is compared with a run."""
+    why_not_compared: str = ""
+    """Reason for having no `against_best`; empty for the best."""
 
     @property
     def accuracy(self) -> float:
@@ -62,218 +64,257 @@ class Standing:
 
     @property
     def deviation(self) -> float:
-        """Of the accuracy, over seeds; 0 for a single one."""
+        """Standard deviation of the accuracy over seeds; 0 for a single one."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
-    def worse_than(self, best: "Standing") -> bool:
-        """Whether it can be told from the best: by more than luck with items, and than what seeds alone do."""
-        its = self.to_best
-        if its is None or its.p_holm > TOLD_APART:
+    def is_worse_than(self, best: "Standing") -> bool:
+        """Whether it is significantly worse than the best, and by more than seeds alone explain."""
+        difference = self.against_best
+        if difference is None or difference.p_holm > ALPHA:
             return False
-        return -its.difference > max(self.deviation, best.deviation)
+        return -difference.difference > max(self.deviation, best.deviation)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the trained runs came to."""
+    """The trained runs, or settings, by accuracy on the items that decide."""
 
     benchmarks: tuple[str, ...]
-    """That decide; their items count together."""
+    """Names of the deciding benchmarks; their items count together."""
     items: int
     standings: tuple[Standing, ...]
-    """The most accurate first."""
+    """Standings, the most accurate first."""
     left_out: dict[str, str]
-    """Runs that have no place, and why."""
+    """Reasons, by run, for not being ranked."""
 
     @property
-    def seeds(self) -> bool:
+    def by_setting(self) -> bool:
         """Whether settings are ranked, by their means over seeds."""
-        return any(len(its.runs) > 1 for its in self.standings)
+        return any(len(standing.runs) > 1 for standing in self.standings)
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """Runs, best first; of one setting together, and those that have no place last."""
-        placed = [name for its in self.standings for name in its.runs]
-        return [*placed, *(its for its in names if its not in placed)]
+        """Runs, best first; the seeds of one setting stay together, and runs that are not ranked come last."""
+        placed = [name for standing in self.standings for name in standing.runs]
+        return [*placed, *(name for name in names if name not in placed)]
 
 
 @dataclass(frozen=True)
 class _Child:
-    """A run, and its checkpoint that it is judged by."""
+    """The checkpoint that stands for a run."""
 
-    run: "RunRows"
-    row: "RoundRow"
-    measured: Sequence["Measured"]
-    """On the deciding benchmarks."""
+    run: "RunSummary"
+    round_: "RoundSummary"
+    results: Sequence["BenchmarkResult"]
+    """Results on the deciding benchmarks."""
+
+    @property
+    def item_sets(self) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((result.score.benchmark, result.item_set) for result in self.results))
 
     def over_items(self, values: Sequence[float]) -> float:
-        """The mean of what was measured on each benchmark, as if their items were those of one."""
-        return sum(its.items * value for its, value in zip(self.measured, values, strict=True)) / sum(
-            its.items for its in self.measured
-        )
+        """Mean of one value per benchmark, weighted by items: as if all items were those of one benchmark."""
+        weighted = (result.items * value for result, value in zip(self.results, values, strict=True))
+        return sum(weighted) / sum(result.items for result in self.results)
 
     def responses(self, stage: str = "") -> list[Response]:
-        names = {its.score.benchmark for its in self.measured}
-        found = Run(self.run.folder).records(f"{stage or f'round-{self.row.round}'}/eval/responses.jsonl", Response)
-        return [its for its in found if its.benchmark in names]
+        names = {result.score.benchmark for result in self.results}
+        path = f"{stage or f'round-{self.round_.round}'}/eval/responses.jsonl"
+        found = RunReader(self.run.folder).records(path, Response)
+        return [response for response in found if response.benchmark in names]
 
 
 @dataclass
 class _Entrant:
-    """What is ranked."""
+    """What is ranked: a run, or a setting with several seeds."""
 
     children: dict[str, _Child] = field(default_factory=dict)
-    """By seed."""
+    """Children by seed."""
 
     def standing(self) -> Standing:
         children = list(self.children.values())
-        gains = [[its.against_base for its in child.measured if its.against_base] for child in children]
-        tests: dict[str, list[Comparison]] = defaultdict(list)
+        gains = [[result.against_base for result in child.results if result.against_base] for child in children]
+        test_gains: dict[str, list[Comparison]] = defaultdict(list)
         for child in children:
-            for its in child.row.measured:
-                if not its.score.decides and its.against_base:
-                    tests[its.score.benchmark].append(its.against_base)
+            for result in child.round_.results:
+                if not result.score.decides and result.against_base:
+                    test_gains[result.score.benchmark].append(result.against_base)
         gain = None
         if len(children) == 1:
-            # One benchmark's is that of its round, interval and all.
-            (child,), (known,) = children, gains
-            pooled = len(known) > 1
-            gain = (
-                paired_test(child.responses(), child.responses("base"), RESAMPLES, 0, against="base")
-                if pooled
-                else known[0]
-            )
+            (child,), (by_deciding_benchmark,) = children, gains
+            # On one benchmark the round has its comparison already; over several, the items are pooled.
+            gain = by_deciding_benchmark[0]
+            if len(by_deciding_benchmark) > 1:
+                gain = paired_test(child.responses(), child.responses("base"), RESAMPLES, 0, against="base")
         return Standing(
-            runs=tuple(its.run.name for its in children),
-            rounds=tuple(its.row.round for its in children),
-            accepted=tuple(its.row.verdict == "accept" for its in children),
-            accuracies=tuple(its.over_items([m.score.accuracy for m in its.measured]) for its in children),
+            runs=tuple(child.run.name for child in children),
+            rounds=tuple(child.round_.round for child in children),
+            accepted=tuple(child.round_.action == "accept" for child in children),
+            accuracies=tuple(
+                child.over_items([result.score.accuracy for result in child.results]) for child in children
+            ),
             gains=tuple(
-                child.over_items([its.difference for its in found])
-                for child, found in zip(children, gains, strict=True)
+                child.over_items([comparison.difference for comparison in comparisons])
+                for child, comparisons in zip(children, gains, strict=True)
             ),
             gain=gain,
-            tests={name: tuple(its) for name, its in sorted(tests.items())},
+            test_gains={name: tuple(comparisons) for name, comparisons in sorted(test_gains.items())},
         )
 
 
-def rank(runs: Sequence["RunRows"]) -> Ranking | None:
-    """The trained runs by what their children solve of the deciding items, most first; `None` for fewer than two.
+def rank_runs(runs: Sequence["RunSummary"]) -> Ranking | None:
+    """Rank the trained runs by their children's accuracy on the deciding items; `None` for fewer than two.
 
-    Where runs differ in nothing but their seed, their setting is ranked by its mean. Only runs whose deciding items are
-    the same have a place: those of the largest such group.
+    Where runs differ only in their seed, their setting is ranked by its mean. Only runs with the same deciding items
+    are ranked: those of the largest such group.
     """
-    children: dict[str, _Child] = {}
     left_out: dict[str, str] = {}
-    for run in (its for its in runs if its.status != ALONE):
-        row = final(run)
-        if row is None:
-            left_out[run.name] = "no child judged yet"
-            continue
-        measured = deciding(row)
-        if measured and all(its.item_set and its.against_base for its in measured):
-            children[run.name] = _Child(run, row, measured)
-        else:
-            left_out[run.name] = "not compared with its own base"
-    of_items = {
-        name: tuple(sorted((m.score.benchmark, m.item_set) for m in its.measured)) for name, its in children.items()
-    }
-    if not of_items:
+    children = _children(runs, left_out)
+    if not children:
         return None
-    commonest = Counter(of_items.values()).most_common(1)[0][0]
+    item_sets = Counter(child.item_sets for child in children).most_common(1)[0][0]
     entrants: dict[str, _Entrant] = defaultdict(_Entrant)
-    for name, child in children.items():
-        if of_items[name] != commonest:
-            left_out[name] = "other items decide"
+    for child in children:
+        if child.item_sets != item_sets:
+            left_out[child.run.name] = "other items decide"
             continue
         entrant, seed = entrants[_setting(child.run)], child.run.seed or ""
         if seed in entrant.children:
-            left_out[name] = f"settings and seed of {entrant.children[seed].run.name}"
+            left_out[child.run.name] = f"settings and seed of {entrant.children[seed].run.name}"
         entrant.children.setdefault(seed, child)
-    if sum(len(its.children) for its in entrants.values()) < 2:
+    if sum(len(entrant.children) for entrant in entrants.values()) < 2:
         return None
-    ranked = [(its.standing(), its) for its in entrants.values()]
-    ranked.sort(key=lambda its: (-its[0].accuracy, -fmean(its[0].gains), its[0].runs))
-    (best, first), *others = ranked
-    found = [_against_best(standing, entrant, first) for standing, entrant in others]
-    adjusted = iter(holm([its.to_best.p_value for its in found if its.to_best]))
-    found = [replace(its, to_best=replace(its.to_best, p_holm=next(adjusted))) if its.to_best else its for its in found]
-    items = sum(its.items for its in next(iter(first.children.values())).measured)
-    return Ranking(tuple(name for name, _ in commonest), items, (best, *found), left_out)
+    ranked = [(entrant.standing(), entrant) for entrant in entrants.values()]
+    # Equal accuracies are ordered by gain; equal gains by name, so that the order never depends on chance.
+    ranked.sort(key=lambda pair: (-pair[0].accuracy, -fmean(pair[0].gains), pair[0].runs))
+    (best, best_entrant), *others = ranked
+    compared = _adjusted([_compared_with_best(standing, entrant, best_entrant) for standing, entrant in others])
+    items = sum(result.items for result in next(iter(best_entrant.children.values())).results)
+    return Ranking(tuple(name for name, _ in item_sets), items, (best, *compared), left_out)
 
 
-def final(run: "RunRows") -> "RoundRow | None":
-    """The child a run is judged by: the last accepted; where there is none, the one that came nearest."""
-    accepted = [its for its in run.rows if its.verdict == "accept"]
-    judged = [its for its in run.rows if its.judged is not None]
-    nearest = max(judged, key=lambda its: its.judged.difference if its.judged else -1.0, default=None)
-    return accepted[-1] if accepted else nearest
+def _children(runs: Sequence["RunSummary"], left_out: dict[str, str]) -> list[_Child]:
+    """The children that can be ranked; `left_out` receives the reasons of all other trained runs."""
+    children = []
+    for run in (run for run in runs if run.status != EVALUATION_ONLY):
+        round_ = representative_child(run)
+        if round_ is None:
+            left_out[run.name] = "no child judged yet"
+            continue
+        results = deciding_results(round_)
+        if results and all(result.item_set and result.against_base for result in results):
+            children.append(_Child(run, round_, results))
+        else:
+            left_out[run.name] = "not compared with its own base"
+    return children
 
 
-def deciding(row: "RoundRow") -> "list[Measured]":
-    """The benchmarks that a verdict rests on: of a judged child those it names, which leaves guards out."""
-    named = row.judged.benchmarks if row.judged else ()
-    return [its for its in row.measured if (its.score.benchmark in named if named else its.score.decides)]
+def _adjusted(standings: Sequence[Standing]) -> list[Standing]:
+    """The same with `p_holm` over all of them."""
+    adjusted = iter(holm([standing.against_best.p_value for standing in standings if standing.against_best]))
+    return [
+        replace(standing, against_best=replace(standing.against_best, p_holm=next(adjusted)))
+        if standing.against_best
+        else standing
+        for standing in standings
+    ]
 
 
-def _setting(run: "RunRows") -> str:
-    """The same for runs that differ in nothing but their seed."""
+def representative_child(run: "RunSummary") -> "RoundSummary | None":
+    """The child that stands for a run: the last accepted one; if none was accepted, the one that came nearest."""
+    accepted = [round_ for round_ in run.rounds if round_.action == "accept"]
+    if accepted:
+        return accepted[-1]
+    judged = [round_ for round_ in run.rounds if round_.verdict is not None]
+    return max(judged, key=lambda round_: round_.verdict.difference if round_.verdict else -1.0, default=None)
+
+
+def deciding_results(round_: "RoundSummary") -> "list[BenchmarkResult]":
+    """Results on the benchmarks that a verdict rests on; for a judged child those it names, which excludes guards."""
+    named = round_.verdict.benchmarks if round_.verdict else ()
+    return [result for result in round_.results if (result.score.benchmark in named if named else result.score.decides)]
+
+
+def _setting(run: "RunSummary") -> str:
+    """Key that is equal for runs that differ only in their seed."""
     if run.settings is None or run.seed is None:
         return f"run {run.name}"
-    return digest({key: its for key, its in run.settings.items() if key == "run.rounds" or not SECONDARY.match(key)})
+    return digest(
+        {key: value for key, value in run.settings.items() if key == "run.rounds" or not SECONDARY.match(key)}
+    )
 
 
-def _against_best(standing: Standing, entrant: _Entrant, best: _Entrant) -> Standing:
-    """With a run's child against a child, with several seeds those that both have."""
-    alone = len(entrant.children) == len(best.children) == 1
-    shared = [its for its in entrant.children if its in best.children]
-    if not alone and not shared:
-        return replace(standing, why="no seed in common")
-    sides = [list(its.children) if alone else shared for its in (entrant, best)]
-    answers = [
-        [response for seed in seeds for response in its.children[seed].responses()]
-        for its, seeds in zip((entrant, best), sides, strict=True)
-    ]
+def _compared_with_best(standing: Standing, entrant: _Entrant, best: _Entrant) -> Standing:
+    """Single runs are compared child with child; settings over the seeds that both have."""
+    single_runs = len(entrant.children) == len(best.children) == 1
+    shared = [seed for seed in entrant.children if seed in best.children]
+    if not single_runs and not shared:
+        return replace(standing, why_not_compared="no seed in common")
+    own, others = (
+        [side.children[seed] for seed in (side.children if single_runs else shared)] for side in (entrant, best)
+    )
+    if asked := _differently_often(own, others):
+        return replace(standing, why_not_compared=asked)
     try:
-        # What the best is called in the record is of no matter.
-        compared = paired_test(answers[0], answers[1], RESAMPLES, 0, against="best")
+        comparison = paired_test(
+            [response for child in own for response in child.responses()],
+            [response for child in others for response in child.responses()],
+            RESAMPLES,
+            0,
+            against="best",
+        )
     except DataSaysNo as error:
-        return replace(standing, why=str(error))
-    return replace(standing, to_best=compared, seeds=0 if alone else len(shared))
+        return replace(standing, why_not_compared=str(error))
+    return replace(standing, against_best=comparison, shared_seeds=0 if single_runs else len(shared))
 
 
-def paired(runs: Sequence["RunRows"], notes: list[str]) -> list[Paired]:
-    """Every other model against the first, on each benchmark that both answered with the same items.
+def _differently_often(own: Sequence[_Child], others: Sequence[_Child]) -> str:
+    """The reason in a few words where items were asked a different number of times, which no paired test allows."""
+    own_samples, best_samples = (
+        sorted({result.score.samples for child in children for result in child.results}) for children in (own, others)
+    )
+    if own_samples == best_samples:
+        return ""
+    asked, best_asked = ("/".join(map(str, samples)) for samples in (own_samples, best_samples))
+    return f"eval.samples={asked}, the best has {best_asked}"
 
-    Where the items differ the note about them says so; where they were asked differently often, one is added here.
+
+def compare_models(runs: Sequence["RunSummary"], notes: list[str]) -> list[ModelComparison]:
+    """Compare every other evaluated model with the first, on each benchmark where both answered the same items.
+
+    Where the items differ, the note about them says so; where they were asked a different number of times, this
+    function adds a note.
     """
-    alone = [run for run in runs if run.status == ALONE]
-    if len(alone) < 2:
+    models = [run for run in runs if run.status == EVALUATION_ONLY]
+    if len(models) < 2:
         return []
-    first, *others = alone
+    first, *others = models
     reference = _responses(first)
-    found = [its for other in others for its in _against(first, reference, other, notes)]
-    adjusted = holm([its.comparison.p_value for its in found])
+    found = [comparison for other in others for comparison in _with_first(first, reference, other, notes)]
+    adjusted = holm([model.comparison.p_value for model in found])
     return [
-        replace(its, comparison=replace(its.comparison, p_holm=p_holm))
-        for its, p_holm in zip(found, adjusted, strict=True)
+        replace(model, comparison=replace(model.comparison, p_holm=p_holm))
+        for model, p_holm in zip(found, adjusted, strict=True)
     ]
 
 
-def _against(
-    first: "RunRows", reference: dict[str, list[Response]], other: "RunRows", notes: list[str]
-) -> Iterator[Paired]:
-    sets = [{its.score.benchmark: its.item_set for row in run.rows for its in row.measured} for run in (first, other)]
-    answers = _responses(other)
-    for benchmark in sorted(sets[0].keys() & sets[1].keys()):
-        if not sets[0][benchmark] or sets[0][benchmark] != sets[1][benchmark]:
+def _with_first(
+    first: "RunSummary", reference: dict[str, list[Response]], other: "RunSummary", notes: list[str]
+) -> Iterator[ModelComparison]:
+    first_sets, other_sets = (
+        {result.score.benchmark: result.item_set for round_ in run.rounds for result in round_.results}
+        for run in (first, other)
+    )
+    responses = _responses(other)
+    for benchmark in sorted(first_sets.keys() & other_sets.keys()):
+        if not first_sets[benchmark] or first_sets[benchmark] != other_sets[benchmark]:
             continue
         try:
-            # What one of them is called in the record is of no matter: there is no base here.
-            compared = paired_test(answers[benchmark], reference[benchmark], RESAMPLES, 0, benchmark, "base")
-            yield Paired(other.name, first.name, compared)
+            # `against` has no name for a model that is neither parent nor base nor best; nothing reads it here.
+            comparison = paired_test(responses[benchmark], reference[benchmark], RESAMPLES, 0, benchmark, "base")
+            yield ModelComparison(other.name, first.name, comparison)
         except DataSaysNo as error:
             notes.append(f"{other.name}, {benchmark}: not compared with {first.name}: {error}")
 
 
-def _responses(run: "RunRows") -> dict[str, list[Response]]:
-    return by_benchmark(list(Run(run.folder).records("base/eval/responses.jsonl", Response)))
+def _responses(run: "RunSummary") -> dict[str, list[Response]]:
+    return by_benchmark(list(RunReader(run.folder).records("base/eval/responses.jsonl", Response)))

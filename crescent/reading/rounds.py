@@ -15,7 +15,7 @@ from crescent.judging.comparison import by_benchmark, paired_test
 from crescent.judging.reliability import FILE as RELIABILITY
 from crescent.judging.reliability import Reliability, read_reliability
 from crescent.judging.verdict import with_patience
-from crescent.reading.finished import Manifest, Run, setting, suspicion
+from crescent.reading.finished import Manifest, RunReader, likely_cause, setting
 from crescent.records import CHECKPOINT_NAME, Action, Comparison, Response, Score, Verdict, child_suffix, digest
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
@@ -23,61 +23,68 @@ from crescent.run_folder.metric import Metric
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, drop_rate
 from crescent.run_folder.places import CONFIG
 
-STEPS = ("synthesis", "pairs", "train", "eval", "verdict")
+ROUND_STAGES = ("synthesis", "pairs", "train", "eval", "verdict")
+EVALUATION_ONLY = "evaluation only"
+"""Status of a run folder that `python -m eval` made."""
+PLAN_UNKNOWN = "the number planned is not known"
+"""End of the status of a run whose settings cannot be read."""
+RESAMPLES = 9999
+"""Bootstrap resamples, the default of `verdict.resamples`; with the run's own seed the intervals are the verdict's."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchmarkResult:
     """One checkpoint on one benchmark."""
 
     score: Score
     items: int
-    """Different ones; `score.total` counts an item as often as it was asked."""
+    """Number of different items; `score.total` counts an item as often as it was asked."""
     item_set: str
-    """Stands for the ids of the items: equal sets can be compared. Empty when the responses could not be read."""
+    """Digest of the items' ids: results with equal sets can be compared. Empty when the responses could not be read."""
     against_base: Comparison | None
-    """With the run's own base, on the same items; `None` for the base, and where the items are not the same."""
+    """Comparison with the run's own base on the same items; `None` for the base, and where the items differ."""
 
 
 @dataclass(frozen=True)
-class RoundRow:
+class RoundSummary:
     """The base (round 0), or one round as far as it is finished. What an older version did not measure is `None`."""
 
     round: int
     checkpoint: str | None
-    """`None`: not trained yet."""
-    verdict: Action | None
+    """Name of the checkpoint, `None` before training."""
+    action: Action | None
+    """Action of the verdict, `None` before it."""
     questions: float | None
-    """Accepted by self-deduplication."""
+    """Number of questions that self-deduplication accepted."""
     agreement: float | None
-    """Mean over the questions, in [0, 1]."""
+    """Mean agreement over the questions, in [0, 1]."""
     near_duplicate_drop_rate: float | None
     """Share of all candidates dropped as near-duplicates, in [0, 1]."""
     pairs: float | None
-    """New ones."""
+    """Number of new training pairs."""
     tokens: float | None
-    """Generated for questions and answers."""
+    """Number of tokens generated for questions and answers."""
     seconds: float | None
-    """Of all its finished stages, of each the last attempt."""
-    measured: tuple[Measured, ...]
-    judged: Verdict | None = None
-    """The verdict in full, patience included; `None` where `verdict` is."""
+    """Time of all finished stages, last attempt only."""
+    results: tuple[BenchmarkResult, ...]
+    verdict: Verdict | None = None
+    """Verdict in full, patience included; `None` where `action` is."""
 
 
 @dataclass(frozen=True)
-class RunRows:
-    """One run."""
+class RunSummary:
+    """One run: how far it went, with which settings, and its rounds."""
 
     name: str
-    """Of its folder; the whole path where two runs have the same."""
+    """Name of the folder; the whole path where two runs have the same name."""
     folder: Path
     status: str
-    """How far it went."""
     settings: dict[str, str] | None
-    """Each in JSON, by its dotted key; `None`: there is no `config.yaml` that can be read."""
-    majority: dict[str, Reliability]
-    """What voting gives the base without any training, by benchmark; empty when it was not measured."""
-    rows: tuple[RoundRow, ...]
+    """Settings as JSON by dotted key; `None` without a readable `config.yaml`."""
+    reliability: dict[str, Reliability]
+    """What voting gives the base without training, by benchmark; empty when it was not measured."""
+    rounds: tuple[RoundSummary, ...]
+    """The base as round 0, then the rounds."""
     missing: tuple[str, ...]
     """What was not read or not compared, and why."""
 
@@ -86,94 +93,99 @@ class RunRows:
         return (self.settings or {}).get("run.seed")
 
 
-def read_run(root: Path, name: str) -> RunRows:
-    """What lies in one run folder."""
-    run = Run(root)
-    settings = _settings(run)
-    rows = tuple(_rows(run, settings))
-    return RunRows(name, root, _status(run, rows, settings), settings, _majority(run), rows, tuple(run.missing))
+def read_run(root: Path, name: str) -> RunSummary:
+    """Summarise one run folder."""
+    reader = RunReader(root)
+    settings = _settings(reader)
+    rounds = tuple(_rounds(reader, settings))
+    status = _status(reader, rounds, settings)
+    return RunSummary(name, root, status, settings, _reliability(reader), rounds, tuple(reader.missing))
 
 
 def read_status(root: Path) -> str:
     """How far a run went, or how it ended."""
-    run = Run(root)
-    settings = _settings(run)
-    return _status(run, tuple(_rows(run, settings, scored=False)), settings)
+    reader = RunReader(root)
+    settings = _settings(reader)
+    return _status(reader, tuple(_rounds(reader, settings, scored=False)), settings)
 
 
-def _rows(run: Run, settings: Mapping[str, str] | None, scored: bool = True) -> Iterator[RoundRow]:
-    """The base and the rounds, up to the first that is not whole: what comes after one follows from it."""
-    name = _name(run, settings)
-    base = run.stage("base/eval")
-    # Where another model teaches (`train.student`), it is who asks and answers.
-    asking = [its for its in (base, run.stage("teacher/eval")) if its]
-    checkpoints = {its["made_from"]["inputs"].get("checkpoint") for its in asking}
+def _rounds(reader: RunReader, settings: Mapping[str, str] | None, scored: bool = True) -> Iterator[RoundSummary]:
+    """The base and the rounds, up to the first incomplete round: whatever follows was made from an earlier attempt."""
+    name = _run_name(reader, settings)
+    base = reader.stage("base/eval")
+    # With `train.student`, the teacher asks and answers instead of the base.
+    askers = [evaluation for evaluation in (base, reader.stage("teacher/eval")) if evaluation]
+    checkpoints = {evaluation["made_from"]["inputs"].get("checkpoint") for evaluation in askers}
     evaluations = {base["digest"]} if base else set()
     votes: dict[str, str] = {}
-    base_responses = _responses(run, "base/eval") if scored else {}
+    base_responses = _responses(reader, "base/eval") if scored else {}
     if base is not None:
-        yield _row(name, 0, [base], None, _measured(run, "base/eval", {}) if scored else ())
+        yield _summary(name, 0, [base], None, _results(reader, "base/eval", {}) if scored else ())
     past: list[Action] = []
-    for number in run.rounds:
-        synthesis = run.synthesis(number)
+    for number in reader.rounds:
+        synthesis = reader.synthesis(number)
         if synthesis is not None and not _follows(synthesis, checkpoints, votes):
-            run.note(f"round-{number}: was made before the rounds before it were made again, so it was not read")
+            reader.note(f"round-{number}: was made before the rounds before it were made again, so it was not read")
             return
-        selection, training = run.selection(number), run.training(number)
-        evaluation = _made_from(run, f"round-{number}/eval", "checkpoint", [training["digest"]] if training else [])
-        verdict = _verdict(run, number, training, evaluation, evaluations)
+        selection, training = reader.selection(number), reader.training(number)
+        evaluation = _made_from(reader, f"round-{number}/eval", "checkpoint", [training["digest"]] if training else [])
+        verdict = _verdict(reader, number, training, evaluation, evaluations)
         if verdict is not None:
-            rejected = len(list(takewhile(lambda its: its != "accept", reversed(past))))
+            # The verdict on disk holds what the comparison shows; the loop counts patience on top of it.
+            rejected = len(list(takewhile(lambda action: action != "accept", reversed(past))))
             patience = (settings or {}).get("verdict.patience", "")
             verdict = with_patience(verdict, rejected, int(patience)) if patience.isdecimal() else verdict
             past.append(verdict.action)
-        measured = _measured(run, f"round-{number}/eval", base_responses) if evaluation and scored else ()
+        results = _results(reader, f"round-{number}/eval", base_responses) if evaluation and scored else ()
         stages = [synthesis, selection, training, evaluation]
-        judging = run.stage(f"round-{number}/verdict") if verdict else None
+        judging = reader.stage(f"round-{number}/verdict") if verdict else None
         if any(stages):
-            yield _row(name, number, [*stages, judging], verdict, measured)
+            yield _summary(name, number, [*stages, judging], verdict, results)
         if synthesis is None or training is None or evaluation is None or verdict is None:
-            if later := [its for its in run.rounds if its > number]:
-                run.note(f"round-{number} is not whole, so round {', '.join(map(str, later))} was not read")
+            if later := [other for other in reader.rounds if other > number]:
+                reader.note(f"round-{number} is not complete, so round {', '.join(map(str, later))} was not read")
             return
         votes[f"round-{number}"] = synthesis["digest"]
         checkpoints.add(training["digest"])
         evaluations.add(evaluation["digest"])
 
 
-def _name(run: Run, settings: Mapping[str, str] | None) -> str:
-    """With which its checkpoints' names begin: the folder may have been renamed since."""
-    given: object = json.loads((settings or {}).get("run.name", "null"))
-    if isinstance(given, str):
-        return given
-    for number in run.rounds:
+def _run_name(reader: RunReader, settings: Mapping[str, str] | None) -> str:
+    """The name that the run's checkpoints begin with: the folder may have been renamed since."""
+    name: object = json.loads((settings or {}).get("run.name", "null"))
+    if isinstance(name, str):
+        return name
+    for number in reader.rounds:
         with suppress(DataSaysNo):
-            verdicts = run.records(f"round-{number}/verdict/verdict.json", Verdict)
-            for its in verdicts:
-                if found := CHECKPOINT_NAME.fullmatch(its.child):
-                    return found["run"]
-    return run.root.resolve().name
+            for verdict in reader.records(f"round-{number}/verdict/verdict.json", Verdict):
+                if match := CHECKPOINT_NAME.fullmatch(verdict.child):
+                    return match["run"]
+    return reader.root.resolve().name
 
 
-def _row(
-    name: str, number: int, stages: Sequence[Manifest | None], verdict: Verdict | None, measured: tuple[Measured, ...]
-) -> RoundRow:
+def _summary(
+    name: str,
+    number: int,
+    stages: Sequence[Manifest | None],
+    verdict: Verdict | None,
+    results: tuple[BenchmarkResult, ...],
+) -> RoundSummary:
     synthesis, selection, training = stages[:3] if number else (None, None, None)
     checkpoint = f"{name}-base" if number == 0 else None
     if training is not None:
         checkpoint = verdict.child if verdict else name + child_suffix(number, training["digest"])
-    return RoundRow(
+    return RoundSummary(
         round=number,
         checkpoint=checkpoint,
-        verdict=verdict.action if verdict else None,
+        action=verdict.action if verdict else None,
         questions=_metric(synthesis, QUESTIONS),
         agreement=_metric(synthesis, AGREEMENT),
         near_duplicate_drop_rate=drop_rate(synthesis["metrics"]) if synthesis is not None else None,
         pairs=_metric(selection, NEW_PAIRS),
         tokens=_metric(synthesis, TOKENS),
-        seconds=round(sum(its["seconds"] for its in stages if its is not None), 3),
-        measured=measured,
-        judged=verdict,
+        seconds=round(sum(manifest["seconds"] for manifest in stages if manifest is not None), 3),
+        results=results,
+        verdict=verdict,
     )
 
 
@@ -184,89 +196,92 @@ def _metric(manifest: Manifest | None, metric: Metric) -> float | None:
 def _follows(synthesis: Manifest, checkpoints: set[Any], votes: Mapping[str, str]) -> bool:
     """Whether a round was made by a checkpoint that is here now, after the votes that are here now."""
     inputs = synthesis["made_from"]["inputs"]
-    alike = all(inputs.get(name, its) == its for name, its in votes.items())
-    return alike and (not checkpoints or inputs.get("parent") in checkpoints)
+    same_votes = all(inputs.get(round_name, digest_now) == digest_now for round_name, digest_now in votes.items())
+    return same_votes and (not checkpoints or inputs.get("parent") in checkpoints)
 
 
-def _made_from(run: Run, stage: str, key: str, allowed: Sequence[str]) -> Manifest | None:
-    manifest = run.stage(stage)
+def _made_from(reader: RunReader, stage: str, key: str, allowed: Sequence[str]) -> Manifest | None:
+    manifest = reader.stage(stage)
     if manifest is None:
         return None
     if manifest["made_from"]["inputs"].get(key) in allowed:
         return manifest
-    run.note(f"{stage}: was not made from the stages before it as they are now, so it was not read")
+    reader.note(f"{stage}: was not made from the stages before it as they are now, so it was not read")
     return None
 
 
 def _verdict(
-    run: Run, number: int, training: Manifest | None, evaluation: Manifest | None, parents: set[str]
+    reader: RunReader, number: int, training: Manifest | None, evaluation: Manifest | None, parents: set[str]
 ) -> Verdict | None:
     stage = f"round-{number}/verdict"
-    judging = _made_from(run, stage, "child", [evaluation["digest"]] if evaluation else [])
-    if judging is None or training is None or _made_from(run, stage, "parent", list(parents)) is None:
+    judging = _made_from(reader, stage, "child", [evaluation["digest"]] if evaluation else [])
+    if judging is None or training is None or _made_from(reader, stage, "parent", list(parents)) is None:
         return None
     try:
-        return run.verdict(number, child_suffix(number, training["digest"]))
+        return reader.verdict(number, child_suffix(number, training["digest"]))
     except DataSaysNo as error:
-        run.note(str(error))
+        reader.note(str(error))
         return None
 
 
-def _responses(run: Run, stage: str) -> dict[str, list[Response]]:
+def _responses(reader: RunReader, stage: str) -> dict[str, list[Response]]:
     try:
-        return by_benchmark(list(run.records(f"{stage}/responses.jsonl", Response)))
+        return by_benchmark(list(reader.records(f"{stage}/responses.jsonl", Response)))
     except DataSaysNo as error:
-        run.note(f"{error}; so items are not known, and nothing is compared on them")
+        reader.note(f"{error}; so its items are not known, and nothing is compared on them")
         return {}
 
 
-def _measured(run: Run, stage: str, base: Mapping[str, Sequence[Response]]) -> tuple[Measured, ...]:
-    path = run.root / stage / "scores.json"
+def _results(
+    reader: RunReader, stage: str, base_responses: Mapping[str, Sequence[Response]]
+) -> tuple[BenchmarkResult, ...]:
+    path = reader.root / stage / "scores.json"
     try:
         scores = msgspec.json.decode(path.read_bytes(), type=tuple[Score, ...])
     except (OSError, ValueError) as error:
-        run.note(f"{path}: cannot be read ({error}); {suspicion(error)}")
+        reader.note(f"{path}: cannot be read ({error}); {likely_cause(error)}")
         return ()
-    seed = setting(run.stage(stage), "seed") or 0
-    responses, found = _responses(run, stage), []
-    for score in (its for its in scores if its.total):
-        given = responses.get(score.benchmark, [])
-        ids = {its.item for its in given}
+    seed = setting(reader.stage(stage), "seed") or 0
+    responses, results = _responses(reader, stage), []
+    for score in (score for score in scores if score.total):
+        own = responses.get(score.benchmark, [])
+        ids = {response.item for response in own}
         against_base = None
-        if stage != "base/eval" and given and base:
+        if stage != "base/eval" and own and base_responses:
             try:
-                known = base.get(score.benchmark, [])
-                against_base = paired_test(given, known, RESAMPLES, seed, score.benchmark, "base")
+                base = base_responses.get(score.benchmark, [])
+                against_base = paired_test(own, base, RESAMPLES, seed, score.benchmark, "base")
             except DataSaysNo as error:
-                run.note(f"{stage}, {score.benchmark}: not compared with the base: {error}")
-        found.append(Measured(score, len(ids), f"set-{digest(sorted(ids))}" if ids else "", against_base))
-    return tuple(found)
+                reader.note(f"{stage}, {score.benchmark}: not compared with the base: {error}")
+        item_set = f"set-{digest(sorted(ids))}" if ids else ""
+        results.append(BenchmarkResult(score, len(ids), item_set, against_base))
+    return tuple(results)
 
 
-def _majority(run: Run) -> dict[str, Reliability]:
-    if run.stage(RELIABILITY.rpartition("/")[0]) is None:
+def _reliability(reader: RunReader) -> dict[str, Reliability]:
+    if reader.stage(RELIABILITY.rpartition("/")[0]) is None:
         return {}
     try:
-        return read_reliability(run.root / RELIABILITY)
+        return read_reliability(reader.root / RELIABILITY)
     except (OSError, ValueError) as error:
-        run.note(f"{run.root / RELIABILITY}: cannot be read ({error}); {suspicion(error)}")
+        reader.note(f"{reader.root / RELIABILITY}: cannot be read ({error}); {likely_cause(error)}")
         return {}
 
 
-def _settings(run: Run) -> dict[str, str] | None:
+def _settings(reader: RunReader) -> dict[str, str] | None:
     import yaml
 
-    path = run.root / CONFIG
+    path = reader.root / CONFIG
     try:
         loaded = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        run.note(f"{path}: there is none, so the settings are not compared")
+        reader.note(f"{path}: does not exist, so the settings are not compared")
         return None
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        run.note(f"{path}: cannot be read ({str(error).splitlines()[0]}), so the settings are not compared")
+        reader.note(f"{path}: cannot be read ({str(error).splitlines()[0]}), so the settings are not compared")
         return None
     if not isinstance(loaded, dict):
-        run.note(f"{path}: holds no settings, so they are not compared")
+        reader.note(f"{path}: holds no settings, so they are not compared")
         return None
     return dict(_flat(loaded))
 
@@ -279,43 +294,46 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _status(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | None) -> str:
-    progress = _progress(run, rows, settings)
-    if progress.startswith(("finished", "stopped", ALONE)):
+def _status(reader: RunReader, rounds: Sequence[RoundSummary], settings: Mapping[str, str] | None) -> str:
+    progress = _progress(reader, rounds, settings)
+    if is_complete(progress):
         return progress
-    if (ended := read_end(run.root)) is not None:
+    if (ended := read_end(reader.root)) is not None:
         if ended.is_cut:
-            run.note(f"{run.root.name} ended with: {ended.cause}")
+            reader.note(f"{reader.root.name} ended with: {ended.cause}")
         return ended.status
-    if is_running(run.root):
+    if is_running(reader.root):
         return f"running: {progress.removeprefix('not finished: ').replace(', next ', ', now ')}"
-    return f"damaged in {run.damaged[0]}" if run.damaged else progress
+    return f"damaged in {reader.damaged[0]}" if reader.damaged else progress
 
 
-def _progress(run: Run, rows: Sequence[RoundRow], settings: Mapping[str, str] | None) -> str:
-    judged = [row for row in rows if row.verdict is not None]
-    rounds = f"{len(judged)} round{'' if len(judged) == 1 else 's'}"
-    if judged and judged[-1].verdict == "stop":
-        return f"stopped after {rounds}"
-    if not rows:
+def is_complete(status: str) -> bool:
+    """Whether a run of this status came to its end: as planned, or by a verdict."""
+    return status.startswith(("finished", "stopped", EVALUATION_ONLY))
+
+
+def has_rounds_to_come(status: str) -> bool:
+    """Whether a run of this status is known to have planned more rounds."""
+    return not is_complete(status) and not status.endswith(PLAN_UNKNOWN)
+
+
+def _progress(reader: RunReader, rounds: Sequence[RoundSummary], settings: Mapping[str, str] | None) -> str:
+    judged = [round_ for round_ in rounds if round_.action is not None]
+    count = f"{len(judged)} round{'' if len(judged) == 1 else 's'}"
+    if judged and judged[-1].action == "stop":
+        return f"stopped after {count}"
+    if not rounds:
         return "nothing finished to compare"
-    if run.stage("base/eval") is None:
+    if reader.stage("base/eval") is None:
         return "base/eval is not finished"
     if "adapter" in (settings or {}):
-        return ALONE
+        return EVALUATION_ONLY
     planned = (settings or {}).get("run.rounds", "")
     if not planned.isdecimal():
-        return f"{rounds}; how many were planned is not known"
+        return f"{count}; {PLAN_UNKNOWN}"
     if len(judged) >= int(planned):
-        return f"finished, {rounds}"
+        return f"finished, {count}"
     following = len(judged) + 1
-    waiting = next((its for its in STEPS if run.stage(f"round-{following}/{its}") is None), STEPS[0])
-    return f"not finished: {len(judged)} of {planned} rounds, next round-{following}/{waiting}"
-
-
-RESAMPLES = 9999
-"""Of the bootstrap, as `verdict.resamples` has it; with the run's own seed, the intervals are the verdict's."""
-
-
-ALONE = "evaluated alone"
-"""Status of a run folder that `python -m eval` made."""
+    unfinished = (stage for stage in ROUND_STAGES if reader.stage(f"round-{following}/{stage}") is None)
+    next_stage = next(unfinished, ROUND_STAGES[0])
+    return f"not finished: {len(judged)} of {planned} rounds, next round-{following}/{next_stage}"

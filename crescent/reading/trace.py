@@ -1,5 +1,6 @@
-"""Which data made which checkpoint: a training pair, or any question, followed from its bait prompt to the checkpoints
-that learned from it.
+"""Which data made which checkpoint.
+
+A training pair, or any question, is followed from its bait prompt to the checkpoints that were trained on it.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from crescent.errors import Missing
-from crescent.reading.finished import Manifest, Run, find, setting
+from crescent.reading.finished import Manifest, RunReader, find_id, setting
 from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, child_suffix, digest
 from crescent.run_folder.metric_names import TOO_LONG
 from crescent.synthesis.consensus import entropy, is_unanimous, margin
@@ -28,68 +29,68 @@ Fate = Literal[
 
 
 @dataclass(frozen=True)
-class Step:
-    """One wording of a question, from the one invented to the one accepted or given up."""
+class Wording:
+    """One wording of a question, from the invented one to the one that was accepted or dropped."""
 
     question: Question
     outcome: Outcome
     why: str = ""
-    """Of an unusable one."""
+    """Reason why it is unusable; empty for a usable one."""
     neighbour: Question | None = None
-    """The nearest earlier question; `None` when there was none, or it is not found."""
+    """Nearest earlier question; `None` for the first question, and when the text was not found."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Something a question has to pass before it is trained on."""
+    """One condition that a question must pass before it is trained on."""
 
     name: Literal["usable", "self-deduplication", "majority", "agreement", "decontamination", "unanimity"]
     passed: bool | None
-    """`None`: nobody looked."""
+    """`None` when it was not checked."""
     finding: str
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainedRound:
     """One round whose pairs contain traced ones."""
 
     round: int
     pairs: tuple[str, ...]
     """Ids of the traced pairs among them."""
     checkpoint: str | None
-    """`None`: not trained yet."""
+    """Name of the child, `None` before training."""
     too_long: int = 0
-    """Pairs of the round that the trainer left out as too long; which ones is not recorded."""
+    """Number of the round's pairs that the trainer left out as too long; which ones is not recorded."""
     verdict: Verdict | None = None
-    """`None`: not judged yet."""
+    """Verdict on the child, `None` before it."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything that is known about one question, and about the pairs made of it."""
+    """Everything that is known about one question, and about the pairs made from it."""
 
     run: str
-    """The run folder."""
+    """Path of the run folder."""
     id: str
-    """The id asked for, in full."""
+    """Id that was asked for, in full."""
     of: Literal["pair", "question"]
     fate: Fate
     bait: Bait | None = None
-    steps: tuple[Step, ...] = ()
-    """The last one was voted on, unless it was given up. None of an instruction that is replayed."""
+    steps: tuple[Wording, ...] = ()
+    """Wordings, the last of which was voted on unless it was dropped; empty for a replayed instruction."""
     samples: int | None = None
-    """Answers planned, the K of majority voting."""
+    """Number of answers planned, the K of majority voting."""
     vote: Vote | None = None
     margin: float | None = None
     entropy: float | None = None
-    """Of the vote, in bits."""
+    """Entropy of the vote, in bits."""
     pairs: tuple[Pair, ...] = ()
     chosen: tuple[int | None, ...] = ()
-    """For each of `pairs` the sample it was made of, `None` where that cannot be told."""
+    """Sample that each of `pairs` was made from, `None` where it is not known."""
     filters: tuple[Filter, ...] = ()
-    """In order, up to the first that was not passed."""
+    """Filters in order, up to the first that was not passed."""
     quarantine: Quarantined | None = None
-    trained: tuple[Training, ...] = ()
+    trained: tuple[TrainedRound, ...] = ()
     missing: tuple[str, ...] = ()
     """What could not be read, and why."""
 
@@ -98,18 +99,18 @@ def trace(root: Path, pair_id: str) -> Trace:
     """Follow a pair or a question of one run. The id may be given by its first digits.
 
     Raises:
-        BadConfig, Missing: see `find`; or the stage that knows the id is damaged.
+        BadConfig, Missing: see `find_id`; or the stage that contains the id is damaged.
         DataSaysNo: a file of a finished stage cannot be read.
     """
-    _, identity = find([root], pair_id)
-    run = Run(root)
-    asked = run.pair(identity)
-    question = run.question(asked.question if asked else identity)
+    _, identity = find_id([root], pair_id)
+    reader = RunReader(root)
+    asked = reader.pair(identity)
+    question = reader.question(asked.question if asked else identity)
     if question is not None:
-        return _trace_question(run, identity, question, asked)
+        return _trace_question(reader, identity, question, asked)
     if asked is None:
-        raise Missing(f"{identity}: stands in {root}, but cannot be read: {'; '.join(run.missing)}")
-    trained = _trainings(run, [asked])
+        raise Missing(f"{identity}: is in {root}, but cannot be read: {'; '.join(reader.missing)}")
+    trained = _trained_rounds(reader, [asked])
     return Trace(
         str(root),
         identity,
@@ -121,74 +122,84 @@ def trace(root: Path, pair_id: str) -> Trace:
     )
 
 
-def _trace_question(run: Run, identity: str, question: Question, asked: Pair | None) -> Trace:
-    candidates = run.candidates(question)
+def _trace_question(reader: RunReader, identity: str, question: Question, asked: Pair | None) -> Trace:
+    candidates = reader.candidates(question)
     last = candidates[-1].question
-    vote = run.vote(last)
-    pairs = [asked] if asked else run.pairs_of(last.id)
-    filters = _up_to_a_stop(_filters(run, candidates[-1], vote, selected=bool(pairs)))
-    near = run.neighbours(candidates)
-    steps = [Step(its.question, its.outcome, its.why, near.get(its.question.neighbour or "")) for its in candidates]
-    trained = _trainings(run, pairs)
+    vote = reader.vote(last)
+    pairs = [asked] if asked else reader.pairs_of(last.id)
+    filters = _up_to_a_stop(_filters(reader, candidates[-1], vote, selected=bool(pairs)))
+    neighbours = reader.neighbours(candidates)
+    wordings = [
+        Wording(
+            candidate.question, candidate.outcome, candidate.why, neighbours.get(candidate.question.neighbour or "")
+        )
+        for candidate in candidates
+    ]
+    trained = _trained_rounds(reader, pairs)
     return Trace(
-        run=str(run.root),
+        run=str(reader.root),
         id=identity,
         of="pair" if asked else "question",
-        fate=_fate(filters, trained, selected=bool(pairs), waiting=run.selection(last.round) is None),
-        bait=run.bait(last),
-        steps=tuple(steps),
-        samples=setting(run.synthesis(last.round), "consensus.samples"),
+        fate=_fate(filters, trained, selected=bool(pairs), waiting=reader.selection(last.round) is None),
+        bait=reader.bait(last),
+        steps=tuple(wordings),
+        samples=setting(reader.synthesis(last.round), "consensus.samples"),
         vote=vote,
         margin=margin(vote) if vote else None,
         entropy=entropy(vote) if vote else None,
         pairs=tuple(pairs),
         chosen=tuple(_sample(pair, vote) for pair in pairs),
         filters=tuple(filters),
-        quarantine=run.quarantine(last),
+        quarantine=reader.quarantine(last),
         trained=trained,
-        missing=tuple(run.missing),
+        missing=tuple(reader.missing),
     )
 
 
-def _filters(run: Run, last: Candidate, vote: Vote | None, selected: bool) -> Iterator[Filter]:
+def _filters(reader: RunReader, last: Candidate, vote: Vote | None, selected: bool) -> Iterator[Filter]:
     """Everything between a question and a training file, in order, as far as the stages are finished."""
     question, number = last.question, last.question.round
-    synthesis, selection = run.synthesis(number), run.selection(number)
-    yield Filter("usable", last.outcome != "unusable", last.why or "a whole question")
+    synthesis, selection = reader.synthesis(number), reader.selection(number)
+    yield Filter("usable", last.outcome != "unusable", last.why or "a complete question")
     yield Filter("self-deduplication", last.outcome == "accepted", _distance(question, synthesis))
     if vote is None:
         return
-    won = f"{vote.votes} of {vote.of} answers agree"
+    agreeing = f"{vote.votes} of {vote.of} answers agree"
     labels = setting(selection, "pairs.labels") or "majority"
     if labels == "first":
-        yield Filter("majority", True, f"not asked for (pairs.labels=first); {won}")
+        yield Filter("majority", True, f"not required (pairs.labels=first); {agreeing}")
+    elif vote.winner is None:
+        yield Filter("majority", False, f"none: at most {agreeing}")
     else:
-        yield Filter("majority", vote.winner is not None, won if vote.winner is not None else f"none: at most {won}")
+        yield Filter("majority", True, agreeing)
     if selection is None:
         return
     cut = setting(selection, "consensus.min_agreement") or 0.0
     if labels != "first":
         yield Filter("agreement", vote.agreement >= cut, f"{vote.agreement:.3f}; consensus.min_agreement={cut:g}")
-    found = run.quarantine(question)
-    if found is not None:
-        yield Filter("decontamination", False, f"{found.rule}: too near to {found.benchmark}, item {found.item}")
-    elif run.decontaminated(number):
+    quarantined = reader.quarantine(question)
+    if quarantined is not None:
+        finding = f"{quarantined.rule}: too similar to {quarantined.benchmark}, item {quarantined.item}"
+        yield Filter("decontamination", False, finding)
+    elif reader.decontaminated(number):
         yield Filter("decontamination", True, f"nothing found ({_rules(selection)})")
     else:
-        yield Filter("decontamination", None, f"round-{number}/pairs has no quarantine.jsonl: nobody looked")
+        yield Filter("decontamination", None, f"not checked: round-{number}/pairs has no quarantine.jsonl")
     samples = setting(synthesis, "consensus.samples") or vote.of
+    first_answers = f"the first {samples // 2 + 1} answers"
+    # Unanimous questions are not all dropped: `pairs.max_unanimous` limits their share, and hashes choose among them.
     if labels == "majority" and is_unanimous(vote, samples):
         share = f"pairs.max_unanimous={setting(selection, 'pairs.max_unanimous')}"
-        yield Filter("unanimity", selected, f"the first {samples // 2 + 1} answers agree; {share} caps how many such")
+        yield Filter("unanimity", selected, f"{first_answers} agree; {share} limits the share of such questions")
     else:
-        yield Filter("unanimity", True, f"the first {samples // 2 + 1} answers do not all agree")
+        yield Filter("unanimity", True, f"{first_answers} do not all agree")
 
 
 def _up_to_a_stop(filters: Iterator[Filter]) -> list[Filter]:
     found = []
-    for its in filters:
-        found.append(its)
-        if its.passed is False:
+    for filter_ in filters:
+        found.append(filter_)
+        if filter_.passed is False:
             break
     return found
 
@@ -196,9 +207,9 @@ def _up_to_a_stop(filters: Iterator[Filter]) -> list[Filter]:
 def _distance(question: Question, synthesis: Manifest | None) -> str:
     threshold = setting(synthesis, "diversify.threshold")
     if setting(synthesis, "diversify.recheck") == "never" and question.rewrites:
-        return "a rewrite, accepted unchecked (diversify.recheck=never)"
+        return "a rewrite, accepted without a check (diversify.recheck=never)"
     if question.similarity is None:
-        return "the first question: nothing to compare it with"
+        return "the first question: there is no earlier one to compare it with"
     return f"cosine {question.similarity:.3f} to the nearest; diversify.threshold={threshold}"
 
 
@@ -220,12 +231,14 @@ FATES: dict[str, Fate] = {
     "decontamination": "quarantined",
     "unanimity": "too easy",
 }
-"""By the filter that was not passed."""
+"""Fate of a question by the filter that it did not pass."""
 
 
-def _fate(filters: Sequence[Filter], trained: Sequence[Training], selected: bool = True, waiting: bool = False) -> Fate:
-    """`waiting`: its round's pairs are not there yet."""
-    if any(its.checkpoint for its in trained):
+def _fate(
+    filters: Sequence[Filter], trained: Sequence[TrainedRound], selected: bool = True, waiting: bool = False
+) -> Fate:
+    """`waiting`: the pairs of its round are not selected yet."""
+    if any(round_.checkpoint for round_ in trained):
         return "trained on"
     if selected:
         return "not trained on yet"
@@ -235,23 +248,25 @@ def _fate(filters: Sequence[Filter], trained: Sequence[Training], selected: bool
 
 
 def _sample(pair: Pair, vote: Vote | None) -> int | None:
-    """The answer a pair was made of; its number is part of the pair's id (`crescent.selection.pairs.pairs_of`)."""
+    """The sample that a pair was made from, which is part of the pair's id (`crescent.selection.pairs.pairs_of`)."""
     samples = [answer.sample for answer in vote.answers] if vote else []
-    return next((its for its in samples if digest(pair.question, its, pair.prompt) == pair.id), None)
+    return next((sample for sample in samples if digest(pair.question, sample, pair.prompt) == pair.id), None)
 
 
-def _trainings(run: Run, pairs: Sequence[Pair]) -> tuple[Training, ...]:
+def _trained_rounds(reader: RunReader, pairs: Sequence[Pair]) -> tuple[TrainedRound, ...]:
     """Every round whose pairs contain some of these."""
     ids = [pair.id for pair in pairs]
-    return tuple(_training(run, number, there) for number in run.rounds if (there := run.trained_on(number, ids)))
+    return tuple(
+        _trained_round(reader, number, traced) for number in reader.rounds if (traced := reader.trained_on(number, ids))
+    )
 
 
-def _training(run: Run, number: int, pairs: Collection[str]) -> Training:
-    manifest = run.training(number)
+def _trained_round(reader: RunReader, number: int, pairs: Collection[str]) -> TrainedRound:
+    manifest = reader.training(number)
     if manifest is None:
-        return Training(number, tuple(sorted(pairs)), None)
+        return TrainedRound(number, tuple(sorted(pairs)), None)
     # The folder may have been renamed, so the name in the verdict is preferred.
     suffix = child_suffix(number, manifest["digest"])
-    verdict = run.verdict(number, suffix)
-    name = verdict.child if verdict else run.root.resolve().name + suffix
-    return Training(number, tuple(sorted(pairs)), name, int(TOO_LONG.of(manifest["metrics"]) or 0), verdict)
+    verdict = reader.verdict(number, suffix)
+    name = verdict.child if verdict else reader.root.resolve().name + suffix
+    return TrainedRound(number, tuple(sorted(pairs)), name, int(TOO_LONG.of(manifest["metrics"]) or 0), verdict)

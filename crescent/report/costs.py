@@ -5,18 +5,16 @@ from dataclasses import dataclass
 
 from crescent.judging.reliability import VOTES
 from crescent.machine.environment import read_environments
-from crescent.reading.ranking import deciding
-from crescent.reading.rounds import RoundRow
+from crescent.reading.ranking import deciding_results
+from crescent.reading.rounds import RoundSummary
 from crescent.records import Response, Vote
-from crescent.report.reading import Reader
+from crescent.report.lenient import LenientReader
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
 from crescent.run_folder.places import SET_ASIDE
 
-COUNTED = {"synthesis": TOKENS, "replay": REPLAY_TOKENS}
-"""Stages that count the tokens they generate, each with its metric."""
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
-"""Kinds of stages that generate."""
+"""Kinds of stages in which the engine generates tokens."""
 KINDS = ("benchmarks", "others", "reliability", "replay", "synthesis", "pairs", "train", "eval", "harness", "verdict")
 """Kinds of stages, in the order in which they are shown."""
 
@@ -30,42 +28,42 @@ class StageCost:
     """`base` or `round-N`."""
     kind: str
     seconds: float
-    """Of its last attempt."""
+    """Time of the last attempt."""
     generated: float | None
     """Tokens that the engine generated; `None` where it generates none, or they were not counted."""
     trained: float | None
-    """Tokens that the trainer saw."""
+    """Tokens that the trainer processed."""
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """All finished stages of a run."""
+class RunCosts:
+    """The costs of all finished stages of a run."""
 
     stages: tuple[StageCost, ...]
     rate: float | None
     """Money per machine-hour."""
     gpus: int = 0
-    """Of the machine, used or not; 0 where there is none, or it is not known."""
+    """Number of the machine's GPUs, used or not; 0 without GPUs, and where it is not known."""
 
     def seconds(self, place: str | None = None, kind: str | None = None) -> float:
-        return sum(its.seconds for its in self.of(place, kind))
+        return sum(cost.seconds for cost in self.of(place, kind))
 
     def of(self, place: str | None = None, kind: str | None = None) -> list[StageCost]:
-        return [its for its in self.stages if place in (None, its.place) and kind in (None, its.kind)]
+        return [cost for cost in self.stages if place in (None, cost.place) and kind in (None, cost.kind)]
 
     @property
     def places(self) -> list[str]:
-        return list(dict.fromkeys(its.place for its in self.stages))
+        return list(dict.fromkeys(cost.place for cost in self.stages))
 
     @property
     def kinds(self) -> list[str]:
-        found = {its.kind for its in self.stages}
-        return [*(its for its in KINDS if its in found), *sorted(found - set(KINDS))]
+        found = {cost.kind for cost in self.stages}
+        return [*(kind for kind in KINDS if kind in found), *sorted(found - set(KINDS))]
 
     @property
     def uncounted(self) -> list[str]:
-        """Stages that generated tokens which nobody wrote down."""
-        return [its.stage for its in self.stages if its.kind in GENERATING and its.generated is None]
+        """Stages that generated tokens without recording how many."""
+        return [cost.stage for cost in self.stages if cost.kind in GENERATING and cost.generated is None]
 
     @property
     def hours(self) -> float:
@@ -79,43 +77,57 @@ class Ledger:
         return sum(self.seconds(place) for place in self.places if _number(place) <= number)
 
 
-def read_ledger(reader: Reader, rate: float | None) -> Ledger:
-    """Every finished stage that lies in the run folder now; what was set aside is not in it."""
-    found = []
+def read_costs(reader: LenientReader, rate: float | None) -> RunCosts:
+    """The costs of every finished stage in the run folder; stages that a redo set aside are not counted."""
+    costs = []
     for path in reader.root.glob(f"*/*/{MANIFEST}"):
         place, kind = path.parent.parent.name, path.parent.name
-        manifest = reader.run.stage(f"{place}/{kind}") if place != SET_ASIDE and not kind.endswith(".partial") else None
+        if place == SET_ASIDE or kind.endswith(".partial"):
+            continue
+        manifest = reader.run.stage(f"{place}/{kind}")
         if manifest is not None:
-            metrics = reader.metrics(f"{place}/{kind}")
-            trained = TOKENS_SEEN.of(metrics) if kind == "train" else None
-            generated = COUNTED[kind].of(metrics) if kind in COUNTED else None
-            if kind == "eval":
-                responses = reader.records(f"{place}/eval/responses.jsonl", Response)
-                generated = float(sum(its.tokens for its in responses))
-            if kind == "reliability":
-                votes = reader.records(VOTES, Vote)
-                generated = float(sum(answer.tokens for its in votes for answer in its.answers))
-            found.append(StageCost(f"{place}/{kind}", place, kind, float(manifest["seconds"]), generated, trained))
-    found.sort(key=lambda its: (_number(its.place), its.place, KINDS.index(its.kind) if its.kind in KINDS else 99))
+            generated, trained = _tokens(reader, place, kind)
+            costs.append(StageCost(f"{place}/{kind}", place, kind, float(manifest["seconds"]), generated, trained))
+    costs.sort(key=lambda cost: (_number(cost.place), cost.place, KINDS.index(cost.kind) if cost.kind in KINDS else 99))
     machines = read_environments(reader.root)
-    return Ledger(tuple(found), rate, gpus=len(machines[-1].gpus) if machines else 0)
+    return RunCosts(tuple(costs), rate, gpus=len(machines[-1].gpus) if machines else 0)
 
 
-def points_per_hour(row: RoundRow, ledger: Ledger) -> float | None:
-    """Points won over the base on the deciding items, per hour up to that round, of a GPU where there are some, else of
-    the machine; `None` where unknown."""
-    gains = [its.against_base.difference for its in deciding(row) if its.against_base]
-    seconds = ledger.until(row.round)
-    hours = seconds / 3600 * max(1, ledger.gpus)
+def _tokens(reader: LenientReader, place: str, kind: str) -> tuple[float | None, float | None]:
+    """Tokens that a stage generated and trained on; from the records where its metrics do not count them."""
+    metrics = reader.metrics(f"{place}/{kind}")
+    match kind:
+        case "train":
+            return None, TOKENS_SEEN.of(metrics)
+        case "synthesis":
+            return TOKENS.of(metrics), None
+        case "replay":
+            return REPLAY_TOKENS.of(metrics), None
+        case "eval":
+            responses = reader.records(f"{place}/eval/responses.jsonl", Response)
+            return float(sum(response.tokens for response in responses)), None
+        case "reliability":
+            votes = reader.records(VOTES, Vote)
+            return float(sum(answer.tokens for vote in votes for answer in vote.answers)), None
+    return None, None
+
+
+def points_per_hour(round_: RoundSummary, costs: RunCosts) -> float | None:
+    """Points gained over the base on the deciding items, per hour up to that round; `None` where unknown.
+
+    Hours are those of all GPUs of the machine, or of the machine where it has none.
+    """
+    gains = [result.against_base.difference for result in deciding_results(round_) if result.against_base]
+    hours = costs.until(round_.round) / 3600 * max(1, costs.gpus)
     return 100 * sum(gains) / len(gains) / hours if gains and hours else None
 
 
-def best_row(rows: Sequence[RoundRow]) -> RoundRow | None:
-    """The checkpoint that a run ends with: the last accepted, or the base."""
-    accepted = [its for its in rows if its.verdict == "accept"]
-    return accepted[-1] if accepted else next((its for its in rows if its.round == 0), None)
+def best_round(rounds: Sequence[RoundSummary]) -> RoundSummary | None:
+    """The round whose checkpoint the run ends with: the last accepted one, or the base."""
+    accepted = [round_ for round_ in rounds if round_.action == "accept"]
+    return accepted[-1] if accepted else next((round_ for round_ in rounds if round_.round == 0), None)
 
 
 def _number(place: str) -> int:
-    given = place.removeprefix("round-")
-    return int(given) if given.isdecimal() else 0
+    number = place.removeprefix("round-")
+    return int(number) if number.isdecimal() else 0

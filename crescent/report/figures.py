@@ -1,44 +1,41 @@
 """The charts of one run, each with what it shows in a sentence and its numbers in a table."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from crescent.judging.reliability import Reliability
-from crescent.reading.rounds import Measured, RoundRow
+from crescent.judging.wording import (
+    OUTCOMES,
+    p_number,
+    percent,
+    percent_number,
+    percent_number_with_interval,
+    percent_with_interval,
+    points_number_with_interval,
+)
+from crescent.reading.rounds import BenchmarkResult, RoundSummary
 from crescent.records import Score
 from crescent.report.charts import (
     Layer,
     Level,
     Line,
-    Mark,
     Point,
-    legend,
+    layer_legend,
     line_legend,
     line_plot,
     mark_legend,
     stack_plot,
 )
-from crescent.report.questions import ENTROPY_STEP, FATES, Fate, gauge
+from crescent.report.questions import ENTROPY_STEP, FATES, VotedFate, count_fates
 from crescent.report.run import RoundReport, RunReport
-from crescent.report.texts import UNKNOWN, count, number, p_value, percent, plural, points_with_interval, with_interval
-from crescent.run_folder.metric import Metric, Unit
-from crescent.run_folder.metric_names import (
-    ANSWER_LENGTH,
-    FIRST_AGREEMENT,
-    MAJORITY_GAP,
-    MOST_COMMON_ANSWER,
-    NEAR_DUPLICATE_RATE,
-    QUESTION_LENGTH,
-    SILENT_SHARE,
-    UNANIMOUS_SHARE,
-    VARIETY,
-)
-from crescent.show.texts import Sheet
+from crescent.report.svg import Mark, Tone
+from crescent.report.texts import count, percent_or_unknown, plural
+from crescent.show.texts import UNKNOWN, Sheet
 
-PASS = "pass@k: at least one of k answers is right, an upper bound and no vote"
+PASS = "pass@k: at least one of k answers is correct; an upper bound, not a vote"
 
 
 @dataclass(frozen=True)
@@ -47,372 +44,263 @@ class Figure:
 
     title: str
     picture: Markup
-    says: str
-    """What is to be seen, for who does not see it."""
+    description: str
+    """What the chart shows, for readers who do not see it."""
     numbers: Sheet
     note: str = ""
     legend: tuple[tuple[Markup, str], ...] = ()
     wide: bool = False
-    """Not shrunk: a picture with many columns, which scrolls where there is no room for it, as a table does."""
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """One sign of collapse over the rounds."""
-
-    metric: Metric
-    limit: Callable[[Mapping[str, float], float], float] | None = None
-    """Value at which an alarm begins, about; from the first round's values and the setting named as below."""
-    setting: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name among `crescent.judging.collapse.monitors`."""
-        return self.metric.monitor
-
-    @property
-    def title(self) -> str:
-        return self.metric.label[:1].upper() + self.metric.label[1:]
-
-    @property
-    def note(self) -> str:
-        return self.metric.meaning[:1].lower() + self.metric.meaning[1:]
-
-    @property
-    def share(self) -> bool:
-        """Whether it is shown in percent."""
-        return self.metric.unit in (Unit.share, Unit.points)
-
-
-MONITORS = (
-    Monitor(FIRST_AGREEMENT),
-    Monitor(UNANIMOUS_SHARE),
-    Monitor(VARIETY, lambda first, share: first[VARIETY.monitor] * share, "verdict.collapse.variety"),
-    Monitor(NEAR_DUPLICATE_RATE, lambda first, share: share, "verdict.collapse.near_duplicates"),
-    Monitor(
-        MOST_COMMON_ANSWER,
-        lambda first, share: max(share, min(1.0, 1.5 * first[MOST_COMMON_ANSWER.monitor])),
-        "verdict.collapse.commonest",
-    ),
-    Monitor(
-        SILENT_SHARE,
-        lambda first, share: min(1.0, max(share, 2 * first[SILENT_SHARE.monitor])),
-        "verdict.collapse.silent",
-    ),
-    Monitor(ANSWER_LENGTH, lambda first, share: first[ANSWER_LENGTH.monitor] * share, "verdict.collapse.length"),
-    Monitor(QUESTION_LENGTH),
-    Monitor(MAJORITY_GAP),
-)
+    """Whether the picture scrolls, as a table does, instead of shrinking where there is no room for it."""
 
 
 def score_figures(report: RunReport) -> Iterator[Figure]:
-    """One for each benchmark, the deciding ones first."""
-    rows = report.rows.rows
-    names = {its.score.benchmark: its.score.decides for row in rows for its in row.measured}
-    for name in sorted(names, key=lambda its: (not names[its], its)):
-        measured = [(row, its) for row in rows for its in row.measured if its.score.benchmark == name]
-        yield _scores(report, name, names[name], measured)
+    """One figure for each benchmark, the deciding ones first."""
+    rounds = report.summary.rounds
+    decides = {result.score.benchmark: result.score.decides for round_ in rounds for result in round_.results}
+    for name in sorted(decides, key=lambda name: (not decides[name], name)):
+        results = [(round_, result) for round_ in rounds for result in round_.results if result.score.benchmark == name]
+        yield _score_figure(report, name, decides[name], results)
 
 
-def _scores(report: RunReport, name: str, decides: bool, measured: Sequence[tuple[RoundRow, Measured]]) -> Figure:
-    rows = [row for row in report.rows.rows if row.round == 0 or row.checkpoint]
-    place = {row.round: where for where, row in enumerate(rows)}
-    children = tuple(
+Results = Sequence[tuple[RoundSummary, BenchmarkResult]]
+"""Results on one benchmark, round by round."""
+
+
+def _score_figure(report: RunReport, name: str, decides: bool, results: Results) -> Figure:
+    rounds = [round_ for round_ in report.summary.rounds if round_.round == 0 or round_.checkpoint]
+    places = {round_.round: place for place, round_ in enumerate(rounds)}
+    checkpoints = tuple(
         Point(
-            place[row.round],
-            its.score.accuracy,
-            f"{_label(row)}: {with_interval(its.score.accuracy, its.score.low, its.score.high)} %",
-            its.score.low,
-            its.score.high,
-            _mark(row),
+            places[round_.round],
+            result.score.accuracy,
+            f"{label(round_)}: {percent_with_interval(result.score.accuracy, result.score.low, result.score.high)}",
+            result.score.low,
+            result.score.high,
+            _mark(round_),
         )
-        for row, its in measured
+        for round_, result in results
     )
-    lines = [_in_service(rows, place, measured), Line("", children, joined=False)]
-    lines += _several_samples(place, measured)
-    voted = report.rows.majority.get(name)
-    asked_once = all(its.score.majority is None for _, its in measured)
+    lines = [_in_service(rounds, places, results), Line("", checkpoints, joined=False)]
+    lines += _several_samples(places, results)
+    voted = report.summary.reliability.get(name)
+    asked_once = all(result.score.majority is None for _, result in results)
     levels = [Level(f"maj@{voted.samples}", voted.majority)] if voted and asked_once else []
-    teacher = next((its for its in report.teacher if its.benchmark == name), None)
+    teacher = next((score for score in report.teacher if score.benchmark == name), None)
     levels += [Level("teacher", teacher.accuracy)] if teacher else []
-    names = [_category(row) for row in rows]
+    categories = ["base" if round_.round == 0 else str(round_.round) for round_ in rounds]
     beside = list(_all_shares(report))
-    picture = line_plot(lines, names, _whole_percent, levels, "round", (0.0, 1.0), 0.1, beside=beside)
-    first, last = measured[0][1].score, measured[-1][1].score
+    picture = line_plot(lines, categories, whole_percent, levels, "round", (0.0, 1.0), 0.1, beside=beside)
+    (first_round, first), (last_round, last) = results[0], results[-1]
     kind = "dev, decides" if decides else "test, only reported"
-    note = f"{plural(measured[0][1].items or first.total, 'item')}; {kind}; accuracy in %, bars are 95 % intervals"
+    note = f"{plural(first.items or first.score.total, 'item')}; {kind}; accuracy in %, bars are 95% intervals"
     if asked_once and voted:
-        whose = "teacher" if report.teacher else "base"
-        note += f"; dashed: the {whose}’s majority of {voted.samples} votes on {voted.items} of the items"
-    if any(its.score.pass_at for _, its in measured):
+        voter = "teacher" if report.teacher else "base"
+        note += f"; dashed: the {voter}’s majority of {voted.samples} votes on {voted.items} of the items"
+    if any(result.score.pass_at for _, result in results):
         note += f"; {PASS}"
-    ends = f"accuracy {percent(first.accuracy)} % at {_label(measured[0][0])}, {percent(last.accuracy)} % at "
+    start = f"accuracy {percent(first.score.accuracy)} at {label(first_round)}"
+    end = f"{percent(last.score.accuracy)} at {label(last_round)}"
     return Figure(
         title=name,
         picture=picture,
-        says=f"{ends}{_label(measured[-1][0])}. The numbers are in the table below.",
-        numbers=_score_sheet(name, measured, voted, teacher),
+        description=f"{start}, {end}. The numbers are in the table below.",
+        numbers=_score_sheet(name, results, voted, teacher),
         note=note,
         legend=(
-            *mark_legend(list(dict.fromkeys(_mark(row) for row, _ in measured))),
+            *mark_legend(list(dict.fromkeys(_mark(round_) for round_, _ in results))),
             *([line_legend("ghost", "parent in service")] if len(lines[0].points) > 1 else []),
         ),
     )
 
 
 def _all_shares(report: RunReport) -> Iterator[float]:
-    """What the charts of all benchmarks show: they stand side by side, so they have one scale."""
-    for its in (*(its.score for row in report.rows.rows for its in row.measured), *report.teacher):
-        known = (its.low, its.high, its.majority, its.pass_at.get(str(its.samples)))
+    """Everything in the charts of all benchmarks: these stand side by side, so they have one scale."""
+    scores = [result.score for round_ in report.summary.rounds for result in round_.results]
+    for score in (*scores, *report.teacher):
+        known = (score.low, score.high, score.majority, score.pass_at.get(str(score.samples)))
         yield from (share for share in known if share is not None)
-    yield from (its.majority for its in report.rows.majority.values())
+    yield from (voted.majority for voted in report.summary.reliability.values())
 
 
-def _in_service(
-    rows: Sequence[RoundRow], place: Mapping[int, int], measured: Sequence[tuple[RoundRow, Measured]]
-) -> Line:
-    """The accuracy of the checkpoint that would be served: a child that was not accepted leaves it where it was."""
-    by_round = {row.round: its.score.accuracy for row, its in measured}
-    found, now = [], by_round.get(0)
-    for row in rows:
-        now = by_round.get(row.round, now) if row.verdict == "accept" else now
-        if now is not None:
-            found.append(Point(place[row.round], now, f"in service after {_label(row)}: {percent(now)} %"))
-    return Line("", tuple(found), "ghost")
+def _in_service(rounds: Sequence[RoundSummary], places: Mapping[int, int], results: Results) -> Line:
+    """Accuracy of the checkpoint that would be served: a child that was not accepted leaves it unchanged."""
+    by_round = {round_.round: result.score.accuracy for round_, result in results}
+    points, accuracy = [], by_round.get(0)
+    for round_ in rounds:
+        accuracy = by_round.get(round_.round, accuracy) if round_.action == "accept" else accuracy
+        if accuracy is not None:
+            tooltip = f"in service after {label(round_)}: {percent(accuracy)}"
+            points.append(Point(places[round_.round], accuracy, tooltip))
+    return Line("", tuple(points), "ghost")
 
 
-def _several_samples(place: Mapping[int, int], measured: Sequence[tuple[RoundRow, Measured]]) -> Iterator[Line]:
+def _several_samples(places: Mapping[int, int], results: Results) -> Iterator[Line]:
     """maj@k and pass@k over the rounds, where every item was asked several times."""
-    several = [(row, its.score) for row, its in measured if its.score.samples > 1]
-    voted = [(row, score, score.majority) for row, score in several if score.majority is not None]
-    if voted:
-        name = f"maj@{voted[0][1].samples}"
-        points = [Point(place[row.round], y, f"{_label(row)}: {name} {percent(y)} %") for row, _, y in voted]
-        yield Line(name, tuple(points), "second")
+    several = [(round_, result.score) for round_, result in results if result.score.samples > 1]
+    voted = [(round_, score.samples, score.majority) for round_, score in several if score.majority is not None]
     passed = [
-        (row, score.samples, score.pass_at[str(score.samples)])
-        for row, score in several
+        (round_, score.samples, score.pass_at[str(score.samples)])
+        for round_, score in several
         if str(score.samples) in score.pass_at
     ]
+    if voted:
+        yield _share_line("maj", voted, places, "second")
     if passed:
-        name = f"pass@{passed[0][1]}"
-        points = [Point(place[row.round], y, f"{_label(row)}: {name} {percent(y)} %") for row, _, y in passed]
-        yield Line(name, tuple(points), "third")
+        yield _share_line("pass", passed, places, "third")
 
 
-def _score_sheet(
-    name: str, measured: Sequence[tuple[RoundRow, Measured]], voted: Reliability | None, teacher: Score | None
-) -> Sheet:
-    columns = [
-        "checkpoint",
-        "verdict",
-        "|accuracy %",
-        "|to the base, points",
-        "|p",
-        "|unparsed",
-        "|strict %",
-        "|flexible %",
+def _share_line(
+    kind: str, shares: Sequence[tuple[RoundSummary, int, float]], places: Mapping[int, int], tone: Tone
+) -> Line:
+    name = f"{kind}@{shares[0][1]}"
+    points = [
+        Point(places[round_.round], share, f"{label(round_)}: {name} {percent(share)}") for round_, _, share in shares
     ]
-    scores = [its.score for _, its in measured]
-    several = any(its.majority is not None or its.pass_at for its in scores)
-    ks = sorted({int(k) for its in scores for k in its.pass_at if int(k) > 1})
+    return Line(name, tuple(points), tone)
+
+
+def _score_sheet(name: str, results: Results, voted: Reliability | None, teacher: Score | None) -> Sheet:
+    columns = ["checkpoint", "verdict", "|accuracy %", "|over base, points", "|p"]
+    columns += ["|unparsed", "|strict %", "|flexible %"]
+    scores = [result.score for _, result in results]
+    several = any(score.majority is not None or score.pass_at for score in scores)
+    ks = sorted({int(k) for score in scores for k in score.pass_at if int(k) > 1})
     if several:
         columns += ["|maj@k %", *(f"|pass@{k} %" for k in ks)]
     rows: list[tuple[str, ...]] = []
-    for row, its in measured:
-        score, gain = its.score, its.against_base
+    for round_, result in results:
+        score, gain = result.score, result.against_base
         cells = [
-            _label(row),
-            row.verdict or UNKNOWN,
-            with_interval(score.accuracy, score.low, score.high),
-            points_with_interval(gain.difference, gain.low, gain.high) if gain else UNKNOWN,
-            p_value(gain.p_value) if gain else UNKNOWN,
+            label(round_),
+            OUTCOMES[round_.action] if round_.action else UNKNOWN,
+            percent_number_with_interval(score.accuracy, score.low, score.high),
+            points_number_with_interval(gain.difference, gain.low, gain.high) if gain else UNKNOWN,
+            p_number(gain.p_value) if gain else UNKNOWN,
             count(score.unparsed),
             _share(score.strict, score),
             _share(score.flexible, score),
         ]
         if several:
-            cells += [percent(score.majority), *(percent(score.pass_at.get(str(k))) for k in ks)]
+            passes = (score.pass_at.get(str(k)) for k in ks)
+            cells += [percent_or_unknown(score.majority), *(percent_or_unknown(share) for share in passes)]
         rows.append(tuple(cells))
     if voted:
-        share = with_interval(voted.majority, voted.majority_low, voted.majority_high)
-        who = "teacher" if teacher else "base"
-        rows.append((f"{who}, maj@{voted.samples}", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
+        share = percent_number_with_interval(voted.majority, voted.majority_low, voted.majority_high)
+        voter = "teacher" if teacher else "base"
+        rows.append((f"{voter}, maj@{voted.samples}", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
     if teacher:
-        share = with_interval(teacher.accuracy, teacher.low, teacher.high)
+        share = percent_number_with_interval(teacher.accuracy, teacher.low, teacher.high)
         rows.append(("teacher", UNKNOWN, share, *[UNKNOWN] * (len(columns) - 3)))
-    return Sheet(f"{name}: accuracy with 95 % intervals", tuple(columns), rows)
+    return Sheet(f"{name}: accuracy with 95% intervals", tuple(columns), rows)
 
 
 def agreement_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
-    """How far the first answers agreed, by what became of the questions: one for each round, on the same axes."""
-    asked = {its.number: its.questions for its in rounds if its.questions and its.questions.asked}
+    """Agreement of the first answers, by what became of the questions: one figure for each round, on the same axes."""
+    by_round = {round_.number: round_.questions for round_ in rounds if round_.questions and round_.questions.voted}
     counts = {
-        number_: gauge(questions.asked, questions.first + 1, lambda its: its.lead)
-        for number_, questions in asked.items()
+        number: count_fates(questions.voted, questions.first + 1, lambda question: question.lead)
+        for number, questions in by_round.items()
     }
-    for number_, questions in asked.items():
-        names = [f"{lead}/{questions.first}" for lead in range(questions.first + 1)]
-        says = f"questions by how many of their first {questions.first} answers agree"
-        yield _stack("Agreement of the first answers", number_, counts, names, "first answers that agree", says)
+    for number, questions in by_round.items():
+        categories = [f"{lead}/{questions.first}" for lead in range(questions.first + 1)]
+        counted = f"questions by how many of their first {questions.first} answers agree"
+        title = "Agreement of the first answers"
+        yield _stack_figure(title, number, counts, categories, "first answers that agree", counted)
 
 
 def difficulty_figures(rounds: Sequence[RoundReport]) -> Iterator[Figure]:
-    """How difficult the questions were for who asked them: by the entropy of their answers."""
-    asked = {its.number: its.questions for its in rounds if its.questions and its.questions.asked}
-    most = max((its.entropy for questions in asked.values() for its in questions.asked), default=0.0)
+    """Difficulty of the questions for the model that asked them, by the entropy of their answers."""
+    by_round = {round_.number: round_.questions for round_ in rounds if round_.questions and round_.questions.voted}
+    most = max((question.entropy for questions in by_round.values() for question in questions.voted), default=0.0)
     columns = math.floor(most / ENTROPY_STEP + 1e-9) + 1
     counts = {
-        number_: gauge(questions.asked, columns, lambda its: int(its.entropy / ENTROPY_STEP + 1e-9))
-        for number_, questions in asked.items()
+        number: count_fates(questions.voted, columns, lambda question: int(question.entropy / ENTROPY_STEP + 1e-9))
+        for number, questions in by_round.items()
     }
-    names = [f"{place * ENTROPY_STEP:g}" for place in range(columns)]
-    for number_ in asked:
-        says = "questions by the entropy of their answers, which is 0 bits when all agree"
-        yield _stack("Difficulty", number_, counts, names, f"bits, in steps of {ENTROPY_STEP:g}", says)
+    categories = [f"{place * ENTROPY_STEP:g}" for place in range(columns)]
+    for number in by_round:
+        counted = "questions by the entropy of their answers, which is 0 bits when all agree"
+        x_title = f"bits, in steps of {ENTROPY_STEP:g}"
+        yield _stack_figure("Difficulty", number, counts, categories, x_title, counted)
 
 
-def _stack(
+def _stack_figure(
     kind: str,
-    number_: int,
-    by_round: Mapping[int, Mapping[Fate, Sequence[int]]],
-    names: Sequence[str],
+    number: int,
+    by_round: Mapping[int, Mapping[VotedFate, Sequence[int]]],
+    categories: Sequence[str],
     x_title: str,
-    says: str,
+    counted: str,
 ) -> Figure:
     highest = max(sum(column) for counts in by_round.values() for column in zip(*counts.values(), strict=True))
-    layers = [Layer(its, tuple(values), FATES.index(its)) for its, values in by_round[number_].items()]
+    layers = [Layer(fate, tuple(counts), FATES.index(fate)) for fate, counts in by_round[number].items()]
     rows: list[tuple[str, ...]] = [
-        (name, *(count(layer.values[place]) for layer in layers)) for place, name in enumerate(names)
+        (category, *(count(layer.values[place]) for layer in layers)) for place, category in enumerate(categories)
     ]
-    title = f"{kind}, round {number_}"
+    title = f"{kind}, round {number}"
     return Figure(
         title=title,
-        picture=stack_plot(layers, names, x_title, highest),
-        says=f"Counts of {says}, and what became of them. The numbers are in the table below.",
-        numbers=Sheet(f"{title}: questions", (x_title, *(f"|{its.name}" for its in layers)), rows),
-        legend=tuple(legend(layers)),
+        picture=stack_plot(layers, categories, x_title, highest),
+        description=f"Counts of {counted}, and what became of them. The numbers are in the table below.",
+        numbers=Sheet(f"{title}: questions", (x_title, *(f"|{layer.name}" for layer in layers)), rows),
+        legend=tuple(layer_legend(layers)),
     )
-
-
-def monitor_figures(report: RunReport) -> Iterator[Figure]:
-    """What was watched for signs of collapse, over the rounds; none of a run that did not watch."""
-    for monitor in MONITORS:
-        known = [its for its in report.rounds if monitor.name in its.monitors]
-        if known:
-            yield _monitor(monitor, known, report)
-
-
-def _monitor(monitor: Monitor, rounds: Sequence[RoundReport], report: RunReport) -> Figure:
-    def written(value: float) -> str:
-        return percent(value) if monitor.share else number(value)
-
-    unit = " %" if monitor.share else ""
-    values = [its.monitors[monitor.name] for its in rounds]
-    points = tuple(
-        Point(place, value, f"round {its.number}: {written(value)}{unit}")
-        for place, (its, value) in enumerate(zip(rounds, values, strict=True))
-    )
-    limit = _limit(monitor, rounds[0], report)
-    levels = [Level("alarm", limit)] if limit is not None else []
-    bounds = (0.0 if min(values) >= 0 else -1.0, 1.0) if monitor.share else (0.0, math.inf)
-    first, last = rounds[0].number, rounds[-1].number
-    ends = f"{written(values[0])}{unit} in round {first}, {written(values[-1])}{unit} in round {last}"
-    alarm = f"; an alarm begins at about {written(limit)}{unit}" if limit is not None else ""
-    return Figure(
-        title=monitor.title,
-        picture=line_plot(
-            [Line("", points)],
-            [str(its.number) for its in rounds],
-            _whole_percent if monitor.share else _tick,
-            levels,
-            "round",
-            bounds,
-            0.1 if monitor.share else 0.0,
-        ),
-        says=f"{monitor.note}: {ends}{alarm}.",
-        numbers=Sheet(
-            f"{monitor.title}: {monitor.note}",
-            ("|round", f"|{'%' if monitor.share else 'value'}"),
-            [(str(its.number), written(value)) for its, value in zip(rounds, values, strict=True)],
-        ),
-        note=monitor.note + (", %" if monitor.share else ""),
-    )
-
-
-def _limit(monitor: Monitor, first: RoundReport, report: RunReport) -> float | None:
-    given = report.setting(monitor.setting)
-    if monitor.limit is None or given is None or monitor.name not in first.monitors:
-        return None
-    try:
-        return monitor.limit(first.monitors, float(given))
-    except ValueError:
-        return None
 
 
 def reliability_figures(report: RunReport) -> Iterator[Figure]:
-    """How often the base's majority was right, by agreement, on labelled items."""
-    for name, found in report.rows.majority.items():
-        behind = [f"{round(its.agreement * found.samples)}/{found.samples}" for its in found.bins]
+    """How often the base's majority vote was correct, by agreement, on labelled items."""
+    for name, reliability in report.summary.reliability.items():
+        agreements = [
+            f"{round(bin_.agreement * reliability.samples)}/{reliability.samples}" for bin_ in reliability.bins
+        ]
         points = tuple(
             Point(
                 place,
-                its.correct / its.count,
-                f"agreement {behind[place]}: {its.correct} of {its.count} right",
-                its.low,
-                its.high,
+                bin_.correct / bin_.count,
+                f"agreement {agreements[place]}: {bin_.correct} of {bin_.count} correct",
+                bin_.low,
+                bin_.high,
             )
-            for place, its in enumerate(found.bins)
+            for place, bin_ in enumerate(reliability.bins)
         )
         if not points:
             continue
         rows: list[tuple[str, ...]] = [
             (
-                behind[place],
-                count(its.count),
-                with_interval(its.correct / its.count, its.low, its.high),
-                percent(its.kept),
-                with_interval(its.accuracy, its.accuracy_low, its.accuracy_high),
+                agreement,
+                count(bin_.count),
+                percent_number_with_interval(bin_.correct / bin_.count, bin_.low, bin_.high),
+                percent_number(bin_.kept),
+                percent_number_with_interval(bin_.accuracy, bin_.accuracy_low, bin_.accuracy_high),
             )
-            for place, its in enumerate(found.bins)
+            for agreement, bin_ in zip(agreements, reliability.bins, strict=True)
         ]
-        columns = ("|agreement", "|votes", "|right %", "|kept from here %", "|of these right %")
-        ranks = UNKNOWN if found.auroc is None else f"{found.auroc:.2f}"
-        passes = ", ".join(f"pass@{k} {percent(share)} %" for k, share in found.pass_at.items())
+        columns = ("|agreement", "|votes", "|correct %", "|kept %", "|correct if kept %")
+        auroc = UNKNOWN if reliability.auroc is None else f"{reliability.auroc:.2f}"
+        passes = ", ".join(f"pass@{k} {percent(share)}" for k, share in reliability.pass_at.items())
         yield Figure(
-            title=f"Is the majority right? {name}",
-            picture=line_plot([Line("", points)], behind, _whole_percent, (), "agreement", (0.0, 1.0), 0.2),
-            says=f"Share of right labels, in %, by agreement; AUROC of agreement {ranks}.",
-            numbers=Sheet(f"{name}: labels of the base by agreement", columns, rows),
+            title=f"Is the majority correct? {name}",
+            picture=line_plot([Line("", points)], agreements, whole_percent, (), "agreement", (0.0, 1.0), 0.2),
+            description=f"Share of correct labels, in %, by agreement; AUROC of agreement {auroc}.",
+            numbers=Sheet(f"{name}: the base’s labels by agreement", columns, rows),
             note=(
-                f"labels that are right, in %, on {plural(found.items, 'labelled item')}; AUROC {ranks}; "
-                f"maj@{found.samples} {percent(found.majority)} %; {passes} ({PASS})"
+                f"correct labels, in %, on {plural(reliability.items, 'labelled item')}; AUROC {auroc}; "
+                f"maj@{reliability.samples} {percent(reliability.majority)}; {passes} ({PASS})"
             ),
         )
 
 
-def _mark(row: RoundRow) -> Mark:
-    if row.round == 0:
-        return "base"
-    known: dict[str, Mark] = {"accept": "accept", "retry": "retry", "roll back": "roll back", "stop": "stop"}
-    return known.get(row.verdict or "", "dot")
+def label(round_: RoundSummary) -> str:
+    return "base" if round_.round == 0 else f"round {round_.round}"
 
 
-def _category(row: RoundRow) -> str:
-    return "base" if row.round == 0 else str(row.round)
-
-
-def _label(row: RoundRow) -> str:
-    return "base" if row.round == 0 else f"round {row.round}"
-
-
-def _share(correct: int | None, score: Score) -> str:
-    return UNKNOWN if correct is None else percent(correct / score.total)
-
-
-def _whole_percent(share: float) -> str:
+def whole_percent(share: float) -> str:
     return f"{100 * share:g}"
 
 
-def _tick(value: float) -> str:
-    return f"{value:,g}"
+def _mark(round_: RoundSummary) -> Mark:
+    return "base" if round_.round == 0 else round_.action or "dot"
+
+
+def _share(correct: int | None, score: Score) -> str:
+    return UNKNOWN if correct is None else percent_number(correct / score.total)

@@ -1,7 +1,7 @@
-"""From what a report says to its one file of HTML. The only file that imports jinja2.
+"""Renders the content of a report into one HTML file. The only module that imports jinja2.
 
-Every value is escaped, and shown without what cannot be seen. The page's policy forbids all scripts, and everything
-that is not in the file: no text can do anything, even one that came through unescaped.
+Every value is escaped, and shown without invisible characters. The page's policy forbids all scripts and every resource
+outside the file, so that no text can do anything, even if it came through unescaped.
 """
 
 import base64
@@ -13,43 +13,45 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crescent import __version__
-from crescent.reading.runs import RunTable
-from crescent.report import figures, tables, texts
-from crescent.report.charts import patterns
+from crescent.judging.wording import percent
+from crescent.reading.differing_settings import text_of
+from crescent.reading.runs import ComparedRuns
+from crescent.report import collapse_figures, figures, tables, texts
 from crescent.report.run import RunReport
-from crescent.report.runs import UNFOLDED, read_sweep
-
-OUTCOMES = {"accept": "accepted", "roll back": "rolled back", "retry": "to be retried", "stop": "stopped"}
-"""What a verdict's action is called of the child."""
+from crescent.report.runs import UNFOLDED, read_comparison
+from crescent.report.svg import patterns
+from crescent.show.texts import UNKNOWN
 
 
 def render_run(report: RunReport) -> str:
     """The page of one run."""
+    rounds = report.rounds
     return _render(
         "run.html",
         {
             "title": f"{report.name}: report",
             "report": report,
             "scores": list(figures.score_figures(report)),
-            "comparisons": [sheet for its in report.rounds if (sheet := tables.comparison_sheet(its))],
-            "agreements": list(figures.agreement_figures(report.rounds)),
-            "difficulties": list(figures.difficulty_figures(report.rounds)),
-            "baits": [sheet for its in report.rounds for sheet in tables.bait_sheets(its)],
+            "comparisons": [sheet for round_ in rounds if (sheet := tables.comparison_sheet(round_))],
+            "agreements": list(figures.agreement_figures(rounds)),
+            "difficulties": list(figures.difficulty_figures(rounds)),
+            "baits": [sheet for round_ in rounds for sheet in tables.bait_sheets(round_)],
             "reliability": list(figures.reliability_figures(report)),
-            "monitors": list(figures.monitor_figures(report)),
-            "funnels": [sheet for its in report.rounds if (sheet := tables.funnel_sheet(its))],
-            "training": tables.training_sheet(report.rounds),
+            "monitors": list(collapse_figures.collapse_figures(report)),
+            "funnels": [sheet for round_ in rounds if (sheet := tables.funnel_sheet(round_))],
+            "training": tables.training_sheet(rounds),
             "harness": tables.harness_sheet(report),
             "times": tables.time_sheet(report),
-            "ledger": tables.ledger_sheet(report),
+            "costs": tables.costs_sheet(report),
         },
     )
 
 
-def render_runs(found: RunTable, reports: Sequence[RunReport]) -> str:
+def render_runs(compared: ComparedRuns, reports: Sequence[RunReport]) -> str:
     """The page of several runs."""
-    sweep = read_sweep(found, reports)
-    return _render("runs.html", {"title": f"{len(reports)} runs: report", "sweep": sweep, "unfolded": UNFOLDED})
+    comparison = read_comparison(compared, reports)
+    title = f"{len(reports)} runs: report"
+    return _render("runs.html", {"title": title, "comparison": comparison, "unfolded": UNFOLDED})
 
 
 def _render(template: str, content: Mapping[str, Any]) -> str:
@@ -57,18 +59,19 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
         loader=PackageLoader("crescent.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_seen,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
         "shown": texts.shown,
-        "percent": texts.percent,
+        "percent": percent,
         "count": texts.count,
         "number": texts.number,
         "duration": texts.duration,
         "plural": texts.plural,
-        "outcome": lambda its: OUTCOMES.get(its, its),
+        "setting_text": text_of,
+        "unbroken": texts.unbroken,
     }
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -79,10 +82,10 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
         patterns=patterns(),
         version=__version__,
         question_characters=texts.QUESTION_CHARACTERS,
-        unknown=texts.UNKNOWN,
+        unknown=UNKNOWN,
     )
 
 
-def _seen(value: Any) -> Any:
-    """What a template prints: text as it can be seen. Markup is our own."""
+def _visible(value: Any) -> Any:
+    """What a template prints: text without invisible characters. Markup is made by this package."""
     return texts.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value

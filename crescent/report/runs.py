@@ -1,487 +1,365 @@
-"""Several runs side by side: what differs between them, and what came of it.
+"""Several runs side by side: the settings that differ between them, and their results.
 
-Compared is on the same items only; a run that did not get so far, or was asked other items, is named and left out.
+Runs are compared only on the same items. A run that has no result yet, or that was asked other items, is named and left
+out.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from string import ascii_uppercase
+from dataclasses import dataclass, replace
 
-from crescent.reading.differing import ABSENT, INCIDENTAL, Differing, distinct, in_order, incidental, number_of
-from crescent.reading.ranking import Ranking, final
-from crescent.reading.rounds import ALONE, Measured, RoundRow
-from crescent.reading.runs import RunTable
-from crescent.records import Comparison
-from crescent.report.charts import CHARACTER, LEFT, WIDTH, Line, Mark, Point, interval, line_plot, mark_legend
+from crescent.judging.wording import (
+    OUTCOMES,
+    p_number,
+    percent_number_with_interval,
+    points_number_with_interval,
+)
+from crescent.reading.differing_settings import DifferingSetting, distinct, in_order, incidental
+from crescent.reading.ranking import Ranking, representative_child
+from crescent.reading.rounds import EVALUATION_ONLY, BenchmarkResult
+from crescent.reading.runs import ComparedRuns
+from crescent.report.charts import interval_picture
 from crescent.report.costs import points_per_hour
 from crescent.report.figures import Figure
-from crescent.report.parallel import VALUES, Outcome, division, named, numeric_axis, parallel_figure
-from crescent.report.run import RunReport, gain_text
-from crescent.report.texts import (
-    UNKNOWN,
-    number,
-    p_value,
-    per_hour,
-    percent,
-    plural,
-    points_with_interval,
-    unbroken,
-    with_interval,
+from crescent.report.gain_by_settings import division
+from crescent.report.run import RunReport
+from crescent.report.runs_figures import (
+    MULTIPLES,
+    SharedBenchmark,
+    accuracy_figures,
+    all_settings_figure,
+    gain_of,
+    is_numeric,
+    mark_of,
+    setting_figures,
 )
-from crescent.show.compare import called, headline, ranking_sheet, seeds_sheet
-from crescent.show.texts import Sheet
+from crescent.report.texts import number, per_hour, plural, unbroken
+from crescent.show.compare import labels_of
+from crescent.show.compare_tables import ranking_sheet, seeds_sheet
+from crescent.show.headline import headline
+from crescent.show.texts import UNKNOWN, Sheet
 
 COLUMNS = 5
 """Differing settings that are columns of the table of runs; where there are more, all stand in a table of their own."""
-MULTIPLES = 24
-"""Runs of a benchmark that have a chart of their own."""
 UNFOLDED = 8
-"""Runs whose charts are seen at once; those of more are folded."""
-WORTH = 300.0
-"""Seconds of a machine before points are counted by the hour."""
+"""Most runs whose charts are visible at once; more are folded."""
+SHORTEST_S = 300.0
+"""Seconds that a run must have taken for its points per hour to be shown."""
 VALUE_CHARACTERS = 24
 REASON_CHARACTERS = 200
 
-Names = Mapping[str, str]
-"""What the runs are called, by their names."""
+Labels = Mapping[str, str]
+"""Labels of the runs, by their names."""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One set of items, and the runs that were asked it."""
+class BenchmarkSection:
+    """The part of the page about one shared benchmark."""
 
-    benchmark: str
-    decides: bool
-    items: int
-    members: tuple[RunReport, ...]
-    key: tuple[str, str]
-    """Name of the benchmark, and what stands for the ids of its items."""
-
-    def of(self, row: RoundRow) -> Measured | None:
-        return next((its for its in row.measured if (its.score.benchmark, its.item_set) == self.key), None)
-
-    def rows(self, report: RunReport) -> list[tuple[RoundRow, Measured]]:
-        return [(row, its) for row in report.rows.rows if (its := self.of(row)) is not None]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What the runs of one panel came to."""
-
-    panel: Panel
+    benchmark: SharedBenchmark
     gains: Sheet | None
-    """`None` where nothing was trained."""
+    """Gains of the runs; `None` where nothing was trained."""
     rounds: Sheet
-    parallel: Figure | None
-    """All settings together with what came of them; `None` where there is too little for it, or it decides nothing."""
+    all_settings: Figure | None
+    """All settings with the gain; `None` where there are too few runs, and for test benchmarks."""
     by_setting: tuple[Figure, ...]
-    multiples: tuple[Figure, ...]
-    """One for each run."""
+    accuracies: tuple[Figure, ...]
+    """Accuracy over the rounds, one figure for each run."""
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Everything that is shown of several runs together."""
+class ComparisonReport:
+    """Several runs together."""
 
     reports: tuple[RunReport, ...]
-    """Best first."""
-    names: Names
+    """Reports of the runs, best first."""
+    labels: Labels
     claim: str
-    """What it came to; empty where nothing can be ranked."""
+    """Result in a sentence; empty where nothing can be ranked."""
     grounds: tuple[str, ...]
+    """What supports the claim, and what limits it."""
     ranking: Sheet | None
     runs: Sheet
-    panels: tuple[Compared, ...]
+    sections: tuple[BenchmarkSection, ...]
     seeds: Sheet | None
     """Means over seeds."""
     settings: Sheet | None
-    paired: Sheet | None
-    """Models that were evaluated alone, each against the first."""
+    models: Sheet | None
+    """Models that were only evaluated, each compared with the first."""
     verdicts: Sheet
     notes: tuple[str, ...]
     missing: tuple[str, ...]
-    """What the runs' own reports cannot tell."""
+    """What the runs' own reports cannot show."""
 
 
-def read_sweep(found: RunTable, reports: Sequence[RunReport]) -> Sweep:
-    """From what `crescent.reading.runs.compare` says of the same runs, in the same order."""
-    names = called(found)
-    order = found.ranking.order(list(names)) if found.ranking else list(names)
-    reports = sorted(reports, key=lambda its: order.index(its.name))
-    panels = []
-    for panel in _panels(reports):
-        # What only a test set shows is not to be tuned to.
-        parallel = _parallel(panel, found, names) if panel.decides else None
-        by_setting = tuple(_by_setting(panel, found, names)) if panel.decides else ()
-        multiples = tuple(_multiples(panel, names))
-        panels.append(Compared(panel, _gains(panel, names), _rounds(panel, names), parallel, by_setting, multiples))
-    claim, *grounds = map(_typeset, headline(found, names) or [""])
-    return Sweep(
+def read_comparison(compared: ComparedRuns, reports: Sequence[RunReport]) -> ComparisonReport:
+    """The page's content, from what `crescent.reading.runs.compare_runs` says of the same runs, in the same order."""
+    labels = labels_of(compared)
+    order = compared.ranking.order(list(labels)) if compared.ranking else list(labels)
+    reports = sorted(reports, key=lambda report: order.index(report.name))
+    benchmarks = list(_shared_benchmarks(reports))
+    claim, *grounds = map(_typeset, headline(compared, labels) or [""])
+    return ComparisonReport(
         reports=tuple(reports),
-        names=names,
+        labels=labels,
         claim=claim,
         grounds=tuple(grounds),
-        ranking=_ranking(found, found.ranking, names) if found.ranking else None,
-        runs=_runs(found, reports, names),
-        panels=tuple(panels),
-        seeds=seeds_sheet(found, names) if found.seeds else None,
-        settings=_settings(found, reports, names) if len(found.settings) > COLUMNS else None,
-        paired=_paired(found, names),
-        verdicts=_verdicts(reports, names),
-        notes=tuple(_notes(found, reports, names)),
-        missing=tuple(f"{names[its.name]}: {line}" for its in reports for line in its.missing),
+        ranking=_ranking_sheet(compared, compared.ranking, labels) if compared.ranking else None,
+        runs=_runs_sheet(compared, reports, labels),
+        sections=tuple(_section(benchmark, compared, labels) for benchmark in benchmarks),
+        seeds=_seeds_sheet(compared, labels) if compared.seed_groups else None,
+        settings=_settings_sheet(compared, reports, labels) if len(compared.settings) > COLUMNS else None,
+        models=_models_sheet(compared, labels),
+        verdicts=_verdicts_sheet(reports, labels),
+        notes=tuple(_notes(compared, reports, benchmarks, labels)),
+        missing=tuple(f"{labels[report.name]}: {line}" for report in reports for line in report.missing),
+    )
+
+
+def _section(benchmark: SharedBenchmark, compared: ComparedRuns, labels: Labels) -> BenchmarkSection:
+    decides = benchmark.decides  # Settings must not be tuned to what only a test benchmark shows.
+    return BenchmarkSection(
+        benchmark=benchmark,
+        gains=_gains_sheet(benchmark, labels),
+        rounds=_rounds_sheet(benchmark, labels),
+        all_settings=all_settings_figure(benchmark, compared, labels) if decides else None,
+        by_setting=tuple(setting_figures(benchmark, compared, labels)) if decides else (),
+        accuracies=tuple(accuracy_figures(benchmark, labels)),
     )
 
 
 def _typeset(line: str) -> str:
-    """As the page writes numbers."""
-    return unbroken(re.sub(r"(?<![\w=.-])-(?=\d)", "−", line).replace("<=", "≤").replace("seeds' ", "seeds’ "))
+    return unbroken(line.replace("<=", "≤"))
 
 
-def _ranking(found: RunTable, ranking: Ranking, names: Names) -> Sheet:
-    """As in a terminal, with a picture of how far each is from the best."""
-    its = ranking_sheet(found, ranking, names)
-    edges = [edge for each in ranking.standings if each.to_best for edge in (each.to_best.low, each.to_best.high)]
+def _ranking_sheet(compared: ComparedRuns, ranking: Ranking, labels: Labels) -> Sheet:
+    """As in a terminal, with a picture of each difference to the best."""
+    sheet = ranking_sheet(compared, ranking, labels)
+    comparisons = [standing.against_best for standing in ranking.standings if standing.against_best]
+    edges = [edge for comparison in comparisons for edge in (comparison.low, comparison.high)]
     domain = (min([0.0, *edges]), max([0.0, *edges]))
     rows: list[tuple[str, ...]] = []
-    for standing, (name, *cells, p) in zip(ranking.standings, its.rows, strict=True):
-        to_best = standing.to_best
-        picture = interval(to_best.difference, to_best.low, to_best.high, domain) if to_best else ""
-        rows.append((name, *map(_typeset, cells), picture, p))
-    return Sheet(its.title, (*its.columns[:-1], "", its.columns[-1]), rows)
+    for standing, (name, *cells, p) in zip(ranking.standings, sheet.rows, strict=True):
+        difference = standing.against_best
+        picture = interval_picture(difference.difference, difference.low, difference.high, domain) if difference else ""
+        rows.append((name, *map(unbroken, cells), picture, p))
+    return Sheet(_capitalised(sheet.title), (*sheet.columns[:-1], "", sheet.columns[-1]), rows)
 
 
-def _runs(found: RunTable, reports: Sequence[RunReport], names: Names) -> Sheet:
-    shown = _telling(found.settings)[:COLUMNS]
-    written = {its.key: distinct(list(its.runs_by_value), VALUE_CHARACTERS) for its in shown}
-    paid = any(its.ledger.rate is not None for its in reports)
-    yields = {its.name: _per_hour(its) for its in reports}
-    hourly = any(its is not None for its in yields.values())
-    named_otherwise = any(names[its.name] != its.name for its in reports)
+def _seeds_sheet(compared: ComparedRuns, labels: Labels) -> Sheet:
+    """As in a terminal."""
+    sheet = seeds_sheet(compared, labels)
+    return replace(sheet, title=_capitalised(sheet.title))
+
+
+def _capitalised(title: str) -> str:
+    return title[:1].upper() + title[1:]
+
+
+def _runs_sheet(compared: ComparedRuns, reports: Sequence[RunReport], labels: Labels) -> Sheet:
+    settings = _most_telling(compared.settings)[:COLUMNS]
+    texts = {setting.key: distinct(list(setting.runs_by_value), VALUE_CHARACTERS) for setting in settings}
+    has_rate = any(report.costs.rate is not None for report in reports)
+    gains = {report.name: _points_per_hour(report) for report in reports}
+    has_gains = any(gain is not None for gain in gains.values())
+    is_renamed = any(labels[report.name] != report.name for report in reports)
     rows: list[tuple[str, ...]] = []
     for report in reports:
-        ledger, gained = report.ledger, yields[report.name]
-        money = ledger.money(ledger.seconds())
+        costs, gain = report.costs, gains[report.name]
+        money = costs.money(costs.seconds())
         rows.append(
             (
-                names[report.name],
-                *(_value(report, its.key, written[its.key]) for its in shown),
-                report.rows.status,
-                _rounds_accepted(report),
-                number(ledger.hours),
-                *((UNKNOWN if money is None else f"{money:,.2f}",) if paid else ()),
-                *((UNKNOWN if gained is None else per_hour(gained),) if hourly else ()),
-                *((report.name,) if named_otherwise else ()),
+                labels[report.name],
+                *(_value(report, setting.key, texts[setting.key]) for setting in settings),
+                report.summary.status,
+                _accepted_rounds(report),
+                number(costs.hours),
+                *((UNKNOWN if money is None else f"{money:,.2f}",) if has_rate else ()),
+                *((UNKNOWN if gain is None else per_hour(gain),) if has_gains else ()),
+                *((report.name,) if is_renamed else ()),
             )
         )
     columns = (
         "run",
-        *(f"|{its.key}" if _numeric(its) else its.key for its in shown),
+        *(_heading(setting) for setting in settings),
         "status",
         "|accepted",
         "|machine-hours",
-        *(("|money",) if paid else ()),
-        *(("|points/hour",) if hourly else ()),
-        *(("name",) if named_otherwise else ()),
+        *(("|money",) if has_rate else ()),
+        *(("|points/hour",) if has_gains else ()),
+        *(("name",) if is_renamed else ()),
     )
-    return Sheet("Runs, and what differs between them", columns, rows)
+    return Sheet("Runs and their differing settings", columns, rows)
 
 
-def _telling(settings: Sequence[Differing]) -> list[Differing]:
-    """Those a sweep is about first; of those that these runs cannot tell apart, one."""
-    found: dict[tuple[tuple[str, ...], ...], Differing] = {}
-    for its in sorted(settings, key=lambda its: (incidental(its.key), its.key)):
-        members = [its.runs_by_value[value] for value in in_order(its.runs_by_value)]
-        found.setdefault(division(members, _numeric(its)), its)
-    return list(found.values())
+def _heading(setting: DifferingSetting) -> str:
+    return f"|{setting.key}" if is_numeric(setting) else setting.key
 
 
-def _value(report: RunReport, key: str, written: Mapping[str, str]) -> str:
-    if report.rows.settings is None:
+def _most_telling(settings: Sequence[DifferingSetting]) -> list[DifferingSetting]:
+    """Settings that a sweep is about first; of settings that divide these runs in the same way, one."""
+    by_division: dict[tuple[tuple[str, ...], ...], DifferingSetting] = {}
+    for setting in sorted(settings, key=lambda setting: (incidental(setting.key), setting.key)):
+        members = [setting.runs_by_value[value] for value in in_order(setting.runs_by_value)]
+        by_division.setdefault(division(members, is_numeric(setting)), setting)
+    return list(by_division.values())
+
+
+def _value(report: RunReport, key: str, texts: Mapping[str, str]) -> str:
+    if report.summary.settings is None:
         return UNKNOWN
     value = report.setting(key)
-    return UNKNOWN if value is None else written[value]
+    return UNKNOWN if value is None else texts[value]
 
 
-def _per_hour(report: RunReport) -> float | None:
-    """Of an accepted child; `None` of a run so short that the hour says nothing."""
-    chosen = final(report.rows)
-    if chosen is None or chosen.verdict != "accept" or report.ledger.until(chosen.round) < WORTH:
+def _points_per_hour(report: RunReport) -> float | None:
+    """Points of the accepted child that stands for the run; `None` for a run that is too short to count by the hour."""
+    child = representative_child(report.summary)
+    if child is None or child.action != "accept" or report.costs.until(child.round) < SHORTEST_S:
         return None
-    return points_per_hour(chosen, report.ledger)
+    return points_per_hour(child, report.costs)
 
 
-def _settings(found: RunTable, reports: Sequence[RunReport], names: Names) -> Sheet:
-    """All that differ, by run."""
-    written = {its.key: distinct(list(its.runs_by_value), VALUE_CHARACTERS) for its in found.settings}
-    columns = [f"|{its.key}" if _numeric(its) else its.key for its in found.settings]
+def _settings_sheet(compared: ComparedRuns, reports: Sequence[RunReport], labels: Labels) -> Sheet:
+    """All differing settings, by run."""
+    texts = {setting.key: distinct(list(setting.runs_by_value), VALUE_CHARACTERS) for setting in compared.settings}
+    columns = [_heading(setting) for setting in compared.settings]
     rows: list[tuple[str, ...]] = [
-        (names[report.name], *(_value(report, key, values) for key, values in written.items())) for report in reports
+        (labels[report.name], *(_value(report, key, values) for key, values in texts.items())) for report in reports
     ]
     return Sheet(f"All {len(columns)} settings that differ", ("run", *columns), rows)
 
 
-def _verdicts(reports: Sequence[RunReport], names: Names) -> Sheet:
+def _verdicts_sheet(reports: Sequence[RunReport], labels: Labels) -> Sheet:
     """How each run ended, in a line."""
     rows: list[tuple[str, ...]] = []
     for report in reports:
-        judged = [its for its in report.rows.rows if its.judged is not None]
-        last = judged[-1] if judged else None
-        reason = last.judged.reason if last and last.judged else report.headline.claim
+        judged = [(round_.round, round_.verdict) for round_ in report.summary.rounds if round_.verdict is not None]
+        reason, outcome = report.headline.claim, UNKNOWN
+        if judged:
+            last, verdict = judged[-1]
+            reason, outcome = verdict.reason, f"round {last} {OUTCOMES[verdict.action]}"
         cut = reason if len(reason) <= REASON_CHARACTERS else f"{reason[: REASON_CHARACTERS - 1]}…"
-        verdict = f"round {last.round}: {last.verdict}" if last else UNKNOWN
-        rows.append((names[report.name], _rounds_accepted(report), verdict, cut))
+        rows.append((labels[report.name], _accepted_rounds(report), outcome, cut))
     return Sheet("Last verdict of each run", ("run", "|accepted", "|last verdict", "reason"), rows)
 
 
-def _rounds_accepted(report: RunReport) -> str:
-    accepted = [str(its.number) for its in report.rounds if its.row.verdict == "accept"]
+def _accepted_rounds(report: RunReport) -> str:
+    accepted = [str(round_.number) for round_ in report.rounds if round_.summary.action == "accept"]
     return f"round{'s' if len(accepted) > 1 else ''} {', '.join(accepted)}" if accepted else "none"
 
 
-def _panels(reports: Sequence[RunReport]) -> Iterator[Panel]:
+def _shared_benchmarks(reports: Sequence[RunReport]) -> Iterator[SharedBenchmark]:
     """One for each set of items that at least two runs were asked, deciding ones first."""
     members: dict[tuple[str, str], list[RunReport]] = defaultdict(list)
-    about: dict[tuple[str, str], Measured] = {}
+    results: dict[tuple[str, str], BenchmarkResult] = {}
     for report in reports:
-        for key in dict.fromkeys(
-            (its.score.benchmark, its.item_set) for row in report.rows.rows for its in row.measured
-        ):
-            if key[1]:
-                members[key].append(report)
-        for row in report.rows.rows:
-            about |= {(its.score.benchmark, its.item_set): its for its in row.measured}
-    for key in sorted(members, key=lambda its: (not about[its].score.decides, its)):
+        own = {
+            (result.score.benchmark, result.item_set): result
+            for round_ in report.summary.rounds
+            for result in round_.results
+        }
+        results |= own
+        for benchmark, item_set in own:
+            if item_set:
+                members[benchmark, item_set].append(report)
+    for key in sorted(members, key=lambda key: (not results[key].score.decides, key)):
         if len(members[key]) > 1:
-            its = about[key]
-            yield Panel(key[0], its.score.decides, its.items, tuple(members[key]), key)
+            yield SharedBenchmark(key[0], results[key].score.decides, results[key].items, tuple(members[key]), key)
 
 
-def _gain(panel: Panel, report: RunReport) -> tuple[RoundRow, Comparison] | None:
-    chosen = final(report.rows)
-    measured = panel.of(chosen) if chosen else None
-    return (chosen, measured.against_base) if chosen and measured and measured.against_base else None
-
-
-def _mark(row: RoundRow) -> Mark:
-    return "accept" if row.verdict == "accept" else "roll back"
-
-
-def _gains(panel: Panel, names: Names) -> Sheet | None:
-    """`None` where nothing was trained: models that were evaluated alone have no base."""
-    found = [(report, _gain(panel, report)) for report in panel.members if report.rows.status != ALONE]
-    if not found:
+def _gains_sheet(benchmark: SharedBenchmark, labels: Labels) -> Sheet | None:
+    """`None` where nothing was trained: models that were only evaluated have no base."""
+    trained = [report for report in benchmark.members if report.summary.status != EVALUATION_ONLY]
+    if not trained:
         return None
-    edges = [0.0, *(edge for _, its in found if its for edge in (its[1].low, its[1].high))]
-    domain = (min(edges), max(edges))
+    gains = {report.name: gain_of(benchmark, report) for report in trained}
+    edges = [edge for found in gains.values() if found for edge in (found[1].low, found[1].high)]
+    domain = (min([0.0, *edges]), max([0.0, *edges]))
     rows: list[tuple[str, ...]] = []
-    for report, its in found:
-        if its is None:
-            rows.append((names[report.name], "none judged yet", UNKNOWN, "", UNKNOWN))
+    for name, found in gains.items():
+        if found is None:
+            rows.append((labels[name], "none judged yet", UNKNOWN, "", UNKNOWN))
             continue
-        row, gain = its
+        round_, gain = found
         rows.append(
             (
-                names[report.name],
-                f"round {row.round}" + ("" if row.verdict == "accept" else ", not accepted"),
-                points_with_interval(gain.difference, gain.low, gain.high),
-                interval(gain.difference, gain.low, gain.high, domain, _mark(row)),
+                labels[name],
+                f"round {round_.round}" + ("" if round_.action == "accept" else ", not accepted"),
+                points_number_with_interval(gain.difference, gain.low, gain.high),
+                interval_picture(gain.difference, gain.low, gain.high, domain, mark_of(round_)),
                 f"{gain.gained} / {gain.lost}",
             )
         )
-    title = f"{panel.benchmark}: gain over the run’s own base, points with 95 % interval"
+    title = f"{benchmark.name}: gain over the run’s own base, in points, with 95% interval"
     return Sheet(title, ("run", "child", "|points", "", "|gained / lost"), rows)
 
 
-def _paired(found: RunTable, names: Names) -> Sheet | None:
-    edges = [edge for its in found.paired for edge in (its.comparison.low, its.comparison.high, 0.0)]
-    if not edges:
+def _models_sheet(compared: ComparedRuns, labels: Labels) -> Sheet | None:
+    if not compared.models:
         return None
+    comparisons = [model.comparison for model in compared.models]
+    edges = [edge for comparison in comparisons for edge in (comparison.low, comparison.high, 0.0)]
     domain = (min(edges), max(edges))
     rows: list[tuple[str, ...]] = []
-    for its in found.paired:
-        gain = its.comparison
+    for model in compared.models:
+        difference = model.comparison
         rows.append(
             (
-                names[its.run],
-                gain.benchmark,
-                points_with_interval(gain.difference, gain.low, gain.high),
-                interval(gain.difference, gain.low, gain.high, domain),
-                p_value(gain.p_value),
-                p_value(gain.p_holm),
-                f"{gain.gained} / {gain.lost} / {gain.items}",
+                labels[model.run],
+                difference.benchmark,
+                points_number_with_interval(difference.difference, difference.low, difference.high),
+                interval_picture(difference.difference, difference.low, difference.high, domain),
+                p_number(difference.p_value),
+                p_number(difference.p_holm),
+                f"{difference.gained} / {difference.lost} / {difference.items}",
             )
         )
     columns = ("model", "benchmark", "|points", "", "|p", "|p (Holm)", "|gained / lost / items")
-    return Sheet(f"Models evaluated alone, against {names[found.paired[0].first]} on the same items", columns, rows)
+    return Sheet(f"Models compared with {labels[compared.models[0].reference]} on the same items", columns, rows)
 
 
-def _rounds(panel: Panel, names: Names) -> Sheet:
-    """Rounds as columns, runs as rows."""
-    last = max(row.round for report in panel.members for row, _ in panel.rows(report))
+def _rounds_sheet(benchmark: SharedBenchmark, labels: Labels) -> Sheet:
+    """Accuracy, with rounds as columns and runs as rows."""
+    last = max(round_.round for report in benchmark.members for round_, _ in benchmark.results(report))
     rows: list[tuple[str, ...]] = []
-    for report in panel.members:
-        cells = {row.round: (row, its.score) for row, its in panel.rows(report)}
-        texts = []
+    for report in benchmark.members:
+        scores = {round_.round: (round_, result.score) for round_, result in benchmark.results(report)}
+        cells = []
         for place in range(last + 1):
-            if place not in cells:
-                texts.append(UNKNOWN)
+            if place not in scores:
+                cells.append(UNKNOWN)
                 continue
-            row, score = cells[place]
-            verdict = f" ({row.verdict})" if row.verdict else ""
-            texts.append(f"{with_interval(score.accuracy, score.low, score.high)}{verdict}")
-        rows.append((names[report.name], *texts))
+            round_, score = scores[place]
+            outcome = f" ({OUTCOMES[round_.action]})" if round_.action else ""
+            cells.append(f"{percent_number_with_interval(score.accuracy, score.low, score.high)}{outcome}")
+        rows.append((labels[report.name], *cells))
     heads = ["|base", *(f"|round {place}" for place in range(1, last + 1))]
-    return Sheet(f"{panel.benchmark}: accuracy % by round, 95 % interval, verdict", ("run", *heads), rows)
+    return Sheet(f"{benchmark.name}: accuracy % by round, 95% interval, verdict", ("run", *heads), rows)
 
 
-def _parallel(panel: Panel, found: RunTable, names: Names) -> Figure | None:
-    outcomes = []
-    for report in panel.members:
-        if report.rows.status != ALONE:
-            its = _gain(panel, report)
-            row, gain = its or (final(report.rows), None)
-            outcomes.append(Outcome(report.name, row, gain, names[report.name]))
-    return parallel_figure(panel.benchmark, outcomes, found.settings)
-
-
-def _by_setting(panel: Panel, found: RunTable, names: Names) -> Iterator[Figure]:
-    """Gain against each setting that differs, seeds among them: what luck does is the measure of all others."""
-    gains = {report.name: its for report in panel.members if (its := _gain(panel, report)) is not None}
-    # Settings that these runs cannot tell apart share a chart.
-    told_apart: dict[tuple[tuple[str, ...], ...], list[Differing]] = {}
-    for each in found.settings:
-        runs = {value: tuple(its for its in gains if its in members) for value, members in each.runs_by_value.items()}
-        known = [value for value in in_order(runs) if runs[value]]
-        numeric = numeric_axis(known) is not None
-        if len(known) >= 2 and (len(known) <= VALUES or numeric):
-            differing = Differing(each.key, {value: runs[value] for value in known})
-            told_apart.setdefault(division(list(differing.runs_by_value.values()), numeric), []).append(differing)
-    for settings in told_apart.values():
-        shown, *others = sorted(settings, key=lambda its: its.key.startswith(INCIDENTAL))
-        yield _setting_figure(panel, shown, gains, names, [other.key for other in others])
-
-
-def _setting_figure(
-    panel: Panel,
-    setting: Differing,
-    gains: Mapping[str, tuple[RoundRow, Comparison]],
-    names: Names,
-    others: Sequence[str],
-) -> Figure:
-    known = list(setting.runs_by_value)
-    numeric = numeric_axis(known)
-    room = (WIDTH - LEFT) / len(known)
-    full = distinct(known, VALUE_CHARACTERS)
-    written, key = distinct(known, max(8, int(room / CHARACTER) - 2)), ""
-    if not numeric and len(set(written.values())) < len(known):
-        written = dict(zip(known, ascii_uppercase, strict=False))
-        key = "; " + ", ".join(f"{letter} {full[value]}" for value, letter in written.items())
-    drawn = []
-    for place, value in enumerate(known):
-        if numeric and value == ABSENT:
-            continue
-        members = setting.runs_by_value[value]
-        for nth, name in enumerate(members):
-            row, gain = gains[name]
-            # Side by side, so that no interval hides another.
-            aside = nth - (len(members) - 1) / 2
-            x = numeric.places[value] + aside * 0.02 if numeric else place + aside * min(0.16, 0.7 / len(members))
-            drawn.append(Point(x, gain.difference, f"{name}: {gain_text(gain)}", gain.low, gain.high, _mark(row)))
-    rows: list[tuple[str, ...]] = [
-        (full[value], names[name], points_with_interval(gain.difference, gain.low, gain.high))
-        for value in known
-        for name in setting.runs_by_value[value]
-        for _, gain in [gains[name]]
-    ]
-    marks = list(dict.fromkeys(its.mark for its in drawn))
-    along = f". These runs cannot tell it from {named(others)}" if others else ""
-    return Figure(
-        title=f"Gain by {setting.key}",
-        picture=line_plot(
-            [Line("", tuple(drawn), joined=False)],
-            numeric.ticks if numeric else list(written.values()),
-            _points,
-            x_title=setting.key + (" (log)" if numeric and numeric.log else ""),
-            least_span=0.02,
-            zero=True,
-        ),
-        says=f"Gain over the base of {plural(len(drawn), 'run')} by {setting.key}.",
-        numbers=Sheet(f"{panel.benchmark}: gain by {setting.key}", (setting.key, "run", "|points"), rows),
-        note=f"points over the run’s own base, with 95 % intervals; one mark for each run{key}{along}",
-        legend=tuple((swatch, "not accepted" if its == "rolled back" else its) for swatch, its in mark_legend(marks)),
-    )
-
-
-def _multiples(panel: Panel, names: Names) -> Iterator[Figure]:
-    """Accuracy over the rounds, one chart a run, on the same axes, the others behind it."""
-    shown = panel.members[:MULTIPLES]
-    last = max(row.round for report in panel.members for row, _ in panel.rows(report))
-    scores = [its.score for report in panel.members for _, its in panel.rows(report)]
-    rounds = ["base", *(str(its) for its in range(1, last + 1))]
-    ends = (min(its.low for its in scores), max(its.high for its in scores))
-    for report in shown:
-        others = [
-            Line("", tuple(Point(row.round, its.score.accuracy, "") for row, its in panel.rows(other)), "ghost")
-            for other in shown
-            if other is not report
-        ]
-        own = [
-            Point(
-                row.round,
-                its.score.accuracy,
-                f"{rounds[row.round]}: {with_interval(its.score.accuracy, its.score.low, its.score.high)} %",
-                its.score.low,
-                its.score.high,
-                "base" if row.round == 0 else _mark(row),
-            )
-            for row, its in panel.rows(report)
-        ]
-        # The same axis for all: an invisible point at either end of it.
-        frame = Line("", tuple(Point(0, its, "") for its in ends), "ghost", joined=False)
-        rows: list[tuple[str, ...]] = [
-            (rounds[row.round], row.verdict or UNKNOWN, percent(its.score.accuracy)) for row, its in panel.rows(report)
-        ]
-        yield Figure(
-            title=names[report.name],
-            picture=line_plot(
-                [*others, frame, Line("", tuple(own))], rounds, lambda its: f"{100 * its:g}", (), "round", (0.0, 1.0)
-            ),
-            says=f"Accuracy on {panel.benchmark} from {percent(own[0].y)} % to {percent(own[-1].y)} %.",
-            numbers=Sheet(f"{names[report.name]}: {panel.benchmark}", ("round", "verdict", "|accuracy %"), rows),
-        )
-
-
-def _notes(found: RunTable, reports: Sequence[RunReport], names: Names) -> Iterator[str]:
+def _notes(
+    compared: ComparedRuns, reports: Sequence[RunReport], benchmarks: Sequence[SharedBenchmark], labels: Labels
+) -> Iterator[str]:
     """What is not compared, and why."""
-    yield from found.notes
+    yield from compared.notes
     made_by = defaultdict(list)
     for report in reports:
-        made_by[", ".join(report.versions) or "unknown"].append(names[report.name])
+        made_by[", ".join(report.versions) or "unknown"].append(labels[report.name])
     if len(made_by) > 1:
-        told = "; ".join(f"{version}: {', '.join(members)}" for version, members in made_by.items())
-        yield f"The runs were made by different versions of Crescent ({told}): what differs may be the versions’ doing."
+        versions = "; ".join(f"{version}: {', '.join(members)}" for version, members in made_by.items())
+        yield f"The runs were made by different versions of Crescent, which may explain differences ({versions})."
     for report in reports:
-        if final(report.rows) is None and report.rows.status != ALONE:
-            yield f"{names[report.name]}: no child judged yet, so it has no gain to compare ({report.rows.status})."
-    panels = list(_panels(reports))
-    compared = {report.name for panel in panels for report in panel.members}
+        if representative_child(report.summary) is None and report.summary.status != EVALUATION_ONLY:
+            status = report.summary.status
+            yield f"{labels[report.name]}: no child judged yet, so there is no gain to compare ({status})."
+    shared = {report.name for benchmark in benchmarks for report in benchmark.members}
     for report in reports:
-        if report.rows.rows and report.name not in compared:
-            yield f"{names[report.name]}: shares no items with another run, so its scores stand alone."
-    for panel in panels:
-        if len(panel.members) > MULTIPLES:
-            members = plural(len(panel.members), "run")
-            yield f"{panel.benchmark}: {members}, charts of the first {MULTIPLES}; all are in the tables."
-    if not found.seeds and sum(report.rows.status != ALONE for report in reports) > 1:
-        yield "No two runs differ in nothing but their seed: how much of a difference is luck, they cannot tell."
-
-
-def _numeric(its: Differing) -> bool:
-    return all(number_of(value) is not None for value in its.runs_by_value)
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+g}".replace("-", "−") if value else "0"
+        if report.summary.rounds and report.name not in shared:
+            yield f"{labels[report.name]}: shares no items with another run, so its scores are not compared."
+    for benchmark in benchmarks:
+        if len(benchmark.members) > MULTIPLES:
+            members = plural(len(benchmark.members), "run")
+            yield f"{benchmark.name}: {members}, charts of the first {MULTIPLES}; the tables have all."
+    if not compared.seed_groups and sum(report.summary.status != EVALUATION_ONLY for report in reports) > 1:
+        yield "No two runs differ only in their seed, so the variation between seeds is not known."

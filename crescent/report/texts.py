@@ -1,69 +1,53 @@
-"""How numbers and texts are written in a report. Most texts are a model's: they are shown, and never obeyed."""
+"""Numbers and texts of a report. Most texts come from a model: they are shown, and never obeyed."""
 
 import re
 from dataclasses import dataclass
 
-from crescent.show.texts import visible
+from crescent.judging.wording import percent_number
+from crescent.show.texts import UNKNOWN, visible
 
-UNKNOWN = "–"
 QUESTION_CHARACTERS = 800
 ANSWER_CHARACTERS = 1200
-"""Of one text; a dozen questions with eight answers each must stay a page that a phone opens."""
+"""Characters of one text that are shown: a dozen questions with eight answers each must not make the page too large for
+a phone."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A text as far as it is shown."""
+    """The beginning of a text, as much of it as is shown."""
 
     text: str
     more: int = 0
-    """Characters left out at its end."""
+    """Number of characters left out at the end."""
 
 
 def shown(text: str, limit: int = ANSWER_CHARACTERS) -> Shown:
-    """The beginning of a text, what is invisible in it spelled out."""
+    """The beginning of a text, with invisible characters spelled out."""
     return Shown(plain(text[:limit]), max(0, len(text) - limit))
 
 
 def plain(text: str) -> str:
-    """A text without anything that is not seen: `\\x00`, `\\u202e` or `\\ud800` instead of the character itself.
+    """A text without invisible characters: `\\x00`, `\\u202e` or `\\ud800` instead of the character itself.
 
-    Lines stay lines. What is left can be written as UTF-8, and stands in the order in which it was written.
+    Line breaks stay. The result can be written as UTF-8, and reads in the order in which it is stored.
     """
     return "\n".join(visible(line.expandtabs(4)) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def unbroken(text: str) -> str:
-    """With numbers that no line's end parts from their units."""
-    return re.sub(r"(?<=[\d\]]) (?=%|points|items)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) ", "\u00a0", text)
+    """The text with no-break spaces inside a number with its unit, its interval or its p-value."""
+    inside = r"(?<=\d) (?=points|items)|(?<=%|s) (?=\[)|(?<=\d,) (?=-?\d+\.\d\])|(?<=\bp) (?=[=<])|(?<=\bp [=<]) "
+    return re.sub(inside, "\u00a0", text)
 
 
-def percent(share: float | None) -> str:
-    """53.2; the sign stands in the heading."""
-    return UNKNOWN if share is None else f"{100 * share:.1f}"
-
-
-def with_interval(share: float, low: float, high: float) -> str:
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def points(difference: float) -> str:
-    """+4.7, with a minus that is as wide as a plus; what rounds to nothing has no sign."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-
-
-def points_with_interval(difference: float, low: float, high: float) -> str:
-    return f"{points(difference)} [{points(low)}, {points(high)}]"
+def percent_or_unknown(share: float | None) -> str:
+    """53.3; the heading of the column has the sign."""
+    return UNKNOWN if share is None else percent_number(share)
 
 
 def per_hour(gain: float) -> str:
-    """+0.52, +12.3, +2,940 points."""
-    return ("+" if gain > 0 else "−" if gain < 0 else "") + number(abs(gain))
-
-
-def p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    """+0.52, +12.3, -2,940 points."""
+    return ("+" if gain > 0 else "-" if gain < 0 else "") + number(abs(gain))
 
 
 def count(value: float | None) -> str:
@@ -72,7 +56,7 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Of any size: 0.034, 2.50, 12.3, 1,234."""
+    """0.034, 2.50, 12.3, 1,234: three significant digits, and whole numbers from 1,000."""
     if value is None:
         return UNKNOWN
     for least, form in ((1000, ",.0f"), (10, ".1f"), (1, ".2f")):
@@ -93,9 +77,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def plural(many: float, noun: str) -> str:
+def plural(quantity: float, noun: str) -> str:
     """1 round, 2 rounds."""
-    return f"{many:,.0f} {noun}{'' if many == 1 else 's'}"
+    return f"{quantity:,.0f} {noun}{'' if quantity == 1 else 's'}"
 
 
 def listed(names: list[str]) -> str:

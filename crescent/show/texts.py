@@ -1,21 +1,11 @@
-"""Numbers and untrusted text, made fit for a terminal."""
+"""Untrusted text and tables of numbers, prepared for display."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from crescent.judging.wording import percent_number
 from crescent.reading.runs import mean_and_deviation
-from crescent.records import Comparison
-
-
-def visible(text: str) -> str:
-    """Without anything that a terminal obeys or does not show: `\\x1b` instead of the escape character."""
-    return "".join(its if _harmless(its) else its.encode("unicode_escape").decode() for its in text)
-
-
-def _harmless(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
-
 
 UNKNOWN = "–"
 
@@ -26,25 +16,28 @@ class Sheet:
 
     title: str
     columns: tuple[str, ...]
-    """A `|` in front stands for numbers: to the right."""
+    """Headings; a leading `|` marks a column of numbers, which is aligned to the right."""
     rows: list[tuple[str, ...]]
 
 
-def _gain(found: Comparison) -> str:
-    return f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+def visible(text: str) -> str:
+    """The text without characters that a terminal obeys or does not show: `\\x1b` instead of the escape character."""
+    return "".join(
+        character if _is_harmless(character) else character.encode("unicode_escape").decode() for character in text
+    )
 
 
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
-def spread(values: Sequence[float], sign: str) -> str:
-    """Mean ± standard deviation of shares, in percent."""
+def mean_with_deviation(values: Sequence[float], number: Callable[[float], str]) -> str:
+    """`53.3 ± 1.2`, in percent or points; a single value has no deviation.
+
+    Args:
+        number: How the mean is written: `percent_number` or `points_number`.
+    """
     if not values:
         return UNKNOWN
     mean, deviation = mean_and_deviation(values)
-    return f"{100 * mean:{sign}.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
-
-
-def _interval(share: float, low: float, high: float) -> str:
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return number(mean) + (f" ± {percent_number(deviation)}" if deviation is not None else "")

@@ -1,4 +1,4 @@
-"""A trace as a person reads it. Most of it was written by a model: it is text, whatever it looks like."""
+"""A trace on the terminal. Most of it was written by a model: it is shown as text, whatever it looks like."""
 
 import json
 
@@ -6,8 +6,9 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from crescent.reading.trace import Step, Trace, Training
-from crescent.records import Question, Verdict
+from crescent.judging.wording import OUTCOMES
+from crescent.reading.trace import Trace, TrainedRound, Wording
+from crescent.records import Question
 from crescent.show.texts import visible
 from crescent.synthesis.consensus import SILENCE, standings
 
@@ -16,18 +17,18 @@ ANSWER_CHARACTERS = 200
 NAME_CHARACTERS = 60
 LINE_CHARACTERS = 500
 LINES = 12
-"""Of one text that is shortened."""
-EXPLAINED = {
-    "trained on": "trained on by ",
-    "not trained on yet": "selected, and not trained on yet",
-    "not selected": "voted on, and not selected: why is not recorded",
-    "not selected yet": "voted on; its round's pairs are not selected yet",
+"""Lines that are shown of a shortened text."""
+FATES = {
+    "trained on": "used to train ",
+    "not trained on yet": "selected, not trained on yet",
+    "not selected": "voted on, not selected; the reason is not recorded",
+    "not selected yet": "voted on; the pairs of its round are not selected yet",
     "too easy": "NOT trained on: too easy",
-    "quarantined": "NOT trained on: quarantined, too near to a benchmark",
+    "quarantined": "NOT trained on: quarantined, too similar to a benchmark item",
     "too little agreement": "NOT trained on: too little agreement",
     "no majority": "NOT trained on: its answers have no majority",
-    "near-duplicate": "NOT trained on: a near-duplicate after all rewrites",
-    "unusable": "NOT trained on: no usable question",
+    "near-duplicate": "NOT trained on: still a near-duplicate after all rewrites",
+    "unusable": "NOT trained on: not a usable question",
 }
 MARKS = {True: "passed", False: "STOPPED", None: "unknown"}
 
@@ -36,28 +37,29 @@ def show(trace: Trace, console: Console, full: bool = False) -> None:
     """Print a trace; long texts are shortened, with a count, unless `full`."""
     page = _Page(console, full)
     page.line(0, f"{trace.of} {trace.id} of {trace.run}")
-    page.line(0, EXPLAINED[trace.fate] + ", ".join(_learned(its) for its in trace.trained if its.checkpoint))
+    checkpoints = [_checkpoint(round_) for round_ in trace.trained if round_.checkpoint]
+    page.line(0, FATES[trace.fate] + ", ".join(checkpoints))
     if trace.steps:
         _show_question(trace, page)
     if trace.vote:
         _show_answers(trace, page)
     if trace.filters:
         page.heading("filters")
-        for its in trace.filters:
-            page.line(2, f"{MARKS[its.passed]:<9}{its.name}: {its.finding}", hanging=9)
+        for filter_ in trace.filters:
+            page.line(2, f"{MARKS[filter_.passed]:<9}{filter_.name}: {filter_.finding}", hanging=9)
         if trace.quarantine:
-            page.line(2, f"it shares {trace.quarantine.evidence} with")
+            page.line(2, f"evidence: {trace.quarantine.evidence}; the benchmark item:")
             page.text(4, trace.quarantine.item_question, QUESTION_CHARACTERS)
     if trace.pairs:
         _show_pairs(trace, page)
     if trace.missing:
-        page.heading("not found")
+        page.heading("missing")
         for note in trace.missing:
             page.line(2, note)
 
 
 def as_json(trace: Trace) -> str:
-    """One line that reads back to an equal trace; plain ASCII, so it does nothing to a terminal."""
+    """One line that decodes to an equal trace; plain ASCII, so that a terminal obeys nothing in it."""
     return json.dumps(msgspec.to_builtins(trace)).replace("\x7f", "\\u007f")
 
 
@@ -67,22 +69,22 @@ def _show_question(trace: Trace, page: "_Page") -> None:
     page.line(2, f"{first.bait}, for request {first.index} of round {first.round}")
     page.text(4, trace.bait.prompt if trace.bait else "(not kept)", QUESTION_CHARACTERS)
     page.heading("question")
-    for step in trace.steps:
-        question = step.question
+    for wording in trace.steps:
+        question = wording.question
         role = " <- asked for" if question.id == trace.id and len(trace.steps) > 1 else ""
-        page.line(2, f"{_wording(question)} {question.id}, seed {question.seed}: {step.outcome}{role}")
-        if step.why:
-            page.line(4, step.why)
+        page.line(2, f"{_origin(question)} {question.id}, seed {question.seed}: {wording.outcome}{role}")
+        if wording.why:
+            page.line(4, wording.why)
         page.text(4, question.text, QUESTION_CHARACTERS)
-        _show_neighbour(step, page)
+        _show_neighbour(wording, page)
 
 
-def _wording(question: Question) -> str:
+def _origin(question: Question) -> str:
     return f"rewrite {question.rewrites}" if question.rewrites else "invented"
 
 
-def _show_neighbour(step: Step, page: "_Page") -> None:
-    question, near = step.question, step.neighbour
+def _show_neighbour(wording: Wording, page: "_Page") -> None:
+    question, near = wording.question, wording.neighbour
     if question.neighbour is None:
         return
     cosine = f", cosine {question.similarity:.3f}" if question.similarity is not None else ""
@@ -99,12 +101,13 @@ def _show_answers(trace: Trace, page: "_Page") -> None:
         page.line(2, f"input {number}")
         page.text(4, text, ANSWER_CHARACTERS)
     leader, _, _ = standings(vote.classes)
-    for answer, its in zip(vote.answers, vote.classes, strict=True):
-        said = "silent" if its == SILENCE else f"class {its}, final {_short(answer.final or '')}"
+    for answer, class_ in zip(vote.answers, vote.classes, strict=True):
+        final = "no final answer" if class_ == SILENCE else f"class {class_}, final {_short(answer.final or '')}"
         role = " <- trained on" if answer.sample in trace.chosen else ""
-        if not role and its == leader and vote.winner is not None:
+        if not role and class_ == leader and vote.winner is not None:
             role = " (majority)"
-        page.line(2, f"sample {answer.sample}: {said}, {answer.tokens} tokens, {answer.finish_reason}{role}", hanging=4)
+        about = f"sample {answer.sample}: {final}, {answer.tokens} tokens, {answer.finish_reason}{role}"
+        page.line(2, about, hanging=4)
         page.text(4, answer.text, QUESTION_CHARACTERS if "<-" in role else ANSWER_CHARACTERS)
     page.heading("vote")
     winner = f"winner {_short(vote.winner)}" if vote.winner is not None else "no winner"
@@ -115,33 +118,29 @@ def _show_answers(trace: Trace, page: "_Page") -> None:
 def _show_pairs(trace: Trace, page: "_Page") -> None:
     page.heading("training pairs")
     for pair, sample in zip(trace.pairs, trace.chosen, strict=True):
-        made_of = "a replayed instruction" if pair.source == "replay" else f"sample {'?' if sample is None else sample}"
-        page.line(2, f"{pair.id}, made of {made_of}")
+        source = "a replayed instruction" if pair.source == "replay" else f"sample {'?' if sample is None else sample}"
+        page.line(2, f"{pair.id}, made from {source}")
         if pair.source == "replay":
             page.text(4, pair.prompt, QUESTION_CHARACTERS)
             page.text(4, pair.completion, QUESTION_CHARACTERS)
-    page.heading("checkpoints that learned from it")
-    for its in trace.trained:
-        some = f" ({len(its.pairs)} of {len(trace.pairs)} pairs)" if len(its.pairs) < len(trace.pairs) else ""
-        page.line(2, f"round {its.round}: {its.checkpoint or 'not trained yet'}{some}")
-        if its.verdict:
-            page.line(4, f"{_judged(its.verdict)}: {its.verdict.reason}")
-        elif its.checkpoint:
+    page.heading("checkpoints trained on it")
+    for round_ in trace.trained:
+        part = f" ({len(round_.pairs)} of {len(trace.pairs)} pairs)" if len(round_.pairs) < len(trace.pairs) else ""
+        page.line(2, f"round {round_.round}: {round_.checkpoint or 'not trained yet'}{part}")
+        if round_.verdict:
+            page.line(4, f"{OUTCOMES[round_.verdict.action]}: {round_.verdict.reason}")
+        elif round_.checkpoint:
             page.line(4, "not judged yet")
-        if its.too_long:
-            left_out = f"{its.too_long} of the round's pairs were left out, as longer than train.max_length"
+        if round_.too_long:
+            left_out = f"{round_.too_long} of the round's pairs were left out, as longer than train.max_length"
             page.line(4, f"{left_out}; which ones is not recorded")
     if not trace.trained:
         page.line(2, "none: no round's pairs.jsonl contains it")
 
 
-def _learned(training: Training) -> str:
-    return f"{training.checkpoint} ({_judged(training.verdict) if training.verdict else 'not judged yet'})"
-
-
-def _judged(verdict: Verdict) -> str:
-    became = {"accept": "accepted", "retry": "retried", "roll back": "rolled back", "stop": "not accepted"}
-    return became[verdict.action]
+def _checkpoint(round_: TrainedRound) -> str:
+    outcome = OUTCOMES[round_.verdict.action] if round_.verdict else "not judged yet"
+    return f"{round_.checkpoint} ({outcome})"
 
 
 def _short(text: str) -> str:
@@ -149,7 +148,7 @@ def _short(text: str) -> str:
 
 
 class _Page:
-    """Lines, and texts with a bar on their left: no text can pass for a line of the page."""
+    """Prints lines, and texts with a bar on their left: no text can pass for a line of the page."""
 
     def __init__(self, console: Console, full: bool) -> None:
         self.console = console
@@ -160,7 +159,7 @@ class _Page:
         self.console.print(Text(text, style="bold"))
 
     def line(self, indent: int, text: str, hanging: int = 2) -> None:
-        """Wrapped below itself, `hanging` further in."""
+        """A line that wraps with an indent that is `hanging` deeper."""
         self._wrapped(visible(self._shortened(text, LINE_CHARACTERS, 1)), " " * indent, " " * (indent + hanging))
 
     def text(self, indent: int, text: str, characters: int) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
-from crescent.reading.finished import Manifest, Run
+from crescent.reading.finished import Manifest, RunReader
 from crescent.records import Score, digest, round_label
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric import LOOP, STEP
@@ -96,7 +96,7 @@ class RunContents:
         self.job = job
         self.ledger = ledger
         self.root = Path(job.root)
-        self.run = Run(self.root)
+        self.run = RunReader(self.root)
         self.group = job.tracking.group or job.name
 
     def loop(self) -> WandbRun:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from crescent.errors import DataSaysNo
-from crescent.reading.finished import Run
+from crescent.reading.finished import RunReader
 from crescent.records import Candidate, Response, Verdict, Vote
 
 MOST = 200
@@ -23,7 +23,7 @@ class Table:
     rows: tuple[tuple[str | int | float | None, ...], ...]
 
 
-def sample_questions(run: Run, number: int) -> Table:
+def sample_questions(run: RunReader, number: int) -> Table:
     """Questions of a round with their votes. Ids are hashes, so the first ones by id are a random sample that stays the
     same."""
     votes = sorted(run.records(f"round-{number}/synthesis/votes.jsonl", Vote), key=lambda vote: vote.question.id)[:MOST]
@@ -38,7 +38,7 @@ def sample_questions(run: Run, number: int) -> Table:
     return Table(columns, tuple(rows))
 
 
-def sample_rejected(run: Run, number: int) -> Table:
+def sample_rejected(run: RunReader, number: int) -> Table:
     """Dropped near-duplicates of a round, each with its nearest earlier question; the most similar first."""
     found = run.records(f"round-{number}/synthesis/candidates.jsonl", Candidate, ['"outcome":"near-duplicate"'])
     dropped = [candidate for candidate in found if candidate.outcome == "near-duplicate"]
@@ -54,7 +54,7 @@ def sample_rejected(run: Run, number: int) -> Table:
     return Table(columns, tuple(rows))
 
 
-def sample_changed(run: Run, number: int) -> Table | None:
+def sample_changed(run: RunReader, number: int) -> Table | None:
     """Items that child or parent answered wrongly, with different answers: first lost, then gained, then still wrong.
 
     If an item has several samples, the first counts. `None` if the responses of child or parent are missing.
@@ -79,7 +79,7 @@ def sample_changed(run: Run, number: int) -> Table | None:
     return Table((*columns, "parent's response", "child's response", "item"), tuple(rows[:MOST]))
 
 
-def verdict_of(run: Run, number: int, patience: int) -> Verdict | None:
+def verdict_of(run: RunReader, number: int, patience: int) -> Verdict | None:
     """A round's verdict as the loop acts on it: `verdict.patience` may have turned it into a stop."""
     found = _judged(run, number)
     if found is None:
@@ -91,7 +91,7 @@ def verdict_of(run: Run, number: int, patience: int) -> Verdict | None:
     return with_patience(found, rejected, patience)
 
 
-def _judged(run: Run, number: int) -> Verdict | None:
+def _judged(run: RunReader, number: int) -> Verdict | None:
     try:
         return next(run.records(f"round-{number}/verdict/verdict.json", Verdict), None)
     except DataSaysNo as error:
@@ -99,7 +99,7 @@ def _judged(run: Run, number: int) -> Verdict | None:
         return None
 
 
-def _first_responses(run: Run, stage: str) -> dict[tuple[str, str], Response]:
+def _first_responses(run: RunReader, stage: str) -> dict[tuple[str, str], Response]:
     found: dict[tuple[str, str], Response] = {}
     for response in run.records(f"{stage}/responses.jsonl", Response):
         found.setdefault((response.benchmark, response.item), response)

@@ -9,8 +9,8 @@ from typing import Any
 
 from crescent.config import Artifacts, TrackingConfig, TrackingJob, Wandb
 from crescent.errors import BadConfig, Missing, TryAgain
-from crescent.reading.finished import Run
-from crescent.reading.rounds import ALONE, read_status
+from crescent.reading.finished import RunReader
+from crescent.reading.rounds import has_rounds_to_come, read_status
 from crescent.run_folder.lock import ALIVE, only_supervisor
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metrics import MetricsFile, round_of
@@ -82,8 +82,7 @@ def sync(
 def unfinished(root: Path) -> str:
     """Status of a run that is not complete, to add to a message; else empty."""
     status = read_status(root)
-    complete = status.startswith(("finished", "stopped", ALONE)) or status.endswith("not known")
-    return "" if complete else f"; the run: {status}"
+    return f"; the run: {status}" if has_rounds_to_come(status) else ""
 
 
 def finished_stages(root: Path) -> list[str]:
@@ -99,7 +98,7 @@ def finished_stages(root: Path) -> list[str]:
 
 def complete_metrics(root: Path) -> None:
     """Add the missing lines of finished stages to `metrics.jsonl`, from their manifests."""
-    metrics, run = MetricsFile(root / METRICS), Run(root)
+    metrics, run = MetricsFile(root / METRICS), RunReader(root)
     for stage in finished_stages(root):
         if stage not in metrics.lines and (manifest := run.stage(stage)) is not None:
             metrics.record(stage, manifest["metrics"], manifest["seconds"], replace=False)

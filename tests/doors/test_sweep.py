@@ -65,7 +65,7 @@ def test_a_comparison_that_fails_costs_a_line(
     points = [tmp_path / name for name in ("a", "b")]
     for point in points:
         (point / "base").mkdir(parents=True)
-    monkeypatch.setattr("crescent.reading.runs.compare", lambda _: {}["gone"])
+    monkeypatch.setattr("crescent.reading.runs.compare_runs", lambda _: {}["gone"])
     show_sweep(points, None, None)
     assert "were not compared (KeyError: 'gone')" in capsys.readouterr().out
 

@@ -28,7 +28,7 @@ from crescent.config import (
 from crescent.config.standalone import EvaluationConfig
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing
 from crescent.judging.comparison import paired_test
-from crescent.reading.runs import compare as compare_runs
+from crescent.reading.runs import compare_runs
 from crescent.records import Response, Verdict, digest, read_lines, write_lines
 from crescent.run_folder.manifest import seal, tree_digest
 from crescent.run_folder.stage_settings import stage_settings

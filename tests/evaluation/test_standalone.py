@@ -18,7 +18,7 @@ import pytest
 
 from crescent.engine.fakes import FakeEngine
 from crescent.engine.journal import CANARY
-from crescent.reading.runs import compare
+from crescent.reading.runs import compare_runs
 from crescent.records import Response, read_lines, write_lines
 from crescent.run_folder.manifest import seal, tree_digest
 from crescent.show.compare import as_markdown
@@ -87,8 +87,8 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     assert f"{100 * scores[0]['correct'] / scores[0]['total']:.1f}%" in said
     for part in ("95% interval", "sums_dev", "strict", "flexible", "base/eval/responses.jsonl"):
         assert part in said
-    (row,) = compare([run]).runs
-    assert row.status == "evaluated alone"
+    (row,) = compare_runs([run]).runs
+    assert row.status == "evaluation only"
     assert row.rows[0].measured[0].score.correct == scores[0]["correct"]
 
     better = place / "better"
@@ -98,11 +98,11 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     stage, manifest = better / "base/eval", json.loads((better / "base/eval/manifest.json").read_text())
     seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
     wrong = scores[0]["total"] - scores[0]["correct"]
-    (against,) = compare([run, better]).paired
+    (against,) = compare_runs([run, better]).models
     assert (against.run, against.first) == ("better", run.name)
     assert (against.comparison.gained, against.comparison.lost) == (wrong, 0)
     assert against.comparison.p_value == pytest.approx(2 / 2**wrong)
-    assert f"{wrong} | 0 |" in as_markdown(compare([run, better]))
+    assert f"{wrong} | 0 |" in as_markdown(compare_runs([run, better]))
     shutil.rmtree(better)
 
     log = (run / "logs/server.log").stat().st_mtime_ns

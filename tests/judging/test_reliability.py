@@ -270,11 +270,11 @@ def test_the_command_measures_once_and_the_run_shows_it(tmp_path: Path, capsys: 
     shown = StringIO()
     show_reliability(tmp_path / "run", Console(file=shown, width=120))
     assert shown.getvalue().count("4/4") == 2
-    assert "maj@4 100.0 %" in shown.getvalue()
+    assert "maj@4 100.0%" in shown.getvalue()
 
 
 def test_a_run_that_did_not_measure_says_how_to(tmp_path: Path) -> None:
-    with pytest.raises(Missing, match=rf"{FILE}: not there.*eval\.reliability=200"):
+    with pytest.raises(Missing, match=rf"{FILE}: does not exist.*eval\.reliability=200"):
         show_reliability(tmp_path, Console())
 
 

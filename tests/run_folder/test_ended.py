@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from crescent.errors import DataSaysNo, Interrupted
-from crescent.reading.runs import compare
+from crescent.reading.runs import compare_runs
 from crescent.report import write_report
 from crescent.run_folder.ended import FILE, read_end, write_end
 from crescent.run_folder.lock import HOLDER, is_running
@@ -27,7 +27,7 @@ def loop(root: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
 
 
 def status(root: Path) -> str:
-    return compare([root]).runs[0].status
+    return compare_runs([root]).runs[0].status
 
 
 def test_a_failed_run_says_where_and_why_until_it_resumes(tmp_path: Path) -> None:
@@ -39,8 +39,10 @@ def test_a_failed_run_says_where_and_why_until_it_resumes(tmp_path: Path) -> Non
     assert (ended["exit_code"], ended["stage"]) == (65, "round-1/pairs")
     assert failed.stderr.endswith(f"error: {ended['cause']}\n")
     assert status(root).startswith("failed in round-1/pairs (65): ")
-    assert any(ended["cause"] in note for note in compare([root]).runs[0].missing), "the table shows only its beginning"
-    assert "Unfinished: failed in round-1/pairs (65): " in (root / "report.html").read_text()
+    assert any(ended["cause"] in note for note in compare_runs([root]).runs[0].missing), (
+        "the table shows only its beginning"
+    )
+    assert "Failed in round-1/pairs (65): " in (root / "report.html").read_text()
 
     assert loop(tmp_path, "consensus.samples=3").returncode == 3
     assert (root / FILE).read_text() == written, "a refused start did nothing"
@@ -118,4 +120,4 @@ def test_a_report_of_a_run_that_was_interrupted_says_so(tmp_path: Path) -> None:
     (tmp_path / "run/base/eval.partial").mkdir(parents=True)
     write_end(tmp_path / "run", Interrupted("SIGINT"), "base/eval")
     write_report([tmp_path / "run"], tmp_path / "page.html")
-    assert "Unfinished: interrupted in base/eval (75)." in (tmp_path / "page.html").read_text()
+    assert "Interrupted in base/eval (75)." in (tmp_path / "page.html").read_text()

@@ -19,7 +19,7 @@ def test_the_pace_counts_from_the_first_report_on() -> None:
     assert pace.of(360.0, 1010, 1000) == "2.0/s", "more than was expected"
 
 
-def test_a_slow_stage_is_told_by_the_minute() -> None:
+def test_the_pace_of_a_slow_stage_is_per_minute() -> None:
     pace = Pace()
     pace.of(0.0, 0, 10)
     assert pace.of(600.0, 1, 10) == "0.1/min, 90 min left"
@@ -30,10 +30,10 @@ def test_the_pace_is_that_of_the_last_minute_or_of_ten_units() -> None:
     for second in range(0, 100, 10):
         pace.of(float(second), 100 * second, 100_000)
     for second in range(100, 200, 10):
-        said = pace.of(float(second), 9_000 + second, 100_000)
-    assert said.startswith("1.0/s")
+        speed = pace.of(float(second), 9_000 + second, 100_000)
+    assert speed.startswith("1.0/s")
     slow = Pace()
-    assert [slow.of(100.0 * its, its, 100) for its in range(20)][-1] == "0.6/min, 135 min left"
+    assert [slow.of(100.0 * number, number, 100) for number in range(20)][-1] == "0.6/min, 135 min left"
 
 
 def test_a_stage_that_starts_over_has_a_new_pace() -> None:
@@ -43,7 +43,7 @@ def test_a_stage_that_starts_over_has_a_new_pace() -> None:
     assert pace.of(30.0, 20, 100) == "1.0/s, 80 s left"
 
 
-def test_plain_lines_say_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter((0.0, 1.0, 21.0))
     view = PlainView(lambda: next(clock))
     view.started("round-1/synthesis", resumed=False)
@@ -73,7 +73,7 @@ def test_the_live_picture_shows_bar_pace_and_note_however_narrow(width: int) -> 
     assert "…" in below
 
 
-def test_a_stage_that_stands_still_says_so_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unchanged_progress_is_repeated_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     view = PlainView(lambda: now)
     view.started("round-1/train", resumed=False)
@@ -84,7 +84,7 @@ def test_a_stage_that_stands_still_says_so_once_a_minute(capsys: pytest.CaptureF
     assert [line.split("/4")[0][-1] for line in lines] == ["1", "1", "2"]
 
 
-def a_round(number: int) -> Round:
+def round_of(number: int) -> Round:
     def done(**metrics: float) -> Done:
         return Done(Path(), "d", metrics, 1.0)
 
@@ -100,8 +100,10 @@ def a_round(number: int) -> Round:
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_no_number_of_the_rounds_is_shortened_however_narrow(width: int) -> None:
     output = io.StringIO()
-    RichConsole(file=output, width=width, markup=False, highlight=False).print(RoundsPicture([a_round(1), a_round(2)]))
-    shown = " ".join(output.getvalue().split())
+    RichConsole(file=output, width=width, markup=False, highlight=False).print(
+        RoundsPicture([round_of(1), round_of(2)])
+    )
+    shown = " ".join(output.getvalue().split()).replace("p < 0.001", "p <0.001")
     for part in (
         "1234",
         "0.43",
@@ -110,10 +112,10 @@ def test_no_number_of_the_rounds_is_shortened_however_narrow(width: int) -> None
         "53.3%",
         "82.7%",
         "+29.3",
-        "[+22.0,",
-        "+36.7]",
+        "[22.0,",
+        "36.7]",
         "<0.001",
-        "roll back",
+        "rolled back",
     ):
         assert shown.count(part) == 2, part
     assert "…" not in shown

@@ -18,7 +18,7 @@ from crescent.config import Artifacts, Console, TrackingConfig, TrackingJob, Wan
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.machine.secrets import without_secrets
 from crescent.observe import RunObserver
-from crescent.reading.finished import Run
+from crescent.reading.finished import RunReader
 from crescent.records import (
     Action,
     Alarm,
@@ -354,7 +354,7 @@ def test_a_table_or_an_artifact_that_is_refused_costs_no_number_and_a_sync_alert
 
 def test_a_table_holds_200_rows_at_most(tmp_path: Path) -> None:
     Written(tmp_path / "r").base().round(1, near=MOST + 5)
-    rejected = sample_rejected(Run(tmp_path / "r"), 1)
+    rejected = sample_rejected(RunReader(tmp_path / "r"), 1)
     assert len(rejected.rows) == MOST
     assert rejected.columns[:3] == ("question", "nearest earlier question", "cosine")
     text, neighbour, cosine = rejected.rows[0][:3]
@@ -364,14 +364,14 @@ def test_a_table_holds_200_rows_at_most(tmp_path: Path) -> None:
 
 def test_questions_are_shown_with_their_votes(tmp_path: Path) -> None:
     Written(tmp_path / "r").base().round(1)
-    table = sample_questions(Run(tmp_path / "r"), 1)
+    table = sample_questions(RunReader(tmp_path / "r"), 1)
     assert table.columns[:6] == ("question", "agreement", "votes", "of", "winner", "answers")
     assert table.rows[0][:6] == ("What is 0 + 1?", 1.0, 2, 2, "4", "4 | 4")
 
 
 def test_wrong_answers_that_changed_are_shown_the_lost_ones_first(tmp_path: Path) -> None:
     Written(tmp_path / "r").base().round(1)
-    table = sample_changed(Run(tmp_path / "r"), 1)
+    table = sample_changed(RunReader(tmp_path / "r"), 1)
     assert table is not None
     changes = [(row[0], row[-1], row[4], row[5]) for row in table.rows]
     assert changes == [
