@@ -1,4 +1,4 @@
-"""Comparing final answers, against math-verify on the same pairs: `python -m benchmarks grading`. A minute, no engine."""
+"""Comparing final answers, beside math-verify on the same pairs: `python -m benchmarks grading`. A minute."""
 
 import argparse
 import importlib.metadata
@@ -158,4 +158,4 @@ def _math_verify() -> Same:
 def _cpu_s() -> float:
     """CPU seconds of this process and the ones it started."""
     times = [child.cpu_times() for child in psutil.Process().children()]
-    return time.process_time() + sum(found.user + found.system for found in times)
+    return time.process_time() + float(sum(found.user + found.system for found in times))

@@ -208,8 +208,8 @@ class ConsensusConfig:
     """Whether to sample ⌊K/2⌋+1 answers first, and more only while they could change the outcome. The kept questions
     are identical."""
     grading_timeout_s: float = 5.0
-    """Longest time for a comparison of two formulas, in CPU seconds; then its process is killed, and if another attempt
-    fails too, the answers count as different."""
+    """Longest time for a comparison of two formulas, in CPU seconds; then its process is killed. After a second attempt
+    the answers count as different."""
 
     def __post_init__(self) -> None:
         require(self.samples >= 2, "consensus.samples", self.samples, "a vote needs at least 2 answers", "8 is usual")

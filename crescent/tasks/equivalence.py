@@ -46,7 +46,7 @@ _UNIT = re.compile(
     rf"(?:(?: ?[/*] ?| per |[ -]+)(?:[a-z]{{2,}}|[mghsla](?![a-z]))\.?{_POWER}?){{0,6}}",
     re.IGNORECASE,
 )
-_TEXT_TAIL = re.compile(r"\\text\s*\{[^{}]*\}(?:\^\s*\{?\d\}?)?$")
+_TEXT_TAIL = re.compile(r"\\text\s*\{(?:[^{}]|\{[^{}]*\})*\}(?:\^\s*\{?\d\}?)?$")
 _WORD_TAIL = re.compile(r"(?<= )[a-zA-Z]{2,}(?:[ /-]+[a-zA-Z]+\.?){0,5}(?:\^\s*\{?\d\}?)?$")
 _SURE_UNIT = re.compile(
     rf"(?:(?:square|cubic|sq|cu) )?(?:{_SHORT_UNIT}|dollars?|cents?|percent|degrees?|radians?|units?|points?|hours?"
@@ -129,17 +129,18 @@ def _periodic(match: re.Match[str]) -> Fraction | None:
         if found is None:
             return None
         start, period = start[: found.start()], found[1]
-    tail = Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(start)
+    tail = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(start))
     return Fraction(f"{whole or 0}.{start or 0}") + tail
 
 
 def _is_unit(text: str) -> bool:
+    if text.startswith((" (", "(")) and text.endswith(")"):  # 12 (apples)
+        text = " " + text.strip(" ()")
     return _UNIT.fullmatch(text) is not None and _NO_UNIT.search(text) is None
 
 
 def _right_side(text: str) -> str:
     """What `x = 5`, `3*4 = 12` or `total = 5` comes to: the right side. Any other text is returned as given; clean."""
-    text = text.replace(r"\approx", "=")
     if "=" not in text:
         return text
     sides = [side.strip() for side in split_outside(text, "=")]
@@ -218,6 +219,7 @@ _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))? ?([ap])\.? ?m\.?", re.IGNORECASE | r
 _OUT_OF = re.compile(r"(\d+(?:\.\d+)?|\d+/\d+) ?(in|of|out of|by|at) ?(\d+(?:\.\d+)?)\b.*", re.ASCII)
 _TO = re.compile(r"([-\d./]+) to ([-\d./]+)(?: to ([-\d./]+))?", re.ASCII)
 _BASE = re.compile(r"\(?([0-9A-Fa-f]+)\)? ?\(?(?:_ ?\{? ?|in base |base )(two|three|eight|\d+) ?[)}]*", re.ASCII)
+_JOINED_FUNCTION = re.compile(r"(?<![a-zA-Z\\])(sin|cos|tan|ln|log)x(?![a-zA-Z])")
 _OUTWARD = re.compile(r"([\[\]])([^\[\]]+[,;][^\[\]]+)([\[\]])")
 """`]0, 1[` for (0, 1)."""
 _BASES = {"two": "2", "three": "3", "eight": "8"}
@@ -238,7 +240,7 @@ def sight(text: str) -> Sight:
         return Sight("unread", text)
     if (number := as_number(text)) is not None:
         return Sight("number", number)
-    written = _without_label(clean(text))
+    written = _JOINED_FUNCTION.sub(r"\1 x", _without_label(clean(text)))
     written = without_text(_without_unit(_without_unit(written, _TEXT_TAIL), _WORD_TAIL))
     if not written:
         return Sight("unread", text)

@@ -78,6 +78,8 @@ class Evaluation:
             return self.name(tree[1], bound)
         if kind == "big":
             return self.big(tree, bound)
+        if kind == "pow" and tree[1] == ("name", "e") and "e" not in bound:
+            return self._exp(self.of(tree[2], bound))  # a rounded e to a high power would lose digits
         parts = [self.of(part, bound) for part in tree[1:] if isinstance(part, tuple)]
         if kind == "value":
             return self.unknown("value", tree[1], *parts)
@@ -229,9 +231,9 @@ class Evaluation:
         return [int(part) for part in parts]
 
     def _exp(self, a: Number) -> Number:
-        if self.mp.fabs(self.real(a)) > 10**6:
+        if self.mp.fabs(self.real(a)) > _MOST_BITS:
             raise OverflowError("too large an exponential")
-        return self.mp.exp(self.real(a))
+        return Fraction(1) if a == 0 else self.bounded(self.mp.exp(self.real(a)))
 
     def _ln(self, a: Number) -> Number:
         if a == 1:

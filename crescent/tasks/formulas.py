@@ -279,7 +279,8 @@ class _Parser:
         """The next group or token as text: an index, or what stands under an accent."""
         if not self.skip("{"):
             return self.take().text
-        parts, depth = [], 1
+        parts: list[str] = []
+        depth = 1
         while True:
             token = self.take()
             depth += {"{": 1, "}": -1}.get(token.text, 0)

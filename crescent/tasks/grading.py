@@ -52,6 +52,8 @@ class Grader:
         self.timeout_s = timeout_s
         self.undecided = 0
         self._compare = _COMPARE if compare is None else f"{compare.__module__}:{compare.__qualname__}"
+        if self._compare.startswith("__main__:"):
+            raise ValueError(f"compare={self._compare[9:]}: another process has to find it; define it in a module")
         self._reads = compare is None
         self._workers = Workers(workers)
         self._ask = lru_cache(maxsize=_REMEMBERED)(self._workers.ask)
@@ -179,7 +181,7 @@ class Grader:
 
 def _at_sight(final: str) -> _Answer:
     seen = sight(final)
-    return _Answer(seen.kind, compact(seen.value) if seen.kind == "formula" else str(seen.value))
+    return _Answer(seen.kind, compact(str(seen.value)) if seen.kind == "formula" else str(seen.value))
 
 
 def _cheapest(answer: _Answer) -> tuple[bool, int, str]:

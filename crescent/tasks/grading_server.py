@@ -20,7 +20,8 @@ def spawn_main() -> None:
     """Answer until nobody asks any more.
 
     A question is the name of a function, its arguments, and the CPU seconds it may take. The answer is whether it
-    returned, what, and the CPU seconds it took. When the limit is reached the kernel ends this process (SIGPROF).
+    returned (`None` when there is no such function), what, and the CPU seconds it took. When the limit is reached the
+    kernel ends this process (SIGPROF).
     """
     descriptor, parent = map(int, sys.argv[1:])
     if sys.platform == "linux":
@@ -38,7 +39,12 @@ def spawn_main() -> None:
                 name, arguments, limit_s = connection.recv()
             except EOFError:
                 return
-            connection.send(_answer(_resolve(name), arguments, limit_s))
+            try:
+                function = _resolve(name)
+            except (ImportError, AttributeError) as error:
+                connection.send((None, f"{type(error).__name__}: {error}", 0.0))
+                continue
+            connection.send(_answer(function, arguments, limit_s))
 
 
 def _resolve(name: str) -> Callable[..., Any]:

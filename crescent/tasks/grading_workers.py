@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from crescent.errors import TryAgain
+from crescent.errors import Missing, TryAgain
 
 _MOST_ANSWERS = 5000
 """Of one process: sympy's caches grow towards the memory limit."""
@@ -65,6 +65,7 @@ class Workers:
 
         Raises:
             TryAgain: processes die before they can be asked.
+        Missing: a process cannot import the function or what it needs.
         """
         self._start()
         worker = self._free.get()
@@ -154,6 +155,8 @@ class _Worker:
         except (EOFError, OSError):
             self.kill()
             return Outcome(None, limit_s, is_worth_another=True)
+        if is_answer is None:
+            raise Missing(f"comparing formulas needs {name}: {result}; pip install 'math-verify[antlr4_9_3]'")
         return Outcome(result if is_answer else None, cost_s)
 
     def _hears(self, idle_s: float) -> bool:

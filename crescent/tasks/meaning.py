@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from crescent.tasks.equivalence import compact
+from crescent.tasks.equivalence import as_number, compact
 from crescent.tasks.evaluation import names_in
 from crescent.tasks.formulas import Tree, parse
 from crescent.tasks.probing import Probe
 from crescent.tasks.realsets import End, Key, Pieces, complement, intersection, interval, point, union
 from crescent.tasks.relations import LINE, end, equation, inequality, infinity, unequal, value_key
 from crescent.tasks.tokens import Token, TooLarge, Unreadable, closing_of, outside, spell, split, tokens_of
-from crescent.tasks.values import Number
+from crescent.tasks.values import Number, constant
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ _ALGEBRAIC = re.compile(r"\\(?:(?:int|sum|prod|lim|det|begin\{[pbvB]?matrix\})|f
 _BASED = re.compile(r"\s*([0-9][0-9A-Fa-f]*) ?_ ?(?:\{ ?(\d{1,2}) ?\}|(\d{1,2}))\s*", re.ASCII)
 _TIME = re.compile(r"\s*\d{1,2} ?: ?\d\d(?: ?: ?\d\d)?\s*", re.ASCII)
 _MODULO = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\\pmod\{(\d+)\}", re.ASCII)
-_RELATIONS = ("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx")
+_RELATIONS = ("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in")
 _UNKNOWN_RELATIONS = (r"\equiv", r"\to", r"\notin", r"\subset", r"\subseteq", r"\sim", r"\cong", r"\parallel", r"\perp")
 _MATRICES = ("matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array")
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
@@ -182,14 +182,14 @@ class Reader:
             raise Unreadable("a relation that we do not know")
         if signs == [r"\in"]:
             return replace(self.alternatives(sides[1]), variable=spell(sides[0]))
-        if all(sign in ("=", r"\approx") for sign in signs):
+        if all(sign == "=" for sign in signs):
             return self.equal(sides)
         if signs == [r"\ne"]:
             found = unequal(self.tree(sides[0]), self.tree(sides[1]), self.probe)
             if found is None:
                 raise Unreadable("not a single number")
             return replace(self.real_set(found[0]), variable=found[1], shape="condition")
-        if "=" in signs or r"\ne" in signs or r"\in" in signs or r"\approx" in signs:
+        if "=" in signs or r"\ne" in signs or r"\in" in signs:
             raise Unreadable("a chain of different relations")
         return self.ordered(sides, signs)
 
@@ -208,17 +208,17 @@ class Reader:
             trees = self.tree(left), self.tree(right)
         except Unreadable:
             return self.said_of(left, right)
-        key, value, name = equation(*trees, self.probe)
+        key, number, name = equation(*trees, self.probe)
         assigned = None
         for variable, other in ((left, trees[1]), (right, trees[0])):
             if assigned is None and len(variable) == 1 and trees[variable is right][0] == "name":
                 assigned = value_key(other, self.probe)[0]
                 name = spell(variable)
-        found = None if value is None else end(value)
+        found = None if number is None else end(number)
         return Meaning(
             key,
             "value" if name else "equation",
-            value,
+            number,
             None if found is None else (point(found),),
             name,
             is_equation=True,
@@ -283,8 +283,10 @@ class Reader:
             return self.ratio(parts, written)
         if tokens[0].kind == "environment":
             return self.matrix(tokens)
-        if (found := _end_of(tokens)) is not None:
-            return Meaning(found.key)
+        if (infinite := _end_of(tokens)) is not None:
+            return Meaning(infinite.key)
+        if (number := as_number(written)) is not None:  # 1 1/2, or 5 cm in a list
+            return Meaning(("value", constant(number)), value=number)
         if written.replace(" ", "") in (r"\emptyset", r"\{\}"):
             return self.real_set(())
         if written.replace(" ", "") == r"\mathbb{R}":
@@ -295,7 +297,8 @@ class Reader:
     def tree(self, tokens: list[Token]) -> Tree:
         if any(token.text in (r"\cup", r"\cap", r"\setminus", ":") for token in outside(tokens)):
             raise Unreadable("no number")
-        return parse(tokens, self.text)
+        number = as_number(self.text[tokens[0].start : tokens[-1].end])
+        return parse(tokens, self.text) if number is None else ("number", number)
 
     def combined(self, parts: Sequence[Meaning], combine: Callable[[Pieces, Pieces], Pieces]) -> Meaning:
         if any(part.pieces is None for part in parts):
@@ -362,7 +365,9 @@ class Reader:
         if _TIME.fullmatch(written):
             return Meaning(("time", *(int(part) for part in written.split(":"))), "time")
         trees = [self.tree(part) for part in parts]
-        keys = [value_key(("div", tree, trees[0]), self.probe)[0] for tree in trees]
+        if trees[0] != ("number", Fraction(0)):
+            trees = [("div", tree, trees[0]) for tree in trees]
+        keys = [value_key(tree, self.probe)[0] for tree in trees]
         return Meaning(("ratio", *keys), f"ratio {len(keys)}")
 
     def matrix(self, tokens: list[Token]) -> Meaning:

@@ -21,16 +21,24 @@ _SYMBOLS = {"√": "sqrt", "∞": "infty", "±": "pm", "∓": "mp", "≤": "le",
 _SYMBOLS |= {"∩": "cap", "∈": "in", "∅": "emptyset", "…": "ldots", "≡": "equiv", "→": "to", "∫": "int", "∑": "sum"}
 _SYMBOLS |= {"∏": "prod", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "⟨": "langle", "⟩": "rangle"}
 _SYMBOLS |= {"≦": "le", "≧": "ge", "⩽": "le", "⩾": "ge", "∖": "setminus", "°": "degree", "º": "degree", "∘": "circ"}
-_FRACTIONS = dict(
-    zip(
-        "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒",
-        ["12", "13", "23", "14", "34", "15", "25", "35", "45", "16", "56", "18", "38", "58", "78", "17", "19", "1X"],
-        strict=True,
-    )
-)
+_FRACTIONS = {
+    "½": 12,
+    "⅓": 13,
+    "⅔": 23,
+    "¼": 14,
+    "¾": 34,
+    "⅕": 15,
+    "⅖": 25,
+    "⅗": 35,
+    "⅘": 45,
+    "⅙": 16,
+    "⅚": 56,
+    "⅛": 18,
+}
+_FRACTIONS |= {"⅜": 38, "⅝": 58, "⅞": 78, "⅐": 17, "⅑": 19}
 _CHARACTERS = str.maketrans(
     {character: f"\\{name} " for character, name in (_LETTERS | _SYMBOLS).items()}
-    | {character: rf"\frac{{{n}}}{{{d}}}".replace("X", "10") for character, (n, d) in _FRACTIONS.items()}
+    | {character: rf"\frac{{{parts // 10}}}{{{parts % 10}}}" for character, parts in _FRACTIONS.items()}
     | {"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/", "ℝ": r"\mathbb{R}", "∣": "|"}
     | {"′": "'", "’": "'", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "∨": r"\lor ", "∧": r"\land "}
 )
@@ -66,7 +74,16 @@ _SYNONYM = {name: f"\\{best}" for names, best in _SYNONYMS.items() for name in n
 _REPLACED = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "lt": "<", "gt": ">", "colon": ":", "mid": "|"}
 _REPLACED |= {"vert": "|", "lvert": "|", "rvert": "|", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"}
 _REPLACED |= {"quad": " ", "qquad": " ", "space": " "}
-_REPLACED |= {"prime": "'", "enspace": " ", "thinspace": " ", "bf": "", "rm": "", "it": "", "not": r"\not"}
+_REPLACED |= {
+    "prime": "'",
+    "enspace": " ",
+    "thinspace": " ",
+    "therefore": " ",
+    "bf": "",
+    "rm": "",
+    "it": "",
+    "not": r"\not",
+}
 _SIZES = "left|right|[bB]igg?[lrm]?|middle|displaystyle|textstyle|limits|nolimits|nonumber"
 _SIZE = re.compile(rf"\\(?:{_SIZES})(?![a-zA-Z])\s*(?:(?<=t)\.)?")
 _COMMAND = re.compile(r"\\\\|\\([a-zA-Z]+)\*?\s*")
@@ -79,8 +96,9 @@ _PLAIN_STYLE = re.compile(
 )
 _COLOUR = re.compile(r"\\(?:text)?color\s?\{[a-zA-Z]+\}|\\(?:tag|label|phantom|hspace)\*?\s?\{[^{}]*\}")
 _INFIX = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
+_RAISED_HTML = re.compile(r"<su([pb])>([^<>]*)</su[pb]>")
 _WRAPPED = re.compile(r"\s*(?:\\boxed|\\fbox|\\displaystyle)\s*\{(.*)\}\s*", re.DOTALL)
-_TEXT = re.compile(r"\\text\s*(?:\{([^{}]*)\}|([a-zA-Z])(?![a-zA-Z]))")
+_TEXT = re.compile(r"\\text\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|([a-zA-Z])(?![a-zA-Z]))")
 
 
 @lru_cache(maxsize=8192)
@@ -90,6 +108,8 @@ def clean(text: str) -> str:
     `\mathrm`, `\textbf` and the like become `\text`; `{,}` and thin spaces that group digits go; a degree sign is
     `\degree `.
     """
+    if "<su" in text:
+        text = _RAISED_HTML.sub(lambda part: ("^{" if part[1] == "p" else "_{") + part[2] + "}", text)
     text = text.translate(SPELLING).replace("...", "…").lstrip(" \n\t*_`").rstrip(" \n\t*_`.,;:")
     if not text.isascii():
         text = _plain_characters(text)
@@ -97,11 +117,19 @@ def clean(text: str) -> str:
     text = _plain_commands(text) if has_commands else " ".join(text.split())
     if " x " in text:
         text = re.sub(r"(?<=\d) x (?=-?\d)", "*", text)  # 3 x 5
-    text = text.translate(_UNITS).replace("**", "^").strip()
+    text = text.translate(_UNITS).replace("**", "^").replace("+/-", r"\pm ").strip(" =")
+    text = _exactly(text) if r"\approx" in text else text
     if "mod" in text:
         text = re.sub(r"\(? ?\\?\b[pb]?mod(?:ulo)? ?\{? ?(\d+) ?\}? ?\)?", r" \\pmod{\1}", text).strip()
     text = re.sub(r"(?<=[a-z]) in (?=[\[({\\])", r" \\in ", text) if " in " in text else text
     return text.rstrip(".,;: ") if text[-1:] in tuple(".,;: ") else text
+
+
+def _exactly(text: str) -> str:
+    r"""Of `\sqrt{5} \approx 2.236` the exact side; of `x \approx 2.236` what x is said to be."""
+    left, right = text.split(r"\approx", 1)
+    has_value = re.search(r"\d|\\pi", left) is not None and r"\approx" not in right
+    return left.strip() if has_value else text.replace(r"\approx", "=").strip(" =")
 
 
 def _plain_characters(text: str) -> str:
@@ -117,6 +145,7 @@ def _plain_commands(text: str) -> str:
         text = text.replace("\\\\", "\\")  # escaped twice: \\frac for \frac
     while (wrapped := _WRAPPED.fullmatch(text)) and is_balanced(wrapped[1]):
         text = wrapped[1]
+    text = re.sub(r"(?<!\\)\\(?=[_*])", "", text)
     text = _COLOUR.sub("", _PLAIN_STYLE.sub(r"\1", text))
     text = _INFIX.sub(lambda part: rf"\{'frac' if part[2] == 'over' else 'binom'}{{{part[1]}}}{{{part[3]}}}", text)
     text = text.replace(r"\not=", r"\ne ").replace(r"\not\in", r"\notin")
