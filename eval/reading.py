@@ -4,14 +4,13 @@ Each benchmark's answers are read in the benchmark's own style (`crescent.config
 run is: numbers for word problems, formulas for MATH-500, letters for options.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from crescent.config import AnswerStyle, BenchmarkConfig, TaskConfig, task_of
 from crescent.records import Completion
-from crescent.tasks import Task, open_task
+from crescent.tasks import Task, open_task, read_final
 from eval.scorers import flexible_match, strict_match
 
 
@@ -60,25 +59,8 @@ def open_readers(
 
 def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, bool]:
     """The final answer, and whether it means the reference answer."""
-    final = final_answer(completion, task)
+    final = read_final(completion, task)
     return final, final is not None and task.correct(final, target)
-
-
-def final_answer(completion: Completion, task: Task) -> str | None:
-    """The final answer, `None` for unparsed.
-
-    A response cut at `max_tokens` counts only if its final answer is explicitly marked (models may ramble on after it):
-    the last number of an unfinished calculation is not an answer. Its last word may be half a number and is not read.
-    A vote is stricter: there a cut answer is silence, because the winner of a vote is trained on.
-    """
-    match completion.finish_reason:
-        case "error":
-            return None
-        case "length":
-            # The lookbehind keeps the search linear: it starts where a word starts, not at each of its letters.
-            return task.read_cut(re.sub(r"(?<!\S)\S++\Z", "", completion.text))
-        case _:
-            return task.read(completion.text)
 
 
 def match(completion: Completion, target: str, style: AnswerStyle) -> tuple[bool | None, bool | None]:

@@ -48,7 +48,9 @@ from crescent.config.serving import ServingConfig as ServingConfig
 from crescent.config.serving import WhileTraining as WhileTraining
 from crescent.config.synthesis import AnswerStyle as AnswerStyle
 from crescent.config.synthesis import BaitConfig as BaitConfig
+from crescent.config.synthesis import Boxes as Boxes
 from crescent.config.synthesis import ConsensusConfig as ConsensusConfig
+from crescent.config.synthesis import DecimalMark as DecimalMark
 from crescent.config.synthesis import DiversifyConfig as DiversifyConfig
 from crescent.config.synthesis import Embedder as Embedder
 from crescent.config.synthesis import Recheck as Recheck

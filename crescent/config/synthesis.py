@@ -4,19 +4,41 @@ import re
 from dataclasses import dataclass, field
 
 from crescent.config.checks import Choice, require, require_fields
+from crescent.config.earlier import earlier_runs
 
 
 class AnswerStyle(Choice):
     """Where the final answer stands in a response."""
 
     number = "number"
-    """After `####`, in `\\boxed{}`, after `answer:`/`answer is`, else the last number."""
+    """After `####`, in `\\boxed{}`, after `answer:`/`answer is`, else the number the response ends on. For word
+    problems: what is no number is not read."""
     math = "math"
-    """The same marks, else the last formula; compared symbolically."""
+    """The same marks, else the last formula, unless a number stands in a later sentence; compared symbolically."""
     choice = "choice"
     """The letter of an option."""
     code = "code"
     """A Python program, known by what it returns for inputs the model wrote itself."""
+
+
+class Boxes(Choice):
+    """Which of several `\\boxed{}` is the final answer."""
+
+    last = "last"
+    """The last one, as in the scorer of MATH (`last_boxed_only_string` of github.com/hendrycks/math)."""
+    first = "first"
+    """The first one."""
+    all = "all"
+    """All of them, as a list in their order: for questions with several solutions."""
+
+
+class DecimalMark(Choice):
+    """What separates the digits of a decimal fraction in a response."""
+
+    point = "point"
+    """A point, and commas group thousands, as in the scorers of GSM8K and MATH: 1,234.5."""
+    comma = "comma"
+    """A comma, and points group thousands, as in much of Europe and South America: 1.234,5."""
 
 
 @dataclass
@@ -28,6 +50,10 @@ class TaskConfig:
     """How a question is put to the model, in voting and in evaluation alike. `{question}` stands for it."""
     answer_style: AnswerStyle = AnswerStyle.math
     """How the final answer is found in a response, and what counts as the same answer: one file in crescent/tasks."""
+    boxes: Boxes = field(default=Boxes.last, metadata=earlier_runs(Boxes.last))
+    """For numbers and mathematics: which of several `\\boxed{}` counts."""
+    decimal_mark: DecimalMark = field(default=DecimalMark.point, metadata=earlier_runs(DecimalMark.point))
+    """For numbers and mathematics: how decimal fractions are written in responses."""
     inputs_prompt: str | None = None
     """For `answer_style=code`: asks for example inputs of `{question}`, on which all answers are run and compared."""
     inputs: int = 8

@@ -18,6 +18,7 @@ from crescent.engine.client import Engine
 from crescent.errors import DataSaysNo
 from crescent.records import Bait, BaitCount, Completion, Request, digest, request_seed
 from crescent.synthesis.chatter import CHAT_TOKEN
+from crescent.tasks.thoughts import without_thoughts
 
 REQUESTS = 8
 """Largest number of requests for one list; a model that repeats itself is asked again with another seed."""
@@ -108,9 +109,14 @@ def read_list(text: str) -> list[str]:
     """The entries of a list that a model wrote: numbered, bulleted, separated by commas, or one on each line.
 
     If any line has a number or a bullet, only those lines count. `**Algebra**: the study of…` is read as `Algebra`.
-    Greetings, sentences, chat-template tokens and repetitions are left out.
+    Thoughts, greetings, sentences, chat-template tokens and repetitions are left out.
     """
-    lines = [part for line in text[:LONGEST_LIST].splitlines() for part in INLINE_NUMBER.split(line) if part.strip()]
+    lines = [
+        part
+        for line in without_thoughts(text)[:LONGEST_LIST].splitlines()
+        for part in INLINE_NUMBER.split(line)
+        if part.strip()
+    ]
     markers = [marker for line in lines if (marker := MARKER.match(line))]
     if markers:
         entries = [marker.string[marker.end() :] for marker in markers]

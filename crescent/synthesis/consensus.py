@@ -12,7 +12,7 @@ from crescent.config import ConsensusConfig, TaskConfig
 from crescent.config.checks import fill
 from crescent.records import Answer, Completion, Question, Request, Vote, request_seed
 from crescent.synthesis.chatter import CHAT_TOKEN
-from crescent.tasks import Task
+from crescent.tasks import Task, read_final
 
 SILENCE = -1
 """Class of an answer without a final answer."""
@@ -38,19 +38,19 @@ def read_answer(
         sample=sample,
         seed=seed,
         text=completion.text,
-        final=read_final(completion, task, inputs),
+        final=read_vote(completion, task, inputs),
         finish_reason=completion.finish_reason,
         tokens=completion.tokens,
     )
 
 
-def read_final(completion: Completion, task: Task, inputs: Sequence[str] = ()) -> str | None:
-    """The final answer. One that was cut off, or refused, has none, whatever number stands in it.
+def read_vote(completion: Completion, task: Task, inputs: Sequence[str] = ()) -> str | None:
+    """The final answer that a vote or a reward counts: as everywhere, but only of a text that can be trained on.
 
-    Nor has one that spells out a token of a chat template: trained on, it would become a turn of its own.
+    Such a text ended by itself, and spells out no token of a chat template: in training that would become a turn.
     """
-    whole = completion.finish_reason == "stop" and not CHAT_TOKEN.search(completion.text)
-    return task.read(completion.text, inputs) if whole else None
+    is_whole = completion.finish_reason == "stop" and not CHAT_TOKEN.search(completion.text)
+    return read_final(completion, task, inputs) if is_whole else None
 
 
 def vote(

@@ -45,6 +45,7 @@ from crescent.synthesis.chatter import (
     TASK,
     TITLED_LABEL,
 )
+from crescent.tasks.thoughts import without_thoughts
 
 LONGEST = 20_000
 """Characters of the longest completion that is searched for a question."""
@@ -77,12 +78,12 @@ def extract_question(completion: Completion, min_characters: int) -> Extraction:
     """
     if completion.finish_reason != "stop":
         return Extraction(None, "cut at max_tokens" if completion.finish_reason == "length" else "refused")
-    if len(completion.text) > LONGEST:
+    said = without_thoughts(completion.text)
+    if len(said) > LONGEST:
         return Extraction(None, "too long")
-    visible = "".join(map(_visible, completion.text.replace("\r\n", "\n"))).strip()
-    if CHAT_TOKEN.search(visible):
+    text, dropped = "".join(map(_visible, said.replace("\r\n", "\n"))).strip(), 0
+    if CHAT_TOKEN.search(text):
         return Extraction(None, "chat-template token")
-    text, dropped = _without_thoughts(visible), 0
     for _ in range(PASSES):
         opened, noun = _without_opening(text)
         if REFUSAL.match(opened):
@@ -111,16 +112,6 @@ def _visible(character: str) -> str:
     if character in KEPT_CONTROLS or unicodedata.category(character)[0] != "C":
         return character
     return " " if character.isspace() else ""  # "5\r6" is not 56
-
-
-def _without_thoughts(text: str) -> str:
-    """Without `<think>…</think>`; some chat templates write the opening tag. An unclosed thought leaves nothing."""
-    *closed, rest = text.split("</think>")
-    if "<think>" in rest:
-        return ""
-    # What stands before an opening tag is text; without one, the template wrote it, and all up to here is thought.
-    spoken = [part.partition("<think>")[0] for part in closed if "<think>" in part]
-    return "\n".join([*spoken, rest]).strip()
 
 
 def _without_opening(text: str) -> tuple[str, str]:

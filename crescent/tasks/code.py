@@ -16,6 +16,7 @@ from crescent.config import ConsensusConfig, TaskConfig
 from crescent.config.checks import fill
 from crescent.records import Completion, Question, Request, request_seed
 from crescent.tasks.sandbox import Outcome, Sandbox
+from crescent.tasks.thoughts import without_thoughts
 
 LONGEST_INPUT = 2_000
 """Characters of the longest input that is used."""
@@ -91,7 +92,11 @@ class CodeTask:
 
 
 def find_program(text: str) -> str | None:
-    """The last Python block that defines a function; without any code block, the whole text if it defines one."""
+    """The last Python block that defines a function; without any code block, the whole text if it defines one.
+
+    A program in a thought does not count.
+    """
+    text = without_thoughts(text)
     blocks = [dedent(code) for language, code in _BLOCK.findall(text) if language.lower() in _PYTHON]
     programs = [block for block in blocks if _FUNCTION.search(block)]
     if programs:
@@ -121,7 +126,7 @@ def read_inputs(completion: Completion, limit: int) -> tuple[str, ...]:
     if completion.finish_reason == "error":
         return ()
     whole = completion.finish_reason == "stop"
-    text = completion.text if whole else completion.text.rpartition("\n")[0]
+    text = without_thoughts(completion.text if whole else completion.text.rpartition("\n")[0])
     blocks = [code for language, code in _BLOCK.findall(text) if language.lower() in _PYTHON]
     trees = [tree for code in blocks if (tree := parsed(code, LONGEST_LIST)) is not None]
     if not trees:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 
+from crescent.tasks.thoughts import without_thoughts
+
 TAIL = 20_000
 """Number of characters read at the end of a response, where a final answer stands."""
 OPTIONS = "ABCDEFGHIJ"
@@ -87,6 +89,7 @@ class MultipleChoice:
         is B`; **B** alone on a line; then a response that is only the letter, or starts with "B)" or "B.". A mark
         followed by "none", "no answer" or the like is silence. Only the last `TAIL` characters are read.
         """
+        text = without_thoughts(text)
         tail = text[-TAIL:]
         is_settled, letter = _explicit(tail)
         if is_settled:
@@ -100,7 +103,7 @@ class MultipleChoice:
         return start[1] if start and _lettered(tail) <= {start[1]} else None
 
     def read_cut(self, text: str) -> str | None:
-        return _explicit(text[-TAIL:])[1]
+        return _explicit(without_thoughts(text)[-TAIL:])[1]
 
     def classes(self, finals: Sequence[str | None]) -> tuple[int, ...]:
         numbers: dict[str, int] = {}

@@ -38,11 +38,11 @@ from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig
 from crescent.records import Completion, Item, Request, Response, Score, read_lines, request_seed
 from crescent.run_folder.stage_settings import stage_settings
-from crescent.tasks import open_task
+from crescent.tasks import open_task, read_final
 from eval.benchmarks.shots import Shot
 from eval.evaluate import evaluate, show
 from eval.progress import progress
-from eval.reading import final_answer, open_readers
+from eval.reading import open_readers
 from eval.scorers import interval
 
 SUMS = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": BenchmarkConfig(split=Split.test)})
@@ -129,13 +129,13 @@ def test_a_response_that_was_cut_counts_only_with_a_finished_marked_answer(
     text: str, final: str | None, style: AnswerStyle
 ) -> None:
     with open_task(TaskConfig(answer_style=style), 5.0) as task:
-        assert final_answer(Completion(text, "length", 9), task) == final
+        assert read_final(Completion(text, "length", 9), task) == final
 
 
 def test_a_refused_request_is_unparsed_whatever_its_message_says() -> None:
     with open_task(TASK, 5.0) as task:
-        assert final_answer(Completion("maximum context is 4096", "error", 0), task) is None
-        assert final_answer(Completion("maximum context is 4096", "stop", 0), task) == "4096"
+        assert read_final(Completion("maximum context is 4096", "error", 0), task) is None
+        assert read_final(Completion("maximum context is 4096", "stop", 0), task) == "4096"
 
 
 def test_answers_are_compared_as_the_task_compares_them() -> None:

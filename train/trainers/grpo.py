@@ -28,7 +28,7 @@ from trl.trainer.utils import RepeatSampler
 from crescent.config import AnswerStyle, Reward, TrainJob, Tuning
 from crescent.errors import BadConfig, DataSaysNo
 from crescent.records import Completion, Pair
-from crescent.synthesis.consensus import SILENCE, read_final, standings
+from crescent.synthesis.consensus import SILENCE, read_vote, standings
 from crescent.tasks import Task, open_task
 from train.dataset import assistant_turn, tokenize, user_turn
 from train.start import load_start
@@ -181,7 +181,7 @@ def reward_function(
     ) -> list[float]:
         texts = [conversation[0]["content"] for conversation in completions]
         finals = [
-            read_final(Completion(text, "stop" if ended(ids) else "length", len(ids)), task)
+            read_vote(Completion(text, "stop" if ended(ids) else "length", len(ids)), task)
             for text, ids in zip(texts, completion_ids, strict=True)
         ]
         match reward:
