@@ -54,7 +54,7 @@ def sums(count: int, benchmark: str = "dev") -> list[Item]:
 
 
 class Adder:
-    """Answers `What is 3 + 1?`; numbers it is told to fail on it gets wrong, cuts short, or does not answer at all."""
+    """Answers `What is 3 + 1?`: wrong for the numbers in `wrong`, cut for those in `cut`, not at all for `silent`."""
 
     def __init__(self, wrong: tuple[int, ...] = (), cut: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> None:
         self.wrong, self.cut, self.silent = wrong, cut, silent
@@ -89,7 +89,7 @@ def test_every_item_is_asked_once_greedily_with_a_seed_of_its_own() -> None:
     assert by_key["eval/dev/dev-3"].prompt == "What is 3 + 1?\nEnd with #### and the number."
 
 
-def test_responses_come_in_the_order_of_the_items_whoever_finishes_first() -> None:
+def test_responses_come_in_the_order_of_the_items_whichever_finishes_first() -> None:
     class SlowStarter(Adder):
         async def complete(self, request: Request) -> Completion:
             await asyncio.sleep(0.05 if "What is 0" in request.prompt else 0)
@@ -434,7 +434,7 @@ def test_the_table_shows_the_three_scores_and_with_several_samples_what_voting_g
     show([], console)
 
 
-def test_progress_is_told_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
+def test_progress_is_reported_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
     report = progress(tmp_path / "progress.jsonl", total=1000)
     for done in range(1, 1001):
         report(done)

@@ -158,7 +158,7 @@ def test_a_task_that_does_not_say_what_it_asks_for_is_no_chat() -> None:
     assert divide({"squad": [leaf("squad", None)]}, chat=True) == {"local-completions": ["squad"]}
 
 
-def test_programs_of_the_model_run_only_where_somebody_says_so() -> None:
+def test_programs_of_the_model_run_only_if_the_settings_allow_it() -> None:
     tasks = {"ifeval": [leaf("ifeval")], "code": [leaf("a"), replace(leaf("humaneval"), unsafe=True)]}
     with pytest.raises(BadConfig, match=r"code runs the model's programs .* without a sandbox; use eval=mbpp"):
         check_safe(tasks, [])
@@ -231,7 +231,7 @@ def test_options_that_have_a_field_are_no_further_arguments() -> None:
         HarnessConfig(arguments=["--limit=3"])
 
 
-def test_an_environment_without_lm_eval_is_told_how_to_get_it(tmp_path: Path) -> None:
+def test_without_lm_eval_the_error_says_how_to_install_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     bare = str(tmp_path / "bare" / "bin" / "python")
     with pytest.raises(Missing, match=r"is not installed: lm_eval, .*-m pip install 'lm-eval\[api\]==0\.4\.13'"):
@@ -243,7 +243,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
         find_tasks(HarnessConfig(tasks=["arc"], python="/no/such/python"), tmp_path)
 
 
-def test_nobody_listening_is_a_reason_to_try_again(tmp_path: Path) -> None:
+def test_an_endpoint_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineDied, match=r"127\.0\.0\.1:9"):
         run_tasks(job(tmp_path))
 
@@ -488,7 +488,7 @@ SPELLINGS = {
 class Scripted:
     """An OpenAI-compatible endpoint: question N gets the N-th spelling, and each token has a known log-probability.
 
-    It ends after so many answers, as a server does that is killed.
+    It ends after `lasts` answers, like a server that is killed.
     """
 
     def __init__(self, port: int = 0, lasts: int = 10**9) -> None:
@@ -597,7 +597,7 @@ def test_a_killed_server_costs_no_answers_and_each_kind_of_task_is_asked_its_own
 
 
 @needs_lm_eval
-def test_a_misspelt_task_is_told_its_neighbours(tmp_path: Path) -> None:
+def test_a_misspelt_task_is_refused_with_similar_names(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"lm-eval has no task 'arc_chalenge'; did you mean arc_challenge"):
         find_tasks(HarnessConfig(tasks=["gsm8k", "arc_chalenge"], python=LM_EVAL), tmp_path)
 

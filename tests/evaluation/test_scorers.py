@@ -258,7 +258,7 @@ def test_asking_the_same_items_more_often_does_not_stand_for_more_items() -> Non
     assert once == wilson(30, 100)
     # Samples that all agree say no more than one of them.
     assert interval([8] * 30 + [0] * 70, 8) == pytest.approx(once)
-    # Samples that know nothing of each other say as much as so many items.
+    # Independent samples are worth as much as the same number of items.
     dice = random.Random(1)
     apart = interval([sum(dice.random() < 0.3 for _ in range(8)) for _ in range(100)], 8)
     assert apart[1] - apart[0] == pytest.approx(wilson(240, 800)[1] - wilson(240, 800)[0], rel=0.25)

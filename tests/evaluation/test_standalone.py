@@ -24,7 +24,7 @@ from crescent.run_folder.manifest import seal, tree_digest
 from crescent.show.compare import as_markdown
 
 HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "openai", "scipy", "numpy", "sympy"}
-"""What nobody waits for to be told that a setting cannot work."""
+"""Modules that are not imported before a wrong setting is refused."""
 SUMS = (
     *("serving=fake", "model.context=512", "task=arithmetic", "eval=arithmetic", "~eval.benchmarks.sums_test"),
     *("eval.benchmarks.sums_dev.source=svamp", "eval.benchmarks.sums_dev.items=null"),
@@ -247,7 +247,7 @@ def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         ((), 2, "model.path: say what to evaluate: a hub id, a folder"),
         (("Qwen/Qwen2.5-0.5B",), 2, "did you mean model.path=Qwen/Qwen2.5-0.5B?"),
@@ -257,7 +257,7 @@ def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: 
         (("model.path=x", "task=code"), 2, "task.answer_style=code"),
         (("model.path=x", "model.context=512"), 2, "model.context=512: must hold prompt and answer"),
         (("model.path=x", "run.redo=round-1/eval"), 2, "run.redo=round-1/eval: there is no such stage"),
-        (("adapter=nowhere",), 69, "adapter=nowhere: there is no such folder; a run's lie in"),
+        (("adapter=nowhere",), 69, "adapter=nowhere: there is no such folder; the adapters of a run are in"),
         (("adapter=svamp",), 69, "adapter=svamp: no adapter_config.json in it"),
         (("model.path=half",), 2, "model.path=half: is a LoRA adapter; give it as adapter=half"),
         (("adapter=half",), 69, "no adapter_model.safetensors in it, and pickles are not loaded"),
@@ -266,14 +266,14 @@ def test_an_endpoint_is_asked_for_its_model_or_for_the_one_that_is_named(place: 
     ],
 )
 def test_what_cannot_work_is_refused_at_once_with_the_fix(
-    place: Path, arguments: tuple[str, ...], code: int, told: str
+    place: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     (place / "half").mkdir()
     (place / "half" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8, "base_model_name_or_path": "x"}')
     (place / "done" / "base").mkdir(parents=True)
     ended = evaluate(place, *arguments)
     assert ended.returncode == code, ended.stderr
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (place / "runs").exists()
 
