@@ -1,4 +1,4 @@
-"""A W&B server on this machine that keeps what it is told, and a reader of the files W&B writes offline."""
+"""A W&B server on this machine that keeps what it receives, and a reader of W&B's offline files."""
 
 import gzip
 import json
@@ -322,16 +322,16 @@ class StandIn:
         return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
 
     @staticmethod
-    def _stream(run: TrackedRun, told: dict[str, Any]) -> None:
-        history = told.get("files", {}).get("wandb-history.jsonl")
+    def _stream(run: TrackedRun, sent: dict[str, Any]) -> None:
+        history = sent.get("files", {}).get("wandb-history.jsonl")
         if history is not None:
             # As W&B has it: lines are kept by their number, and one that comes again replaces itself.
             assert history["offset"] <= len(run.rows)
             del run.rows[history["offset"] :], run.steps[history["offset"] :]
             for line in history["content"]:
                 run.add(json.loads(line))
-        if told.get("complete"):
-            run.exit_code = told["exitcode"]
+        if sent.get("complete"):
+            run.exit_code = sent["exitcode"]
 
 
 def read_offline(root: Path) -> list[TrackedRun]:

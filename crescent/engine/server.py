@@ -69,7 +69,7 @@ class Server:
     def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
         """Do `work` on the served checkpoint; a dead engine is restarted, a limited number of times.
 
-        After a restart, `work` begins anew: it must find its earlier completions in a journal.
+        After a restart, `work` starts from the beginning: it must find its earlier completions in a journal.
         """
         while True:
             try:

@@ -98,8 +98,8 @@ def test_what_a_killed_process_left_the_next_one_uploads_to_wandb(tmp_path: Path
 import os, signal, time
 observer.started("base/eval", resumed=False)
 observer.finished("base/eval", {"sums/accuracy": 0.25}, 1.0, fresh=True)
-told = Path(sys.argv[1]) / "wandb/logged.jsonl"
-while not told.exists():
+logged = Path(sys.argv[1]) / "wandb/logged.jsonl"
+while not logged.exists():
     time.sleep(0.1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -193,7 +193,7 @@ def test_a_tracker_that_dies_costs_one_line(tmp_path: Path) -> None:
 def test_a_tracker_that_fails_is_switched_off_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "wandb").write_text("a file where W&B wants its folder")
+    (tmp_path / "wandb").write_text("a file in place of the folder of W&B")
     observer = RunObserver(tmp_path, TrackingConfig(wandb=Wandb.offline, console=Console.quiet), "t")
     for number in (1, 2):
         observer.finished(f"round-{number}/train", {"loss": 1.0}, 1.0, fresh=True)

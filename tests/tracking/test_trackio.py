@@ -82,9 +82,9 @@ def test_each_row_is_recorded_once_whatever_is_reported_again(tmp_path: Path, st
     found = read(tmp_path)
     assert sorted(found) == ["taught", "taught-r01-train", "taught-r02-train"]
     ((config, rows),) = found["taught"]
-    told = [next(name for name in row if name.endswith("/seconds")) for row in rows]
+    names = [next(name for name in row if name.endswith("/seconds")) for row in rows]
     kinds = ("synthesis", "pairs", "train", "eval", "verdict")
-    assert told == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
+    assert names == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
     assert [row["step"] for row in rows] == [row["round"] for row in rows] == [0, *5 * [1], *5 * [2]]
     assert rows[-1]["round/verdict/action"] == "roll back"
     assert config["_Group"] == "taught"
@@ -124,7 +124,7 @@ def test_wandb_and_trackio_do_not_need_each_other(tmp_path: Path) -> None:
         subprocess.run(command, env=env, capture_output=True, timeout=90, check=True)
         assert len(server.asked) == asked, "W&B is not even contacted"
     (tmp_path / "trackio").rename(tmp_path / "moved")
-    (tmp_path / "trackio").write_text("a file where trackio wants its folder")
+    (tmp_path / "trackio").write_text("a file in place of the folder of trackio")
     (said,) = report(written.round(1))
     assert said.startswith("this run was not recorded in trackio (")
 

@@ -177,9 +177,9 @@ def test_a_restart_leaves_each_row_once_and_each_run_in_one_file(offline: Path) 
     for run in found:
         assert run.steps == list(range(len(run.rows)))
     loop = next(run for run in found if run.job_type == "loop")
-    told = [next(name for name in row if name.endswith("/seconds")) for row in loop.rows]
+    names = [next(name for name in row if name.endswith("/seconds")) for row in loop.rows]
     kinds = ("synthesis", "pairs", "train", "eval", "verdict")
-    assert told == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
+    assert names == ["round/eval/seconds", *2 * [f"round/{kind}/seconds" for kind in kinds]]
     assert [row["round"] for row in loop.rows] == [0, *5 * [1], *5 * [2]]
 
 
@@ -438,7 +438,7 @@ def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stage
 
 
 @pytest.mark.parametrize(
-    ("asked", "allowed", "told"),
+    ("asked", "allowed", "used"),
     [
         ("online", "", "online"),
         ("online", "offline", "offline"),
@@ -448,14 +448,14 @@ def test_a_point_of_a_wandb_sweep_has_its_agents_id_and_parameters_and_its_stage
     ],
 )
 def test_wandb_mode_can_only_restrict_what_the_settings_ask_for(
-    asked: str, allowed: str, told: str, monkeypatch: pytest.MonkeyPatch
+    asked: str, allowed: str, used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", allowed)
-    assert mode_of(TrackingConfig(wandb=Wandb(asked))) is Wandb(told)
+    assert mode_of(TrackingConfig(wandb=Wandb(asked))) is Wandb(used)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "shown"),
     [
         ("api_key", "anything", "(hidden)"),
         ("hub_token", "anything", "(hidden)"),
@@ -468,11 +468,11 @@ def test_wandb_mode_can_only_restrict_what_the_settings_ask_for(
         ("paths", ["/data/x", "hf_" + "a" * 20], ["/data/x", "(hidden)"]),
     ],
 )
-def test_what_looks_or_is_named_like_a_secret_is_not_told(name: str, value: object, told: object) -> None:
-    assert without_secrets({"a": {name: value}}) == {"a": {name: told}}
+def test_what_looks_or_is_named_like_a_secret_is_hidden(name: str, value: object, shown: object) -> None:
+    assert without_secrets({"a": {name: value}}) == {"a": {name: shown}}
 
 
-def test_the_values_of_secret_variables_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_values_of_secret_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMEBODYS_API_KEY", "plain words")
     assert without_secrets("it is: plain words") == "it is: (hidden)"
 

@@ -50,9 +50,9 @@ def test_an_agent_of_wandb_runs_a_sweep_and_resumes_a_run_that_was_stopped(tmp_p
         server.points = [{"ab12cd34": FIRST}, {"ab12cd34": FIRST, NUMBER: SECOND}]
         server.stops = ["ab12cd34"]
         assert "wandb agent me/crescent/sweep123" in wandb("sweep", "--project", "crescent", "sweep.yaml")
-        told = wandb("agent", "me/crescent/sweep123")
+        output = wandb("agent", "me/crescent/sweep123")
 
-    assert told.count("interrupted by SIGTERM") == 1, told
+    assert output.count("interrupted by SIGTERM") == 1, output
     assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == [NUMBER, "ab12cd34"]
     points = {run.id: run for run in server.runs.values() if run.job_type == "loop"}
     assert set(points) == {"ab12cd34", NUMBER}
@@ -69,4 +69,6 @@ def test_an_agent_of_wandb_runs_a_sweep_and_resumes_a_run_that_was_stopped(tmp_p
         of_stages = [run for run in server.runs.values() if run.name.startswith(f"{name}-")]
         assert len(of_stages) == 4
         assert {(run.group, run.sweep) for run in of_stages} == {(name, None)}
-    assert not [request for request in server.asked if request.startswith(("CONNECT", "http"))], "nobody else was asked"
+    assert not [request for request in server.asked if request.startswith(("CONNECT", "http"))], (
+        "no other host was contacted"
+    )
