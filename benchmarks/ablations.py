@@ -15,7 +15,6 @@ from statistics import median
 from benchmarks import save
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, replay
 from benchmarks.tables import Row, rate, show
-from benchmarks.truth import truth
 from benchmarks.votes import vote_of_first
 from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
 from crescent.errors import Missing
@@ -24,6 +23,7 @@ from crescent.models.packaged_model import packaged_model
 from crescent.records import Answer, Vote
 from crescent.selection.pairs import cap_unanimous, choose_responses, winning_answers
 from crescent.synthesis.consensus import is_kept, is_unanimous
+from crescent.tasks.computation import truth
 from crescent.tasks.equivalence import as_number
 
 ASKED = ARITHMETIC.bait.questions

@@ -1,4 +1,4 @@
-"""The value of a recorded sum, where it is beyond doubt: that of `truth("What is 2 + 3?")` is 5."""
+"""The value of a question that asks for one plain computation and nothing else: `truth("What is 2 + 3?")` is 5."""
 
 import re
 from dataclasses import dataclass
