@@ -21,7 +21,8 @@ from crescent.errors import Missing
 from crescent.models.embedders import Embed, Vectors, open_embedder
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Answer, Vote
-from crescent.selection.pairs import cap_unanimous, choose_responses, winning_answers
+from crescent.selection.pairs import cap_unanimous
+from crescent.selection.responses import choose_responses, winning_answers
 from crescent.synthesis.consensus import is_kept, is_unanimous
 from crescent.tasks.computation import truth
 from crescent.tasks.equivalence import as_number

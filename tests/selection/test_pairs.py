@@ -22,7 +22,8 @@ from crescent.config import (
 )
 from crescent.errors import DataSaysNo
 from crescent.records import Answer, Pair, Quarantined, Vote
-from crescent.selection.pairs import Selection, choose_responses, mix, pairs_of, select, winning_answers, word_trigrams
+from crescent.selection.pairs import Selection, mix, pairs_of, select
+from crescent.selection.responses import choose_responses, winning_answers, word_trigrams
 from crescent.synthesis.consensus import is_kept, is_unanimous, vote
 
 TASK = TaskConfig(answer_prompt="{question}\nThink, then write ####.")
