@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from crescent.config import Child, Config, Keep, Split, Start, TrainJob, Tuning
+from crescent.config import Child, Config, Keep, Labels, Split, Start, TrainJob, Tuning
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
@@ -51,6 +51,7 @@ from crescent.records import (
 from crescent.run_folder.manifest import SCRATCH
 from crescent.run_folder.metric import MONITOR
 from crescent.run_folder.metric_names import monitors_among
+from crescent.selection.arms import CAUTIONS
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
@@ -69,8 +70,10 @@ class Stages(Workplace):
         return self.base_model
 
     def teacher(self, parent: Evaluation) -> Evaluation:
-        """The model that asks and answers: the parent itself or, with `train.student`, a fixed teacher."""
-        return self.evaluate(self.models["teacher"]) if "teacher" in self.models else parent
+        """The model that asks and answers: the parent itself; or, with `train.student`, a teacher that stays the same;
+        or, with `pairs.labels=fixed`, the base."""
+        fixed = "teacher" in self.models or self.cfg.pairs.labels is Labels.fixed
+        return self.evaluate(self.asking_model) if fixed else parent
 
     def calibrate(self, base: Checkpoint) -> None:
         """Measure how far agreement can be trusted as a label, if `eval.reliability` is set."""
@@ -105,6 +108,7 @@ class Stages(Workplace):
     def select(self, number: int, votes: Done, past: Sequence[Round]) -> Done:
         """The pairs to train on: this round's, those of earlier rounds by the data policy, and general ones."""
         cfg = self.cfg
+        stage = f"round-{number}/pairs"
         benchmarks, replay = list_benchmarks(self), write_replay(self)
         # Pairs of a rolled-back round are not trained on again; those of a retried round are.
         usable = [round_ for round_ in past if round_.verdict.action != "roll back"]
@@ -117,6 +121,8 @@ class Stages(Workplace):
         }
 
         def work(folder: Path) -> Mapping[str, float]:
+            if cfg.pairs.labels in CAUTIONS:
+                self.observer.say(f"{stage}: pairs.labels={cfg.pairs.labels.value} {CAUTIONS[cfg.pairs.labels]}")
             voted = read_lines(votes.folder / "votes.jsonl", Vote)
             index = open_benchmarks(benchmarks.folder, cfg)
             near = index.find([vote.question for vote in voted], np.load(votes.folder / "vectors.npy"))
@@ -130,7 +136,7 @@ class Stages(Workplace):
             write_lines(folder / "pairs.jsonl", found.pairs)
             return found.metrics
 
-        return self.do(f"round-{number}/pairs", "pairs", work, inputs)
+        return self.do(stage, "pairs", work, inputs)
 
     def train(self, number: int, pairs: Done, parent: Checkpoint) -> Checkpoint:
         """The child, trained in a separate process, from the base or from the parent (`train.start`)."""

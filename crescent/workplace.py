@@ -26,11 +26,13 @@ from launch import Launch
 
 
 class Observer(StageObserver, Protocol):
-    """Receives the progress of stages and rounds."""
+    """Receives the progress of stages and rounds, and lines for a person."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
     def round_done(self, finished: Round) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
 
 class Workplace:

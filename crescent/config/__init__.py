@@ -33,6 +33,7 @@ from crescent.config.pairs import PairsConfig as PairsConfig
 from crescent.config.pairs import ReplayConfig as ReplayConfig
 from crescent.config.pairs import TrainPrompt as TrainPrompt
 from crescent.config.pairs import Winner as Winner
+from crescent.config.pairs import check_arm as check_arm
 from crescent.config.run import Artifacts as Artifacts
 from crescent.config.run import Console as Console
 from crescent.config.run import Keep as Keep
@@ -128,6 +129,4 @@ class Config:
         several = not self.launch.nodes or train.accelerate is not None
         rule, fix = "several nodes (launch.nodes) need an accelerate file", "see docs/training.md"
         require(several, "train.accelerate", None, rule, f"{fix}, or leave launch.nodes empty")
-        labelled = train.trainer is not Trainer.dpo or self.pairs.labels is Labels.majority
-        rule = "a control arm has no outvoted answers, which train.trainer=dpo needs"
-        require(labelled, "pairs.labels", self.pairs.labels.value, rule, "use train.trainer=sft")
+        check_arm(self.pairs, train, self.task)

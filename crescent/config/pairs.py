@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 
 from crescent.config.checks import Choice, require
+from crescent.config.earlier import earlier_runs
+from crescent.config.synthesis import AnswerStyle, TaskConfig
+from crescent.config.training import Reward, TrainConfig, Trainer
 
 
 class DataPolicy(Choice):
@@ -15,15 +18,31 @@ class DataPolicy(Choice):
 
 
 class Labels(Choice):
-    """Which answers count as right. All but `majority` are control arms: a gain that they also show is not the
-    vote's."""
+    """Which answers count as right. All but `majority` are control arms: a gain that they also show is not the vote's.
+
+    Arms train on the questions of the majority arm (same cut, same cap), so that they differ in answers only.
+    """
 
     majority = "majority"
     """The answers of the majority."""
     first = "first"
-    """The first complete answer to each question, outvoted or not: training on single samples (K=1)."""
+    """The first complete answer to each question, outvoted or not: training on single samples."""
+    first_any = "first_any"
+    """The same for every question with a final answer, without the agreement cut and the cap: more questions than the
+    other arms train on."""
     minority = "minority"
-    """The first answer that contradicts the majority of its question: teaches the format, not what is right."""
+    """The first answer that contradicts the majority of its question. It teaches the format, but not only the format:
+    where votes are weak, 10 to 40% of these answers are right. Questions on which all agree are dropped and counted."""
+    shuffled = "shuffled"
+    """The responses of the majority, each paired with another question of the same bait, whose final answer differs
+    wherever that is possible: right form, wrong pairing. The clean control for format."""
+    gold = "gold"
+    """Answers that are right by computation. This arm uses labels: it is a ceiling, not a result of the vote. Only
+    questions that are one plain computation have such answers (`crescent/tasks/computation.py`); questions without a
+    right answer are dropped and counted."""
+    fixed = "fixed"
+    """The answers of the majority, but the base asks and answers in every round: no votes of a child are trained on.
+    With `train.student`, whose teacher is fixed anyway, the same as `majority`."""
 
 
 class Winner(Choice):
@@ -102,8 +121,11 @@ class PairsConfig:
     """Share of a round's pairs, in (0, 1], that each later round keeps, always the same ones; 1 keeps all."""
     max_unanimous: float = 0.4
     """Largest share, in [0, 1], of this round's questions whose first ⌊K/2⌋+1 answers all agree: they are too easy to
-    teach much. Control arms (`labels`) have no cap."""
+    teach much. Control arms (`labels`) have the same cap, except `first_any`, which has none."""
     labels: Labels = Labels.majority
+    noise: float = field(default=0.0, metadata=earlier_runs(0.0))
+    """Share of this round's pairs, in [0, 1], that get a wrong completion: the answer that was outvoted or, if nobody
+    disagreed, the response to another question. Shows how many wrong labels training can bear. 0: none."""
     winner: Winner = Winner.median
     responses: int = 1
     """Largest number of different winning responses per question."""
@@ -121,3 +143,29 @@ class PairsConfig:
         easy = self.max_unanimous
         require(0 <= easy <= 1, "pairs.max_unanimous", easy, "must lie in [0, 1]", "0.4 is usual, 1 is no cap")
         require(self.responses >= 1, "pairs.responses", self.responses, "must be at least 1")
+        require(0 <= self.noise <= 1, "pairs.noise", self.noise, "must lie in [0, 1]", "0 is none")
+        voted = self.labels in (Labels.majority, Labels.fixed)
+        rule = f"makes answers of the majority wrong, and pairs.labels={self.labels.value} does not train on those"
+        require(voted or not self.noise, "pairs.noise", self.noise, rule, "use pairs.labels=majority")
+
+
+def check_arm(pairs: PairsConfig, train: TrainConfig, task: TaskConfig) -> None:
+    """Refuse an arm that has no meaning for the task or the trainer.
+
+    Raises:
+        BadConfig: as every check of a setting.
+    """
+    labels, voted = pairs.labels, pairs.labels in (Labels.majority, Labels.fixed)
+    computable = task.answer_style in (AnswerStyle.number, AnswerStyle.math)
+    rule = f"no answer of task.answer_style={task.answer_style.value} can be computed"
+    require(labels is not Labels.gold or computable, "pairs.labels", labels.value, rule, "use pairs.labels=majority")
+    if train.trainer is Trainer.dpo:
+        rule = "a control arm has no outvoted answers, which train.trainer=dpo needs"
+        require(voted, "pairs.labels", labels.value, rule, "use train.trainer=sft")
+        rule = "a wrong completion has no outvoted answer beside it, which train.trainer=dpo needs"
+        require(not pairs.noise, "pairs.noise", pairs.noise, rule, "use pairs.noise=0 or train.trainer=sft")
+    if train.trainer is Trainer.grpo and train.grpo.reward is Reward.group:
+        rule = "train.grpo.reward=group reads no label, so this arm would be the majority arm"
+        other_questions = labels is Labels.first_any
+        require(voted or other_questions, "pairs.labels", labels.value, rule, "use train.grpo.reward=voted")
+        require(not pairs.noise, "pairs.noise", pairs.noise, rule, "use pairs.noise=0 or train.grpo.reward=voted")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crescent.config import Labels
 from crescent.errors import Missing
 from crescent.reading.finished import Manifest, RunReader, find_id, setting
 from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, child_suffix, digest
 from crescent.run_folder.metric_names import TOO_LONG
-from crescent.synthesis.consensus import entropy, is_unanimous, margin
+from crescent.selection.arms import right_answers
+from crescent.synthesis.consensus import SILENCE, entropy, is_unanimous, margin
 
 Fate = Literal[
     "trained on",
@@ -20,6 +22,7 @@ Fate = Literal[
     "not selected",
     "not selected yet",
     "too easy",
+    "no answer of its arm",
     "quarantined",
     "too little agreement",
     "no majority",
@@ -44,7 +47,7 @@ class Wording:
 class Filter:
     """One condition that a question must pass before it is trained on."""
 
-    name: Literal["usable", "self-deduplication", "majority", "agreement", "decontamination", "unanimity"]
+    name: Literal["usable", "self-deduplication", "majority", "agreement", "decontamination", "unanimity", "arm"]
     passed: bool | None
     """`None` when it was not checked."""
     finding: str
@@ -165,9 +168,11 @@ def _filters(reader: RunReader, last: Candidate, vote: Vote | None, selected: bo
     if vote is None:
         return
     agreeing = f"{vote.votes} of {vote.of} answers agree"
+    # Arms of earlier runs had questions of their own: what they recorded as `first` is now called `first_any`.
     labels = setting(selection, "pairs.labels") or "majority"
-    if labels == "first":
-        yield Filter("majority", True, f"not required (pairs.labels=first); {agreeing}")
+    any_question = labels == "first" and setting(selection, "pairs.questions") is None
+    if any_question:
+        yield Filter("majority", True, f"not required (pairs.labels=first_any); {agreeing}")
     elif vote.winner is None:
         yield Filter("majority", False, f"none: at most {agreeing}")
     else:
@@ -175,7 +180,7 @@ def _filters(reader: RunReader, last: Candidate, vote: Vote | None, selected: bo
     if selection is None:
         return
     cut = setting(selection, "consensus.min_agreement") or 0.0
-    if labels != "first":
+    if not any_question:
         yield Filter("agreement", vote.agreement >= cut, f"{vote.agreement:.3f}; consensus.min_agreement={cut:g}")
     quarantined = reader.quarantine(question)
     if quarantined is not None:
@@ -187,12 +192,26 @@ def _filters(reader: RunReader, last: Candidate, vote: Vote | None, selected: bo
         yield Filter("decontamination", None, f"not checked: round-{number}/pairs has no quarantine.jsonl")
     samples = setting(synthesis, "consensus.samples") or vote.of
     first_answers = f"the first {samples // 2 + 1} answers"
+    capped = labels == "majority" or setting(selection, "pairs.questions") == "kept"
+    without_answer = "" if selected else _without_answer(vote, labels)
     # Unanimous questions are not all dropped: `pairs.max_unanimous` limits their share, and hashes choose among them.
-    if labels == "majority" and is_unanimous(vote, samples):
+    if capped and is_unanimous(vote, samples):
         share = f"pairs.max_unanimous={setting(selection, 'pairs.max_unanimous')}"
-        yield Filter("unanimity", selected, f"{first_answers} agree; {share} limits the share of such questions")
+        passed = None if without_answer else selected
+        yield Filter("unanimity", passed, f"{first_answers} agree; {share} limits the share of such questions")
     else:
         yield Filter("unanimity", True, f"{first_answers} do not all agree")
+    if without_answer:
+        yield Filter("arm", False, f"{without_answer} (pairs.labels={labels})")
+
+
+def _without_answer(vote: Vote, labels: str) -> str:
+    """Why a control arm has no answer to a question that the majority arm trains on; empty if it has one."""
+    if labels == Labels.gold.value and not right_answers(vote):
+        return "no answer is right by computation"
+    if labels == Labels.minority.value and len(set(vote.classes) - {SILENCE}) < 2:
+        return "no answer contradicts the majority"
+    return ""
 
 
 def _up_to_a_stop(filters: Iterator[Filter]) -> list[Filter]:
@@ -230,6 +249,7 @@ FATES: dict[str, Fate] = {
     "agreement": "too little agreement",
     "decontamination": "quarantined",
     "unanimity": "too easy",
+    "arm": "no answer of its arm",
 }
 """Fate of a question by the filter that it did not pass."""
 

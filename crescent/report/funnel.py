@@ -14,7 +14,9 @@ from crescent.run_folder.metric_names import (
     EARLIER_PAIRS,
     EXAMPLES,
     KEPT_QUESTIONS,
+    NEVER_RIGHT,
     NEW_PAIRS,
+    NOT_COMPUTABLE,
     QUARANTINED,
     QUARANTINED_BY_RULE,
     QUESTIONS,
@@ -23,6 +25,7 @@ from crescent.run_folder.metric_names import (
     SILENT_VOTES,
     TOO_LONG,
     UNANIMOUS_DROPPED,
+    UNOPPOSED,
     UNUSABLE,
     UNUSABLE_BECAUSE,
 )
@@ -32,6 +35,11 @@ RULES = {
     "ngram": "share a run of words with a benchmark item",
     "masked": "are a benchmark item with other numbers",
     "similarity": "mean nearly the same as a benchmark item",
+}
+DROPPED_BY_ARM = {
+    NOT_COMPUTABLE: "pairs.labels=gold",
+    NEVER_RIGHT: "pairs.labels=gold",
+    UNOPPOSED: "pairs.labels=minority",
 }
 
 
@@ -110,6 +118,7 @@ def _selected(synthesis: Metrics, pairs: Metrics) -> Iterator[FunnelStep]:
             ("no final answer in any response", SILENT_VOTES.of(pairs) or 0),
             (DROPPED_TIES.label, DROPPED_TIES.of(pairs) or 0),
             (BELOW_CUT.label, BELOW_CUT.of(pairs) or 0),
+            *((f"{dropped.label} ({arm})", dropped.of(pairs) or 0) for dropped, arm in DROPPED_BY_ARM.items()),
         )
     )
     lost = accepted - labelled

@@ -162,6 +162,35 @@ UNANIMOUS_KEPT = Metric("pairs", "unanimous_kept", Unit.count, "unanimous kept",
 UNANIMOUS_DROPPED = Metric(
     "pairs", "unanimous_dropped", Unit.count, "too easy", "Unanimous questions beyond pairs.max_unanimous"
 )
+NOT_COMPUTABLE = Metric(
+    "pairs",
+    "not_computable",
+    Unit.count,
+    "not computable",
+    "Questions that pairs.labels=gold drops: more than one plain computation",
+)
+NEVER_RIGHT = Metric(
+    "pairs",
+    "never_right",
+    Unit.count,
+    "never right",
+    "Questions that pairs.labels=gold drops: no answer is right by computation",
+)
+UNOPPOSED = Metric(
+    "pairs",
+    "unopposed",
+    Unit.count,
+    "unopposed",
+    "Questions that pairs.labels=minority drops: no answer contradicts the majority",
+)
+MISMATCHED = Metric(
+    "pairs",
+    "mismatched",
+    Unit.count,
+    "mismatched pairs",
+    "Pairs of pairs.labels=shuffled whose final answer is not the majority's",
+)
+NOISY = Metric("pairs", "noisy", Unit.count, "noisy pairs", "New pairs that pairs.noise gave a wrong completion")
 WITH_REJECTED = Metric(
     "pairs", "with_rejected", Unit.count, "with a rejected answer", "New pairs that have an outvoted answer"
 )

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from crescent.config import TRAIN_LAYOUT, Child, Config, Start, TrainConfig, Trainer, Tuning, as_settings, style_of
+from crescent.config import (
+    TRAIN_LAYOUT,
+    Child,
+    Config,
+    Labels,
+    Start,
+    TrainConfig,
+    Trainer,
+    Tuning,
+    as_settings,
+    style_of,
+)
 from crescent.config.earlier import earlier_values
 
 
@@ -63,7 +74,8 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
         case "pairs":
             voting = as_settings(cfg.consensus)
             cut = {name: voting[name] for name in ("samples", "min_agreement", "keep_ties")}
-            return {"task": as_settings(cfg.task), "consensus": cut, "pairs": as_settings(cfg.pairs)}
+            pairs = {**as_settings(cfg.pairs), **arm_settings(cfg.pairs.labels)}
+            return {"task": as_settings(cfg.task), "consensus": cut, "pairs": pairs}
         case "train":
             merged = cfg.serving.child is not Child.adapter
             settings = {"train": training_settings(cfg.train), "serving": {"merged": merged}}
@@ -106,6 +118,23 @@ def completed(recorded: Any, now: Any, schema: Any = Config) -> Any:
     kinds = get_type_hints(schema)
     found = {name: completed(value, now.get(name), kinds.get(name)) for name, value in recorded.items()}
     return {name: value for name, value in earlier_values(schema).items() if name in now} | found
+
+
+def arm_settings(labels: Labels) -> dict[str, str]:
+    """How an arm is recorded where that is more, or something else, than its name.
+
+    Arms of earlier runs had questions of their own: an old `first` is today's `first_any`. A fixed arm differs from the
+    majority's only in the votes, which are an input.
+    """
+    match labels:
+        case Labels.majority:
+            return {}
+        case Labels.fixed:
+            return {"labels": Labels.majority.value}
+        case Labels.first_any:
+            return {"labels": Labels.first.value}
+        case _:
+            return {"questions": "kept"}
 
 
 def training_settings(train: TrainConfig) -> dict[str, Any]:

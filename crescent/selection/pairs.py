@@ -16,8 +16,15 @@ import numpy as np
 from crescent.config import ConsensusConfig, DataPolicy, Labels, PairsConfig, TaskConfig, TrainPrompt
 from crescent.config.checks import fill
 from crescent.errors import DataSaysNo
-from crescent.records import Answer, Pair, Quarantined, Vote, digest
-from crescent.selection.responses import choose_responses, outvoted_answer, winning_answers
+from crescent.records import Pair, Quarantined, Vote, digest
+from crescent.selection.arms import (
+    WITHOUT_ANSWER,
+    answers_to_train_on,
+    disturb,
+    dropped_by_arm,
+    follows_majority,
+)
+from crescent.selection.responses import outvoted_answer
 from crescent.synthesis.consensus import is_kept, is_unanimous, margin
 
 RULES = ("ngram", "masked", "similarity")
@@ -56,22 +63,28 @@ def select(
     Raises:
         DataSaysNo: fewer than `pairs.minimum` new pairs; the message says how many each filter dropped.
     """
-    # 1. Agreement: questions that have a label at all; which answers carry it depends on the arm (`pairs.labels`).
-    labelled = [vote for vote in votes if labelled_answers(vote, consensus, cfg.labels)]
+    # 1. Agreement: questions that have a label at all. All arms but `first_any` take those of the majority.
+    following = follows_majority(cfg.labels)
+    labelled = [
+        vote for vote in votes if (is_kept(vote, consensus) if following else answers_to_train_on(vote, consensus, cfg))
+    ]
     # 2. Decontamination comes before the cap: a question that is not trained on must make no room for easy ones.
     quarantined = [contaminated[vote.question.id] for vote in labelled if vote.question.id in contaminated]
     clean = [vote for vote in labelled if vote.question.id not in contaminated]
-    # 3. Unanimous questions are too easy to teach much. Control arms do not follow the majority, so they have no cap.
-    kept = clean
-    if cfg.labels is Labels.majority:
-        kept = cap_unanimous(clean, consensus.samples, cfg.max_unanimous)
-    # 4. One or more responses to each question.
+    # 3. Unanimous questions are too easy to teach much. Arms have the majority's cap, so that they share its questions.
+    capped = cap_unanimous(clean, consensus.samples, cfg.max_unanimous) if following else clean
+    # 4. One or more responses to each question; which ones depends on the arm (`pairs.labels`, `pairs.noise`).
+    kept = [vote for vote in capped if answers_to_train_on(vote, consensus, cfg)]
     new = [pair for vote in kept for pair in pairs_of(vote, task, consensus, cfg)]
+    new, disturbed = disturb(new, kept, cfg)
     # 5. Pairs of earlier rounds by the data policy, and general instructions beside them all.
     pairs = mix(new, earlier, general, cfg)
     counts = {
         **_counts_of_votes(votes, consensus),
-        **_counts_of_questions(clean, kept, quarantined, consensus),
+        **_counts_of_questions(kept, quarantined, consensus),
+        "unanimous_dropped": len(clean) - len(capped),
+        **dropped_by_arm(capped, kept, cfg.labels),
+        **disturbed,
         **_counts_of_pairs(new, pairs, in_policy(earlier, cfg)),
     }
     if len(new) < cfg.minimum:
@@ -93,15 +106,14 @@ def _counts_of_votes(votes: Sequence[Vote], consensus: ConsensusConfig) -> dict[
 
 
 def _counts_of_questions(
-    clean: Sequence[Vote], kept: Sequence[Vote], quarantined: Sequence[Quarantined], consensus: ConsensusConfig
+    kept: Sequence[Vote], quarantined: Sequence[Quarantined], consensus: ConsensusConfig
 ) -> dict[str, int]:
-    """Questions with a label, and what the filters after the agreement cut did with them."""
+    """Questions that are trained on, and those that decontamination took before."""
     return {
         "questions": len(kept),
         "quarantined": len(quarantined),
         **{f"quarantined_{rule}": sum(hit.rule == rule for hit in quarantined) for rule in RULES},
         "unanimous_kept": sum(is_unanimous(vote, consensus.samples) for vote in kept),
-        "unanimous_dropped": len(clean) - len(kept),
     }
 
 
@@ -178,7 +190,9 @@ def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: P
     """
     question = decided.question
     prompt = fill(task.answer_prompt, question.text) if cfg.prompt is TrainPrompt.answer else question.text
-    outvoted = outvoted_answer(decided) if cfg.labels is Labels.majority else None
+    voted = cfg.labels in (Labels.majority, Labels.fixed)
+    outvoted = outvoted_answer(decided) if voted else None
+    carries_majority = voted or cfg.labels is Labels.shuffled
     return [
         Pair(
             id=digest(question.id, response.sample, prompt),
@@ -186,26 +200,13 @@ def pairs_of(decided: Vote, task: TaskConfig, consensus: ConsensusConfig, cfg: P
             round=question.round,
             prompt=prompt,
             completion=response.text,
-            final=(decided.winner if cfg.labels is Labels.majority else response.final) or "",
+            final=(decided.winner if carries_majority else response.final) or "",
             agreement=decided.agreement,
             rejected=outvoted.text if outvoted else None,
             margin=margin(decided) if outvoted else None,
         )
-        for response in choose_responses(labelled_answers(decided, consensus, cfg.labels), cfg)
+        for response in answers_to_train_on(decided, consensus, cfg)
     ]
-
-
-def labelled_answers(decided: Vote, consensus: ConsensusConfig, labels: Labels) -> list[Answer]:
-    """The answers that count as right, in sample order; none where the question is not trained on."""
-    winning = winning_answers(decided) if is_kept(decided, consensus) else []
-    spoken = [answer for answer in decided.answers if answer.final is not None]
-    match labels:
-        case Labels.majority:
-            return winning
-        case Labels.first:
-            return spoken[:1]
-        case Labels.minority:
-            return [answer for answer in spoken if winning and answer not in winning][:1]
 
 
 def _why_too_few(votes: Sequence[Vote], counts: Mapping[str, int], consensus: ConsensusConfig, cfg: PairsConfig) -> str:
@@ -218,15 +219,16 @@ def _why_too_few(votes: Sequence[Vote], counts: Mapping[str, int], consensus: Co
         (counts["below_cut"], f"below consensus.min_agreement={consensus.min_agreement}"),
         (counts["quarantined"], "too near to a benchmark (pairs.decontamination)"),
         (counts["unanimous_dropped"], f"too easy: above pairs.max_unanimous={cfg.max_unanimous}"),
+        *((counts[name], reason) for name, reason in WITHOUT_ANSWER.items() if name in counts),
     ]
     why = ", ".join(f"{count} {reason}" for count, reason in dropped if count) or "nothing was dropped"
-    labelled = counts["questions"] + counts["quarantined"] + counts["unanimous_dropped"]
-    too_few = f"{counts['pairs']} pairs are left, and training needs pairs.minimum={cfg.minimum}"
-    if cfg.labels is not Labels.majority:
-        arm = {Labels.first: "have a final answer", Labels.minority: "have a majority and an answer against it"}
+    without_answer = sum(counts.get(name, 0) for name in WITHOUT_ANSWER)
+    labelled = counts["questions"] + counts["quarantined"] + counts["unanimous_dropped"] + without_answer
+    arm = "" if cfg.labels is Labels.majority else f" with pairs.labels={cfg.labels.value}"
+    too_few = f"{counts['pairs']} pairs are left{arm}, and training needs pairs.minimum={cfg.minimum}"
+    if not follows_majority(cfg.labels):
         return (
-            f"{labelled} of {len(votes)} questions {arm[cfg.labels]} (pairs.labels={cfg.labels.value}), {too_few}; "
-            "ask more questions (bait.questions)"
+            f"{labelled} of {len(votes)} questions have a final answer, {too_few}; ask more questions (bait.questions)"
         )
     return (
         f"{labelled} of {len(votes)} questions have a winner with agreement >= {consensus.min_agreement}, {too_few} "
@@ -237,6 +239,7 @@ def _why_too_few(votes: Sequence[Vote], counts: Mapping[str, int], consensus: Co
 def _fix(votes: Sequence[Vote], counts: Mapping[str, int], silent: int, answers: int) -> str:
     """The settings that help against the filter that dropped most."""
     easy, near = counts["unanimous_dropped"], counts["quarantined"]
+    without_answer = max(counts.get(name, 0) for name in WITHOUT_ANSWER)
     disagreed = counts["ties"] + counts["below_cut"] + counts["silent"]
     if not votes:
         return (
@@ -245,6 +248,10 @@ def _fix(votes: Sequence[Vote], counts: Mapping[str, int], silent: int, answers:
         )
     if silent > answers / 2:
         return "most answers have no final answer: raise consensus.max_tokens or change task.answer_prompt"
+    if without_answer > max(easy, near, disagreed):
+        if counts.get("not_computable", 0) == without_answer:
+            return "use a bait for questions that are one plain computation (bait=arithmetic), or another pairs.labels"
+        return "ask more questions (bait.questions), or use another pairs.labels"
     if easy and easy >= max(near, disagreed):
         fix = "set pairs.max_unanimous=1, or use a bait for harder questions (bait.prompts)"
         only = "all remaining questions are unanimous, which exceeds that share however few are kept"

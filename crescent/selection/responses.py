@@ -35,15 +35,20 @@ def _answers_in(decided: Vote, wanted: int | None) -> list[Answer]:
 
 def choose_responses(answers: Sequence[Answer], cfg: PairsConfig) -> list[Answer]:
     """Up to `pairs.responses` answers with different texts; the first has the median length."""
-    different: dict[str, Answer] = {}
-    for answer in from_the_median(answers):
-        different.setdefault(answer.text.strip(), answer)
-    candidates = list(different.values())
+    candidates = different_texts(from_the_median(answers))
     match cfg.winner:
         case Winner.median:
             return candidates[: cfg.responses]
         case Winner.diverse:
             return most_diverse(candidates, cfg.responses)
+
+
+def different_texts(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers in their order, without repeated texts."""
+    different: dict[str, Answer] = {}
+    for answer in answers:
+        different.setdefault(answer.text.strip(), answer)
+    return list(different.values())
 
 
 def from_the_median(answers: Sequence[Answer]) -> list[Answer]:

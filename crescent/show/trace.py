@@ -8,7 +8,7 @@ from rich.text import Text
 
 from crescent.judging.wording import OUTCOMES
 from crescent.reading.trace import Trace, TrainedRound, Wording
-from crescent.records import Question
+from crescent.records import Question, Vote
 from crescent.show.texts import visible
 from crescent.synthesis.consensus import SILENCE, standings
 
@@ -24,6 +24,7 @@ FATES = {
     "not selected": "voted on, not selected; the reason is not recorded",
     "not selected yet": "voted on; the pairs of its round are not selected yet",
     "too easy": "NOT trained on: too easy",
+    "no answer of its arm": "NOT trained on: the control arm (pairs.labels) has no answer to it",
     "quarantined": "NOT trained on: quarantined, too similar to a benchmark item",
     "too little agreement": "NOT trained on: too little agreement",
     "no majority": "NOT trained on: its answers have no majority",
@@ -118,10 +119,14 @@ def _show_answers(trace: Trace, page: "_Page") -> None:
 def _show_pairs(trace: Trace, page: "_Page") -> None:
     page.heading("training pairs")
     for pair, sample in zip(trace.pairs, trace.chosen, strict=True):
-        source = "a replayed instruction" if pair.source == "replay" else f"sample {'?' if sample is None else sample}"
-        page.line(2, f"{pair.id}, made from {source}")
+        borrowed = sample is None and trace.vote is not None and pair.completion not in _texts(trace.vote)
+        source = f"sample {'?' if sample is None else sample}"
+        if borrowed:
+            source = "the response to another question (pairs.labels=shuffled, or pairs.noise)"
+        page.line(2, f"{pair.id}, made from {'a replayed instruction' if pair.source == 'replay' else source}")
         if pair.source == "replay":
             page.text(4, pair.prompt, QUESTION_CHARACTERS)
+        if pair.source == "replay" or borrowed:
             page.text(4, pair.completion, QUESTION_CHARACTERS)
     page.heading("checkpoints trained on it")
     for round_ in trace.trained:
@@ -136,6 +141,10 @@ def _show_pairs(trace: Trace, page: "_Page") -> None:
             page.line(4, f"{left_out}; which ones is not recorded")
     if not trace.trained:
         page.line(2, "none: no round's pairs.jsonl contains it")
+
+
+def _texts(vote: Vote) -> set[str]:
+    return {answer.text for answer in vote.answers}
 
 
 def _checkpoint(round_: TrainedRound) -> str:

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from handmade_run import FIRST, KEPT, SYNTHESIS, HandmadeRun, page, pair, verdict, voted, wrote
+from handmade_run import FIRST, KEPT, PAIRS, SYNTHESIS, HandmadeRun, page, pair, verdict, voted, wrote
 
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.reading.finished import find_id, runs_below
@@ -170,6 +172,49 @@ def test_a_question_that_was_not_trained_on_says_what_kept_it_out(run: HandmadeR
     for part in ("gsm8k-17", "cosine 0.95", "| Was it stolen?"):
         assert part in shown
     assert "a token of a chat template" in page(trace(run.root, empty.id))
+
+
+def arm(labels: str, **pairs: Any) -> dict[str, Any]:
+    """Settings of a selection in a control arm."""
+    return {**PAIRS, "pairs": {**PAIRS["pairs"], "labels": labels, **pairs}}
+
+
+def test_a_question_to_which_its_arm_has_no_answer_says_so(run: HandmadeRun) -> None:
+    wrong = voted(FIRST, "6", "6", "6", "7")
+    unopposed = voted(wrote("What is 4 + 4?", index=1), "8", None, "8", "8")
+    run.synthesis(votes=[wrong, unopposed])
+    for labels, decided, said in (
+        ("gold", wrong, "no answer is right by computation (pairs.labels=gold)"),
+        ("minority", unopposed, "no answer contradicts the majority (pairs.labels=minority)"),
+    ):
+        shutil.rmtree(run.root / "round-1/pairs", ignore_errors=True)
+        empty: dict[str, Sequence[object]] = dict.fromkeys(("new.jsonl", "pairs.jsonl", "quarantine.jsonl"), ())
+        run.stage("round-1/pairs", empty, arm(labels, questions="kept"), "round-1/synthesis")
+        found = trace(run.root, decided.question.id)
+        assert found.fate == "no answer of its arm"
+        assert (found.filters[-1].name, found.filters[-1].finding) == ("arm", said)
+        assert said in page(found, width=200)
+
+
+def test_first_of_an_earlier_run_had_no_cut_and_today_s_first_has_one(run: HandmadeRun) -> None:
+    weak = voted(FIRST, "5", "6", "7", None)
+    run.synthesis(votes=[weak])
+    names = []
+    for more in ({}, {"questions": "kept"}):
+        shutil.rmtree(run.root / "round-1/pairs", ignore_errors=True)
+        empty: dict[str, Sequence[object]] = dict.fromkeys(("new.jsonl", "pairs.jsonl", "quarantine.jsonl"), ())
+        run.stage("round-1/pairs", empty, arm("first", **more), "round-1/synthesis")
+        names.append([known.passed for known in trace(run.root, FIRST.id).filters if known.name == "majority"])
+    assert names == [[True], [False]]
+
+
+def test_a_response_to_another_question_is_shown_as_one(run: HandmadeRun) -> None:
+    shuffled = replace(pair(KEPT), id=digest("shuffled"), completion="It is 77.", final="77")
+    run.synthesis(votes=[KEPT])
+    run.selection(1, [shuffled])
+    shown = page(trace(run.root, shuffled.id), width=200)
+    assert "made from the response to another question" in shown
+    assert "| It is 77." in shown
 
 
 def test_unanimous_questions_within_the_cap_are_trained_on(run: HandmadeRun) -> None:

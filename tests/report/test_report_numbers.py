@@ -59,6 +59,17 @@ def test_no_question_of_the_funnel_is_unaccounted_for(run: Path, page: Element) 
         ]
 
 
+def test_questions_that_an_arm_has_no_answer_to_are_lost_for_its_reason() -> None:
+    pairs = {"pairs": 4, "questions": 4, "below_cut": 1, "not_computable": 3, "never_right": 2, "total": 4}
+    steps = funnel({"candidates": 10, "questions": 10}, pairs, {})
+    labelled = next(step for step in steps if step.name == "with a label to train on")
+    assert [(loss.reason, loss.count) for loss in labelled.losses] == [
+        ("too little agreement", 1),
+        ("not computable (pairs.labels=gold)", 3),
+        ("never right (pairs.labels=gold)", 2),
+    ]
+
+
 def test_labels_without_a_majority_do_not_count_as_lost() -> None:
     """A control arm trains on first answers: ties and low agreement are counted, but kept."""
     pairs = {"pairs": 9, "questions": 9, "silent": 1, "ties": 3, "below_cut": 4, "total": 9}

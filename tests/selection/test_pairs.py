@@ -135,7 +135,7 @@ def test_a_rejected_answer_changes_no_id_and_is_counted() -> None:
     assert [trained(decided).id for decided in (votes[0], agreeing)] == [selection.new[0].id] * 2
 
 
-@pytest.mark.parametrize("labels", [Labels.first, Labels.minority])
+@pytest.mark.parametrize("labels", [Labels.first, Labels.first_any, Labels.minority, Labels.shuffled])
 def test_control_arms_have_no_rejected_answer(labels: Labels) -> None:
     selection = chosen([voted(index, "2", "1", "1", "1") for index in range(3)], labels=labels)  # type: ignore[arg-type]
     assert [pair.rejected for pair in selection.new] == [None] * 3
@@ -319,20 +319,6 @@ def test_pairs_keep_the_order_of_the_votes_and_have_unique_ids() -> None:
     assert len({pair.id for pair in pairs}) == 20
     assert {pair.round for pair in pairs} == {1}
     assert {pair.source for pair in pairs} == {"vote"}
-
-
-def test_the_unvoted_arm_trains_on_the_first_answer_of_every_question() -> None:
-    finals = (*"5777",), (*"1234",), (None, "9", None, None), (None,)
-    votes = [voted(index, *answered) for index, answered in enumerate(finals)]
-    found = chosen(votes, labels=Labels.first)  # type: ignore[arg-type]
-    assert [pair.final for pair in found.new] == ["5", "1", "9"]
-
-
-def test_the_format_only_arm_trains_on_answers_that_the_majority_contradicts() -> None:
-    finals = (*"5777",), (*"1234",), ("9", None, "9", "8"), (*"6666",)
-    votes = [voted(index, *answered) for index, answered in enumerate(finals)]
-    found = chosen(votes, labels=Labels.minority)  # type: ignore[arg-type]
-    assert [pair.final for pair in found.new] == ["5", "8"]
 
 
 def test_the_prompt_is_the_one_that_was_answered_or_the_bare_question() -> None:
