@@ -40,6 +40,15 @@ class RunObserver:
         self.wandb.notify()
         self.console.finished(stage, seconds, fresh)
 
+    def reused(self, stage: str, metrics: Metrics, seconds: float, run: str) -> None:
+        self.metrics_file.record(stage, metrics, seconds, replace=True)
+        self.wandb.start()
+        self.wandb.notify()
+        self.console.reused(stage, run)
+
+    def not_reused(self, stage: str, why: str) -> None:
+        self.console.say(f"{stage}: {why}")
+
     def round_done(self, finished: Round) -> None:
         self.console.round_done(finished)
         self.report.update()

@@ -37,6 +37,10 @@ class RunConfig:
     keep: Keep = Keep.all
     redo: str | None = None
     """Name of a finished stage, e.g. `round-2/train`: set it and all later stages aside and make them again."""
+    reuse: list[str] = field(default_factory=list)
+    """Folders of other runs, or their names in `root`, whose finished stages are taken over (linked, not made again) if
+    they were made from the same settings and inputs. Runs of a sweep always reuse each other's. Runs with another
+    `eval.data` are left out; that the files in it have changed is not noticed, as when a run resumes."""
 
     @property
     def folder(self) -> Path:

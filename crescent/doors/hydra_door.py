@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from crescent.config import Config, Mode, as_settings
 from crescent.config.standalone import EvaluationConfig
 from crescent.doors.opening import Loop, execute
+from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 from crescent.errors import BadConfig, CrescentError, known_cause, run_to_exit_code
 
@@ -109,12 +110,18 @@ def is_given(key: str) -> bool:
 
 
 def as_config(composed: DictConfig) -> Config:
-    """The composed config as checked dataclasses; in a sweep, the run is named after the settings that vary."""
+    """The composed config as checked dataclasses.
+
+    In a sweep, the run is named after the settings that vary, and reuses stages of the other runs of the sweep.
+    """
     cfg = OmegaConf.to_object(composed)
     assert isinstance(cfg, Config)
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         group = cfg.tracking.group or cfg.run.name
-        named = replace(cfg.run, name=sweep_name(cfg.run.name, HydraConfig.get().overrides.task, Path(cfg.run.root)))
+        root = Path(cfg.run.root)
+        name = sweep_name(cfg.run.name, HydraConfig.get().overrides.task, root)
+        siblings = map(str, sweep_runs(cfg.run.name, root, own=name))
+        named = replace(cfg.run, name=name, reuse=[*cfg.run.reuse, *siblings])
         cfg = replace(cfg, run=named, tracking=replace(cfg.tracking, group=group))
     return cfg
 

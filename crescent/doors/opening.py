@@ -40,7 +40,9 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     Raises:
         RunLocked: another process works in this folder.
         TryAgain: processes of an earlier attempt are still alive.
+        BadConfig: `run.reuse` names a folder that is no run.
     """
+    from crescent.doors.reusable import has_same_data, named_runs
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
     from crescent.observe import RunObserver
@@ -49,7 +51,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.stages import Stages
     from launch.local import LocalLaunch, wait_for_earlier_children
 
-    root = cfg.run.folder
+    root, named = cfg.run.folder, named_runs(cfg)
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
         observer = RunObserver(root, cfg.tracking, cfg.run.name)
@@ -63,11 +65,15 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             record_environment(root)
             forget_end(root)
 
-        once = Once(root, observer, cfg.run.redo, write_config)
+        reuse = [run for run in named if has_same_data(run, cfg)]
+        once = Once(root, observer, cfg.run.redo, write_config, reuse=reuse)
         code = 0
         try:
             if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):
                 raise TryAgain(f"{root}: processes of an earlier run are still writing into it; try again in a minute")
+            for run in named:
+                if run not in reuse:
+                    observer.say(f"run.reuse={run}: left out, because it read other benchmark data (eval.data)")
             yield Stages(cfg, once, server, launch, observer)
             once.finish()
             forget_end(root)

@@ -3,8 +3,10 @@
 import difflib
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -22,6 +24,7 @@ from crescent.config import (
     WhileTraining,
 )
 from crescent.doors.preflight import check_evaluation
+from crescent.doors.reusable import reusable_runs
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
 from crescent.judging.comparison import minimum_detectable_gain
@@ -29,7 +32,9 @@ from crescent.machine.environment import gpus
 from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
 from crescent.run_folder.once import Foresight, Once
+from crescent.run_folder.places import read_config
 from crescent.run_folder.stage_settings import planned_stages, stage_settings
+from crescent.selection.arms import CAUTIONS
 from crescent.workplace import trainer_command
 
 ENGINE_OVERHEAD_GIB = 2.3
@@ -60,7 +65,7 @@ def show_plan(cfg: Config) -> None:
         check_machine(cfg)
     except CrescentError as error:
         console.print(f"cannot run here: {error}")
-    for line in [*once_lines(cfg), *verdict_lines(cfg), *machine_lines(cfg, root)]:
+    for line in [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg), *machine_lines(cfg, root)]:
         console.print(line, soft_wrap=True)
 
 
@@ -86,6 +91,7 @@ def check_machine(cfg: Config) -> None:
             "diversify.embedder=self: needs transformers and torch; use diversify.embedder=lexical, which needs nothing"
         )
     other_runs(cfg)
+    reusable_runs(cfg)
     stages = [stage for stage, _ in planned_stages(cfg)]
     if cfg.run.redo is not None and cfg.run.redo not in stages:
         near = difflib.get_close_matches(cfg.run.redo, stages, n=1) or stages[:2]
@@ -104,15 +110,23 @@ def free_gib(root: Path) -> float:
 
 def stages_table(cfg: Config, root: Path) -> Table:
     table = Table("stage", "finished", "why", title="stages", title_justify="left")
-    once = Once(root, _Silent())
+    once = Once(root, _Silent(), reuse=[run for run in reusable_runs(cfg) if same_models(read_config(run), cfg)])
     redoing = False
     for stage, kind in planned_stages(cfg):
         redoing = redoing or stage == cfg.run.redo
         expected = once.foresee(stage, stage_settings(cfg, kind))
-        if redoing and expected.hit:
-            expected = Foresight(False, f"set aside by run.redo={cfg.run.redo}")
+        if redoing and (expected.hit or expected.reused):
+            why = f"set aside by run.redo={cfg.run.redo}" if expected.hit else "not made yet"
+            expected = Foresight(False, why)
         table.add_row(stage, "yes" if expected.hit else "no", expected.why)
     return table
+
+
+def same_models(settings: Mapping[str, Any], cfg: Config) -> bool:
+    """Whether a run with these settings was started from the same models, as far as their names say."""
+    model, train = settings.get("model") or {}, settings.get("train") or {}
+    theirs = (model.get("path"), model.get("revision"), train.get("student"))
+    return theirs == (cfg.model.path, cfg.model.revision, cfg.train.student)
 
 
 def expected_requests(cfg: Config) -> list[Expected]:
@@ -141,6 +155,12 @@ def expected_requests(cfg: Config) -> list[Expected]:
             cfg.eval.max_tokens,
         ),
     ]
+
+
+def arm_lines(cfg: Config) -> list[str]:
+    """What to know about the control arm, if anything."""
+    labels = cfg.pairs.labels
+    return [f"pairs       pairs.labels={labels.value} {CAUTIONS[labels]}"] if labels in CAUTIONS else []
 
 
 def once_lines(cfg: Config) -> list[str]:
@@ -236,3 +256,7 @@ class _Silent:
     def started(self, stage: str, resumed: bool) -> None: ...
 
     def finished(self, stage: str, metrics: object, seconds: float, fresh: bool) -> None: ...
+
+    def reused(self, stage: str, metrics: object, seconds: float, run: str) -> None: ...
+
+    def not_reused(self, stage: str, why: str) -> None: ...

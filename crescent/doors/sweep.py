@@ -17,6 +17,7 @@ QUIET = (
     "run.rounds=",
     "run.keep=",
     "run.redo=",
+    "run.reuse=",
     "tracking",
     "launch",
     "mode=",

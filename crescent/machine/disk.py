@@ -1,11 +1,15 @@
 """Files and folders that appear complete, or not at all."""
 
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a file system that cannot give this file a second name there."""
 
 
 @contextmanager
@@ -14,7 +18,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     A sibling that a killed process left is deleted first, so only one process at a time may write `path`.
     """
-    draft = path.with_name(f".{path.name}.draft")
+    draft = draft_of(path)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     yield draft
@@ -22,6 +26,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         sync(entry)
     draft.rename(path)
     sync(path.parent)
+
+
+def draft_of(path: Path) -> Path:
+    """Folder in which `whole_folder` writes; a killed process may leave it behind."""
+    return path.with_name(f".{path.name}.draft")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; on another file system, copy it with its modification time.
+
+    Of a linked file there is one content: neither name may be written to in place. Deleting one leaves the other.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in UNLINKABLE:
+            raise
+        shutil.copy2(source, target)
 
 
 def sync(path: Path) -> None:

@@ -18,6 +18,9 @@ SCRATCH = "scratch"
 DROPPED = ".dropped.json"
 """Suffix of the file beside a stage's folder that lists which of its files were deleted on purpose."""
 
+REUSED = ".reused.json"
+"""Suffix of the file beside a stage's folder that says which run made the stage, if another one did."""
+
 
 def seal(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Sync every file, then write `manifest.json`: size and SHA-256 of each file, their digest, and `about`."""
@@ -71,6 +74,19 @@ def dropped(folder: Path) -> set[str]:
     """Names of the files of a finished stage that were deleted on purpose."""
     note = folder.with_name(folder.name + DROPPED)
     return set(json.loads(note.read_text())) if note.exists() else set()
+
+
+def reused_from(folder: Path) -> str | None:
+    """The run that made a finished stage, if it was taken over from another run (`run.reuse`).
+
+    A file that speaks of other contents than are here now does not count.
+    """
+    try:
+        note = json.loads(folder.with_name(folder.name + REUSED).read_text())
+        here = json.loads((folder / MANIFEST).read_text())["digest"]
+        return str(note["run"]) if note["digest"] == here else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_as_sealed(path: Path, name: str, manifest: Mapping[str, Any]) -> bool:

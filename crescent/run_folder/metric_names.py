@@ -167,28 +167,28 @@ NOT_COMPUTABLE = Metric(
     "not_computable",
     Unit.count,
     "not computable",
-    "Questions that pairs.labels=gold drops: more than one plain computation",
+    "Questions that pairs.labels=gold drops because they are not one plain computation",
 )
 NEVER_RIGHT = Metric(
     "pairs",
     "never_right",
     Unit.count,
     "never right",
-    "Questions that pairs.labels=gold drops: no answer is right by computation",
+    "Questions that pairs.labels=gold drops because no answer is right by computation",
 )
 UNOPPOSED = Metric(
     "pairs",
     "unopposed",
     Unit.count,
     "unopposed",
-    "Questions that pairs.labels=minority drops: no answer contradicts the majority",
+    "Questions that pairs.labels=minority drops because no answer contradicts the majority",
 )
 MISMATCHED = Metric(
     "pairs",
     "mismatched",
     Unit.count,
     "mismatched pairs",
-    "Pairs of pairs.labels=shuffled whose final answer is not the majority's",
+    "Pairs of pairs.labels=shuffled whose final answer differs from the majority's",
 )
 NOISY = Metric("pairs", "noisy", Unit.count, "noisy pairs", "New pairs that pairs.noise gave a wrong completion")
 WITH_REJECTED = Metric(

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial as partial_call
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +21,10 @@ from crescent.errors import SettingsChanged
 from crescent.machine.disk import sync, write_whole
 from crescent.machine.failpoint import failpoint
 from crescent.records import Done
-from crescent.run_folder.manifest import DROPPED, SCRATCH, dropped, seal, verified_manifest, verify
+from crescent.run_folder.made_from import as_of_now, differences
+from crescent.run_folder.manifest import DROPPED, REUSED, SCRATCH, dropped, seal, verified_manifest, verify
 from crescent.run_folder.places import SET_ASIDE
-from crescent.run_folder.stage_settings import completed
+from crescent.run_folder.reuse import Donors, clear_draft
 
 KEY = "key.json"
 """Name of the file in a scratch folder that says what the unfinished stage is made from."""
@@ -39,6 +41,14 @@ class StageObserver(Protocol):
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None: ...
 
+    def reused(self, stage: str, metrics: Metrics, seconds: float, run: str) -> None:
+        """The stage was taken over from another run, in which it took `seconds`."""
+        ...
+
+    def not_reused(self, stage: str, why: str) -> None:
+        """The stage is made here although other runs were asked for it; `why` is one line for a person."""
+        ...
+
 
 @dataclass(frozen=True)
 class Foresight:
@@ -48,6 +58,8 @@ class Foresight:
     """Whether it would take the stage as found."""
     why: str
     """Reason, for a person."""
+    reused: bool = False
+    """Whether it would take the stage over from another run."""
 
 
 class Once:
@@ -60,6 +72,7 @@ class Once:
         redo: str | None = None,
         before_work: Callable[[], None] = lambda: None,
         schema: type = Config,
+        reuse: Sequence[Path] = (),
     ) -> None:
         """Stages become folders of `root`.
 
@@ -67,12 +80,16 @@ class Once:
             redo: Stage that is set aside with every stage after it.
             before_work: Called before anything is made or moved.
             schema: Config dataclass that declares the settings.
+            reuse: Folders of runs whose finished stages are taken over where they were made from the same.
         """
         self.root = root
         self.observer = observer
         self.redo = redo
         self.before_work = before_work
         self.schema = schema
+        self.donors = Donors(reuse, schema)
+        self._foreseen: set[str] = set()
+        """Digests of the stages that `foresee` found here, or found to be taken over."""
         self._redoing = False
         self._settled: dict[str, Done] = {}
         """Stages that this process has found or made. Those that several rounds need are redone once, not per round."""
@@ -100,7 +117,7 @@ class Once:
             manifest = verified_manifest(final)
             if manifest is None:
                 self._set_aside(final)
-            elif (recorded := self._as_of_now(manifest["made_from"], settings)) != made_from:
+            elif (recorded := as_of_now(manifest["made_from"], settings, self.schema)) != made_from:
                 raise SettingsChanged(_explain(stage, recorded, made_from))
             else:
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
@@ -109,9 +126,13 @@ class Once:
         self.making = stage
         if self._redoing:
             self._note_redone(stage)
+        clear_draft(final)
         manifest = verified_manifest(partial)
         if manifest is None or manifest["made_from"] != made_from:
-            resumed = self._open_partial(partial, made_from)
+            resumed = self._keep_partial(partial, made_from)
+            if not resumed and (found := self._take_over(stage, made_from)) is not None:
+                return found
+            self._open_partial(partial, made_from)
             self.observer.started(stage, resumed)
             began = time.monotonic()
             metrics = dict(work(partial))
@@ -137,12 +158,17 @@ class Once:
         write_whole(note, json.dumps(sorted(dropped(folder) | names), indent=1).encode())
         shutil.rmtree(folder / part)
 
-    def _as_of_now(self, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a finished stage was made from, with settings that joined since (`crescent.config.earlier`) filled in.
-
-        An unfinished stage is not read this way: it starts again rather than being made by two versions of the code.
-        """
-        return {**made_from, "settings": completed(made_from["settings"], settings, self.schema)}
+    def _take_over(self, stage: str, made_from: Mapping[str, Any]) -> Done | None:
+        """The stage as another run made it from the same; `None` if there is none, or it is to be made again here."""
+        if self._redoing:
+            return None
+        refuse = partial_call(self.observer.not_reused, stage)
+        found = self.donors.take_over(stage, self.root / stage, made_from, refuse)
+        if found is None:
+            return None
+        self.making = None
+        self.observer.reused(stage, found.manifest["metrics"], found.manifest["seconds"], found.run)
+        return self._settle(stage, found.manifest)
 
     def _settle(self, stage: str, manifest: Mapping[str, Any]) -> Done:
         found = Done(self.root / stage, manifest["digest"], manifest["metrics"], manifest["seconds"])
@@ -170,33 +196,45 @@ class Once:
         write_whole(self._marker, json.dumps({"redo": self.redo, "stages": stages}).encode())
 
     def foresee(self, stage: str, settings: Mapping[str, Any]) -> Foresight:
-        """What a run would do with the stage, as far as its settings show; its inputs are not known here."""
+        """What a run would do with the stage, as far as its settings show; its inputs are not known here.
+
+        Whether a stage would be taken over from another run depends on the stages before it: ask for those first.
+        """
         if (self.root / stage).exists():
             manifest, wrong = verify(self.root / stage)
             if wrong:
                 return Foresight(False, f"{wrong}: will be made again")
-            if self._as_of_now(manifest["made_from"], settings)["settings"] != dict(settings):
+            if as_of_now(manifest["made_from"], settings, self.schema)["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
+            self._foreseen.add(manifest["digest"])
             return Foresight(True, "same settings, manifest holds")
         if (self.root / f"{stage}.partial").exists():
             return Foresight(False, "interrupted: will be resumed")
-        return Foresight(False, "not made yet")
+        told, digest = self.donors.foresee(stage, settings, self._foreseen)
+        if digest is not None:
+            self._foreseen.add(digest)
+            return Foresight(False, told, reused=True)
+        return Foresight(False, f"not made yet; {told}" if told else "not made yet")
 
-    def _open_partial(self, partial: Path, made_from: Mapping[str, Any]) -> bool:
-        """Make the partial folder, or keep that of an interrupted run; returns whether the stage resumes.
+    def _keep_partial(self, partial: Path, made_from: Mapping[str, Any]) -> bool:
+        """Whether the stage resumes in the partial folder of an interrupted run.
 
-        It is kept if it was made from exactly the same; otherwise it is set aside.
+        It does if that was made from exactly the same; otherwise the folder is set aside.
         """
-        key = json.dumps(made_from, sort_keys=True)
+        left = partial / SCRATCH / KEY
+        if left.exists() and left.read_text() == _key_of(made_from):
+            return True
         if partial.exists():
-            left = partial / SCRATCH / KEY
-            if left.exists() and left.read_text() == key:
-                return True
             self._set_aside(partial)
-        (partial / SCRATCH).mkdir(parents=True)
-        (partial / SCRATCH / KEY).write_text(key)
-        sync(partial / SCRATCH / KEY)
         return False
+
+    def _open_partial(self, partial: Path, made_from: Mapping[str, Any]) -> None:
+        """Make the partial folder, unless it was kept."""
+        if partial.exists():
+            return
+        (partial / SCRATCH).mkdir(parents=True)
+        (partial / SCRATCH / KEY).write_text(_key_of(made_from))
+        sync(partial / SCRATCH / KEY)
 
     def _set_aside(self, folder: Path) -> None:
         """Move a folder that is no longer valid to `set-aside/`. Nothing is deleted."""
@@ -206,24 +244,17 @@ class Once:
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder, target)
-                folder.with_name(folder.name + DROPPED).unlink(missing_ok=True)
+                for note in (DROPPED, REUSED):
+                    folder.with_name(folder.name + note).unlink(missing_ok=True)
                 return
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
-    return {prefix.removesuffix("."): value}
+def _key_of(made_from: Mapping[str, Any]) -> str:
+    return json.dumps(made_from, sort_keys=True)
 
 
 def _explain(stage: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    old = _flat({"version": before["version"], **before["settings"], "input": before["inputs"]})
-    new = _flat({"version": now["version"], **now["settings"], "input": now["inputs"]})
-    changed = [
-        f"  {key}: {old.get(key, '(not there)')!r} → {new.get(key, '(not there)')!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
+    changed = [f"  {key}: {old!r} → {new!r}" for key, old, new in differences(before, now)]
     return (
         f"{stage} is finished, but was made with other settings:\n"
         + "\n".join(changed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 
 POINT = ["+experiment=smoke", "bait.questions=20", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
@@ -22,7 +23,16 @@ def test_a_run_is_named_by_what_the_sweep_varies(tmp_path: Path) -> None:
 
 
 def test_an_override_that_affects_no_result_changes_no_name(tmp_path: Path) -> None:
-    assert sweep_name("smoke", [*POINT, "run.rounds=5"], tmp_path) == sweep_name("smoke", POINT, tmp_path)
+    more = ["run.rounds=5", "run.reuse=[runs/a]"]
+    assert sweep_name("smoke", [*POINT, *more], tmp_path) == sweep_name("smoke", POINT, tmp_path)
+
+
+def test_the_runs_of_a_sweep_are_found_by_their_names(tmp_path: Path) -> None:
+    own, other = sweep_name("smoke", POINT, tmp_path), sweep_name("smoke", [*POINT, "bait.questions=21"], tmp_path)
+    for name in (own, other, "smoke", "smoke-b", "smokes-0123ab", "smoke-labels-x-0123ag"):
+        (tmp_path / name / "base").mkdir(parents=True)
+    (tmp_path / "smoke-0123ab").mkdir()
+    assert sweep_runs("smoke", tmp_path, own) == [tmp_path / other], "one that has not begun has nothing to give"
 
 
 def test_runs_that_read_alike_have_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

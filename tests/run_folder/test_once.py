@@ -29,6 +29,12 @@ class Listener:
     def finished(self, stage: str, metrics: Mapping[str, float], seconds: float, fresh: bool) -> None:
         self.heard.append((stage, "made" if fresh else "found"))
 
+    def reused(self, stage: str, metrics: Mapping[str, float], seconds: float, run: str) -> None:
+        self.heard.append((stage, f"reused from {Path(run).name}"))
+
+    def not_reused(self, stage: str, why: str) -> None:
+        self.heard.append((stage, why))
+
 
 def count_to(number: int, folder: Path) -> Mapping[str, float]:
     """A stage of two steps that keeps what it has."""

@@ -107,6 +107,10 @@ class Silent:
 
     def finished(self, stage: str, metrics: Mapping[str, float], seconds: float, fresh: bool) -> None: ...
 
+    def reused(self, stage: str, metrics: Mapping[str, float], seconds: float, run: str) -> None: ...
+
+    def not_reused(self, stage: str, why: str) -> None: ...
+
 
 def make(root: Path, settings: Mapping[str, Any]) -> None:
     Once(root, Silent(), schema=Settings)("a", lambda folder: {}, settings, {})
