@@ -19,7 +19,10 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
-LONGEST = ("loop", "end_to_end", "sharded", "reinforcement", "train", "harness", "preference", "tuning", "once")
+LONGEST = (
+    *("loop", "shared_stages", "end_to_end", "sharded", "reinforcement", "train", "harness", "preference", "tuning"),
+    "once",
+)
 """Names of the test files that take minutes."""
 
 

@@ -16,7 +16,7 @@ import msgspec
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.judging.wording import first_few
 from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, Verdict, Vote
-from crescent.run_folder.manifest import MANIFEST, damage, verified_manifest
+from crescent.run_folder.manifest import MANIFEST, damage, reused_from, verified_manifest
 
 R = TypeVar("R")
 Manifest = Mapping[str, Any]
@@ -103,6 +103,10 @@ class RunReader:
             elif not folder.exists() and folder.with_name(f"{folder.name}.partial").exists():
                 self.note(f"{name}: not finished, so it was not read")
         return self._manifests[name]
+
+    def reused(self, name: str) -> str | None:
+        """The run that made a finished stage, if it was taken over from another run (`run.reuse`)."""
+        return reused_from(self.root / name) if self.stage(name) is not None else None
 
     def synthesis(self, number: int) -> Manifest | None:
         return self.stage(f"round-{number}/synthesis")

@@ -1,7 +1,7 @@
 """The rounds of one run, read back from its folder: settings, scores, verdicts and costs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +19,7 @@ from crescent.reading.finished import Manifest, RunReader, likely_cause, setting
 from crescent.records import CHECKPOINT_NAME, Action, Comparison, Response, Score, Verdict, child_suffix, digest
 from crescent.run_folder.ended import read_end
 from crescent.run_folder.lock import is_running
+from crescent.run_folder.manifest import REUSED
 from crescent.run_folder.metric import Metric
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, drop_rate
 from crescent.run_folder.places import CONFIG
@@ -63,9 +64,9 @@ class RoundSummary:
     pairs: float | None
     """Number of new training pairs."""
     tokens: float | None
-    """Number of tokens generated for questions and answers."""
+    """Number of tokens generated for questions and answers; 0 if another run generated them (`run.reuse`)."""
     seconds: float | None
-    """Time of all finished stages, last attempt only."""
+    """Time of all finished stages that the run made itself, last attempt only."""
     results: tuple[BenchmarkResult, ...]
     verdict: Verdict | None = None
     """Verdict in full, patience included; `None` where `action` is."""
@@ -118,9 +119,10 @@ def _rounds(reader: RunReader, settings: Mapping[str, str] | None, scored: bool 
     checkpoints = {evaluation["made_from"]["inputs"].get("checkpoint") for evaluation in askers}
     evaluations = {base["digest"]} if base else set()
     votes: dict[str, str] = {}
+    reused = {manifest["digest"] for manifest in _reused(reader)}
     base_responses = _responses(reader, "base/eval") if scored else {}
     if base is not None:
-        yield _summary(name, 0, [base], None, _results(reader, "base/eval", {}) if scored else ())
+        yield _summary(name, 0, [base], None, _results(reader, "base/eval", {}) if scored else (), reused)
     past: list[Action] = []
     for number in reader.rounds:
         synthesis = reader.synthesis(number)
@@ -140,7 +142,7 @@ def _rounds(reader: RunReader, settings: Mapping[str, str] | None, scored: bool 
         stages = [synthesis, selection, training, evaluation]
         judging = reader.stage(f"round-{number}/verdict") if verdict else None
         if any(stages):
-            yield _summary(name, number, [*stages, judging], verdict, results)
+            yield _summary(name, number, [*stages, judging], verdict, results, reused)
         if synthesis is None or training is None or evaluation is None or verdict is None:
             if later := [other for other in reader.rounds if other > number]:
                 reader.note(f"round-{number} is not complete, so round {', '.join(map(str, later))} was not read")
@@ -169,7 +171,9 @@ def _summary(
     stages: Sequence[Manifest | None],
     verdict: Verdict | None,
     results: tuple[BenchmarkResult, ...],
+    reused: Collection[str],
 ) -> RoundSummary:
+    """The summary of one round; `reused` are digests of the stages that other runs made."""
     synthesis, selection, training = stages[:3] if number else (None, None, None)
     checkpoint = f"{name}-base" if number == 0 else None
     if training is not None:
@@ -182,11 +186,24 @@ def _summary(
         agreement=_metric(synthesis, AGREEMENT),
         near_duplicate_drop_rate=drop_rate(synthesis["metrics"]) if synthesis is not None else None,
         pairs=_metric(selection, NEW_PAIRS),
-        tokens=_metric(synthesis, TOKENS),
-        seconds=round(sum(manifest["seconds"] for manifest in stages if manifest is not None), 3),
+        tokens=0.0 if synthesis is not None and synthesis["digest"] in reused else _metric(synthesis, TOKENS),
+        seconds=round(sum(made["seconds"] for made in stages if made is not None and made["digest"] not in reused), 3),
         results=results,
         verdict=verdict,
     )
+
+
+def _reused(reader: RunReader) -> Iterator[Manifest]:
+    """The stages that other runs made. A note says where their cost is counted."""
+    stages_by_maker: dict[str, list[str]] = {}
+    for path in sorted(reader.root.glob(f"*/*{REUSED}")):
+        stage = path.relative_to(reader.root).as_posix().removesuffix(REUSED)
+        maker, manifest = reader.reused(stage), reader.stage(stage)
+        if maker is not None and manifest is not None:
+            stages_by_maker.setdefault(maker, []).append(stage)
+            yield manifest
+    for maker, stages in stages_by_maker.items():
+        reader.note(f"{', '.join(stages)}: reused from {maker}, where time and tokens are counted")
 
 
 def _metric(manifest: Manifest | None, metric: Metric) -> float | None:

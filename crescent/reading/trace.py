@@ -94,6 +94,8 @@ class Trace:
     """Filters in order, up to the first that was not passed."""
     quarantine: Quarantined | None = None
     trained: tuple[TrainedRound, ...] = ()
+    reused: tuple[str, ...] = ()
+    """Stages that other runs made, each with its run, e.g. `round-1/synthesis of runs/a`."""
     missing: tuple[str, ...] = ()
     """What could not be read, and why."""
 
@@ -155,6 +157,7 @@ def _trace_question(reader: RunReader, identity: str, question: Question, asked:
         filters=tuple(filters),
         quarantine=reader.quarantine(last),
         trained=trained,
+        reused=_reused(reader, last.round, trained),
         missing=tuple(reader.missing),
     )
 
@@ -271,6 +274,13 @@ def _sample(pair: Pair, vote: Vote | None) -> int | None:
     """The sample that a pair was made from, which is part of the pair's id (`crescent.selection.pairs.pairs_of`)."""
     samples = [answer.sample for answer in vote.answers] if vote else []
     return next((sample for sample in samples if digest(pair.question, sample, pair.prompt) == pair.id), None)
+
+
+def _reused(reader: RunReader, number: int, trained: Sequence[TrainedRound]) -> tuple[str, ...]:
+    """The stages of a question's round, and the trainings on its pairs, that were taken over from other runs."""
+    stages = [f"round-{number}/synthesis", f"round-{number}/pairs", *(f"round-{made.round}/train" for made in trained)]
+    makers = ((stage, reader.reused(stage)) for stage in stages)
+    return tuple(f"{stage} of {maker}" for stage, maker in makers if maker is not None)
 
 
 def _trained_rounds(reader: RunReader, pairs: Sequence[Pair]) -> tuple[TrainedRound, ...]:

@@ -33,6 +33,8 @@ class StageCost:
     """Tokens that the engine generated; `None` where it generates none, or they were not counted."""
     trained: float | None
     """Tokens that the trainer processed."""
+    made_by: str | None = None
+    """Run that made the stage, if it was taken over from another run (`run.reuse`)."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class RunCosts:
     """The costs of all finished stages of a run."""
 
     stages: tuple[StageCost, ...]
+    """Stages that the run made itself: sums are about these."""
     rate: float | None
     """Money per machine-hour."""
     gpus: int = 0
     """Number of the machine's GPUs, used or not; 0 without GPUs, and where it is not known."""
+    reused: tuple[StageCost, ...] = ()
+    """Stages that other runs made; their costs are counted there."""
 
     def seconds(self, place: str | None = None, kind: str | None = None) -> float:
         return sum(cost.seconds for cost in self.of(place, kind))
@@ -73,8 +78,8 @@ class RunCosts:
         return None if self.rate is None else seconds / 3600 * self.rate
 
     def until(self, number: int) -> float:
-        """Seconds of the base and of all rounds up to this one."""
-        return sum(self.seconds(place) for place in self.places if _number(place) <= number)
+        """Seconds of the base and of all rounds up to this one, reused stages included: what the result took."""
+        return sum(cost.seconds for cost in (*self.stages, *self.reused) if _number(cost.place) <= number)
 
 
 def read_costs(reader: LenientReader, rate: float | None) -> RunCosts:
@@ -82,15 +87,18 @@ def read_costs(reader: LenientReader, rate: float | None) -> RunCosts:
     costs = []
     for path in reader.root.glob(f"*/*/{MANIFEST}"):
         place, kind = path.parent.parent.name, path.parent.name
-        if place == SET_ASIDE or kind.endswith(".partial"):
+        if place == SET_ASIDE or kind.endswith(".partial") or kind.startswith("."):
             continue
         manifest = reader.run.stage(f"{place}/{kind}")
         if manifest is not None:
             generated, trained = _tokens(reader, place, kind)
-            costs.append(StageCost(f"{place}/{kind}", place, kind, float(manifest["seconds"]), generated, trained))
+            seconds, made_by = float(manifest["seconds"]), reader.run.reused(f"{place}/{kind}")
+            costs.append(StageCost(f"{place}/{kind}", place, kind, seconds, generated, trained, made_by))
     costs.sort(key=lambda cost: (_number(cost.place), cost.place, KINDS.index(cost.kind) if cost.kind in KINDS else 99))
     machines = read_environments(reader.root)
-    return RunCosts(tuple(costs), rate, gpus=len(machines[-1].gpus) if machines else 0)
+    own = tuple(cost for cost in costs if cost.made_by is None)
+    reused = tuple(cost for cost in costs if cost.made_by is not None)
+    return RunCosts(own, rate, gpus=len(machines[-1].gpus) if machines else 0, reused=reused)
 
 
 def _tokens(reader: LenientReader, place: str, kind: str) -> tuple[float | None, float | None]:

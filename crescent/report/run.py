@@ -108,7 +108,7 @@ def read_report(summary: RunSummary, rate: float | None = None, samples: bool = 
     rounds = tuple(_round(reader, round_, summary.rounds, samples) for round_ in summary.rounds if round_.round)
     costs = read_costs(reader, rate)
     base = base_of(summary)
-    manifests = (reader.run.stage(cost.stage) for cost in costs.stages)
+    manifests = (reader.run.stage(cost.stage) for cost in (*costs.stages, *costs.reused))
     versions = sorted({str(manifest["made_from"].get("version")) for manifest in manifests if manifest is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))

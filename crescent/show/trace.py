@@ -40,6 +40,8 @@ def show(trace: Trace, console: Console, full: bool = False) -> None:
     page.line(0, f"{trace.of} {trace.id} of {trace.run}")
     checkpoints = [_checkpoint(round_) for round_ in trace.trained if round_.checkpoint]
     page.line(0, FATES[trace.fate] + ", ".join(checkpoints))
+    if trace.reused:
+        page.line(0, f"reused from other runs: {', '.join(trace.reused)}")
     if trace.steps:
         _show_question(trace, page)
     if trace.vote:

@@ -163,6 +163,7 @@ class RunContents:
             "version": about["version"],
             "settings": about["settings"],
             "made_from": about["inputs"],
+            **self._maker(stage),
         }
         axes = {"train/*": "train/step"} if kind == "train" else {f"{kind}/*": "round"}
         name = f"{self.job.name}-{short}-{kind}"
@@ -188,6 +189,14 @@ class RunContents:
                 shown = {"samples/changed": changed} if changed is not None and changed.rows else {}
                 return {f"{LOOP}{kind}/action": verdict.action, **shown}
         return {}
+
+    def _maker(self, stage: str) -> dict[str, str]:
+        """The run that made a stage, and for pairs the one that made their votes; nothing if this run made them."""
+        place, kind = stage.split("/")
+        made_by = {"reused_from": self.run.reused(stage)}
+        if kind == "pairs":
+            made_by["votes_reused_from"] = self.run.reused(f"{place}/synthesis")
+        return {name: maker for name, maker in made_by.items() if maker is not None}
 
     def _patience(self) -> int:
         patience = (read_config(self.root).get("verdict") or {}).get("patience")
@@ -257,6 +266,7 @@ class RunContents:
             (uploaded if fits else referred)[name] = path
         files = dict(list(manifest["files"].items())[:LISTED])
         facts = {"stage": stage, "digest": manifest["digest"], "made_from": manifest["made_from"]["inputs"]}
+        facts |= self._maker(stage)
         metadata = without_secrets({**facts, "metrics": manifest["metrics"], "files": files, "folder": str(folder)})
         types = {"synthesis": "dataset", "train": "model", "eval": "evaluation"}
         aliases = (manifest["digest"], stage.split("/")[0])

@@ -24,8 +24,11 @@ CRESCENT = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sums(tmp_path_factory.mktemp("data"))
+
+
+def write_sums(folder: Path) -> Path:
     """A benchmark of sums in SVAMP's format: quicker to load than a generator of a hundred families."""
-    folder = tmp_path_factory.mktemp("data")
     dice = random.Random(0)
     rows = []
     for number in range(120):

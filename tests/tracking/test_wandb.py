@@ -33,7 +33,7 @@ from crescent.records import (
     write_lines,
 )
 from crescent.run_folder.ended import forget_end, write_end
-from crescent.run_folder.manifest import seal
+from crescent.run_folder.manifest import REUSED, seal
 from crescent.run_folder.metrics import MetricsFile
 from crescent.tracking.contents import RunContents, read_curve
 from crescent.tracking.ledger import UploadLedger, mode_of
@@ -406,6 +406,29 @@ def test_a_stage_whose_files_were_changed_is_not_uploaded(tmp_path: Path) -> Non
     contents = RunContents(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
     ((stage, identity),) = contents.stages()
     assert contents.stage(stage, identity) is None
+
+
+def test_a_stage_that_another_run_made_names_that_run(tmp_path: Path) -> None:
+    written = Written(tmp_path / "r").base().round(1)
+    for stage in ("base/eval", "round-1/synthesis"):
+        note = {"run": "runs/maker", "digest": written.digests[stage]}
+        (written.root / f"{stage}{REUSED}").write_text(json.dumps(note))
+    ledger = UploadLedger(written.root)
+    ledger.add({"stage": stage, "round": 0} for stage in ("base/eval", "round-1/pairs", "round-1/train"))
+    contents = RunContents(TrackingJob(str(written.root), "r", TrackingConfig()), ledger)
+    found = {}
+    for stage, identity in contents.stages():
+        uploaded = contents.stage(stage, identity)
+        assert uploaded is not None
+        keys = ("reused_from", "votes_reused_from")
+        configured, described = uploaded.run.config, uploaded.makes[0].metadata
+        assert [configured.get(key) for key in keys] == [described.get(key) for key in keys]
+        found[stage] = [configured.get(key) for key in keys]
+    assert found == {
+        "base/eval": ["runs/maker", None],
+        "round-1/pairs": [None, "runs/maker"],
+        "round-1/train": [None, None],
+    }
 
 
 def test_the_view_shows_each_benchmark_with_its_interval_and_is_made_again_in_its_place(
