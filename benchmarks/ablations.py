@@ -16,12 +16,12 @@ from benchmarks import save
 from benchmarks.replay import ARITHMETIC, NO_REPEATS, replay
 from benchmarks.tables import Row, rate, show
 from benchmarks.votes import vote_of_first
-from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, PairsConfig
+from crescent.config import ConsensusConfig, DiversifyConfig, Embedder, Labels, PairsConfig
 from crescent.errors import Missing
 from crescent.models.embedders import Embed, Vectors, open_embedder
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Answer, Vote
-from crescent.selection.pairs import cap_unanimous
+from crescent.selection.pairs import cap_unanimous, select
 from crescent.selection.responses import choose_responses, winning_answers
 from crescent.synthesis.consensus import is_kept, is_unanimous
 from crescent.tasks.computation import truth
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         "unanimous cap": by_cap(votes),
         "ties": by_ties(votes),
         "winner": by_winner(votes),
+        "arms": by_arm(votes),
         "self-deduplication": [row for name in options.embedders.split(",") for row in by_threshold(Embedder(name))],
     }
     known = sum(truth(vote.question.text) is not None for vote in votes)
@@ -128,6 +129,23 @@ def by_winner(votes: Sequence[Vote]) -> list[Row]:
                 "÷ the winners' median": sum(lengths) / sum(of_all),
             }
         )
+    return rows
+
+
+def by_arm(votes: Sequence[Vote]) -> list[Row]:
+    """Rows by control arm (`pairs.labels`, `pairs.noise`): "right" is the share of right answers among those trained on
+    to plain sums. In one round, `fixed` is the majority arm."""
+    arms = [PairsConfig(labels=labels) for labels in Labels if labels is not Labels.fixed]
+    arms.append(PairsConfig(noise=0.25))
+    sums = {vote.question.id: known.value for vote in votes if (known := truth(vote.question.text))}
+    rows = []
+    for arm in arms:
+        cfg = replace(arm, max_unanimous=1.0, minimum=1)
+        pairs = select(votes, {}, ARITHMETIC.task, DEFAULT, cfg).new
+        known_pairs = [pair for pair in pairs if pair.question in sums]
+        right = sum(as_number(pair.final) == sums[pair.question] for pair in known_pairs)
+        name = f"majority, noise {arm.noise:g}" if arm.noise else arm.labels.value
+        rows.append({"arm": name, "pairs": len(pairs), "right": rate(right, len(known_pairs))})
     return rows
 
 
