@@ -47,7 +47,7 @@ class RunObserver:
         self.console.reused(stage, run)
 
     def not_reused(self, stage: str, why: str) -> None:
-        self.console.say(f"{stage}: {why}")
+        self.console.log(f"{stage}: {why}")
 
     def round_done(self, finished: Round) -> None:
         self.console.round_done(finished)

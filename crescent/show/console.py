@@ -92,7 +92,7 @@ class PlainView:
 
     def reused(self, stage: str, run: str) -> None:
         self._news = True
-        self.say(f"{stage}: reused from {run} (same settings and inputs)")
+        self.log(f"{stage}: reused from {run} (same settings and inputs)")
 
     def round_done(self, finished: Round) -> None:
         self.log(verdict_line(finished))
@@ -187,7 +187,7 @@ class LiveView:
 
     def reused(self, stage: str, run: str) -> None:
         self._drop_bar()
-        self.say(f"✓ {stage}: reused from {run} (same settings and inputs)")
+        self.log(f"✓ {stage}: reused from {run} (same settings and inputs)")
 
     def round_done(self, finished: Round) -> None:
         self._rounds.append(finished)
