@@ -105,7 +105,7 @@ def given_keys() -> list[str]:
 
 
 def is_given(key: str) -> bool:
-    """Whether the command line itself sets the key, and not an experiment or an option of a group."""
+    """Whether the command line itself sets the key, rather than an experiment or an option of a group."""
     return key in given_keys()
 
 

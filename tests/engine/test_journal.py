@@ -210,7 +210,7 @@ def test_an_engine_that_is_already_dead_makes_no_request_a_suspect(tmp_path: Pat
 APPEND = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/engine"]
 from test_journal import completion, request
 from crescent.engine.journal import Journal
 {before}
