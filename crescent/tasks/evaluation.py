@@ -251,7 +251,7 @@ class Evaluation:
             raise AttributeError(name)
 
         def evaluated(a: Number) -> Number:
-            if self.mp.fabs(self.real(a)) > 10**6:
+            if self.mp.fabs(self.real(a)) > 10**60:
                 raise OverflowError("too large an angle")
             return Fraction(0) if a == 0 and name[1:] in _ODD else getattr(self.mp, function)(self.real(a))
 

@@ -295,7 +295,7 @@ class Reader:
         return Meaning(key, value=value)
 
     def tree(self, tokens: list[Token]) -> Tree:
-        if any(token.text in (r"\cup", r"\cap", r"\setminus", ":") for token in outside(tokens)):
+        if not tokens or any(token.text in (r"\cup", r"\cap", r"\setminus", ":") for token in outside(tokens)):
             raise Unreadable("no number")
         number = as_number(self.text[tokens[0].start : tokens[-1].end])
         return parse(tokens, self.text) if number is None else ("number", number)
@@ -311,6 +311,8 @@ class Reader:
     def bracketed(self, tokens: list[Token]) -> Meaning | None:
         """A set, a point, an interval or a vector; `None` for brackets around one formula."""
         opening, closing, inner = tokens[0].text, tokens[-1].text, tokens[1:-1]
+        if not inner and opening != r"\{":
+            raise Unreadable("empty brackets")
         if opening == r"\{":
             return self.braces(inner)
         parts = split(inner, (",", ";"))

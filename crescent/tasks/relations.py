@@ -46,11 +46,17 @@ def value_key(tree: Tree, probe: Probe) -> tuple[Key, Number | None]:
 
 
 def _key(values: Sequence[Number | None], names: frozenset[str]) -> tuple[Key, Number | None]:
-    written = [rounded(value) for value in values]
+    written = _written(values)
     if all(value is None or key == written[0] for value, key in zip(values, written, strict=True)):
         exact = next((value for value in values if isinstance(value, Fraction)), values[0])
         return ("value", constant(exact)), exact
     return ("value", *_by_point(written, names)), None
+
+
+def _written(values: Sequence[Number | None]) -> list[Key]:
+    """Where a real function has no real value, none counts: the square root of x^3 is x^{3/2}, whatever -1 does."""
+    is_real = not any(hasattr(value, "_mpc_") for value in values[:POINTS])
+    return [("not real",) if is_real and hasattr(value, "_mpc_") else rounded(value) for value in values]
 
 
 def _by_point(written: Sequence[Key], names: frozenset[str]) -> Key:
@@ -172,7 +178,7 @@ def _ratios(values: Sequence[Number | None], names: frozenset[str], is_signed: b
     scale = _wide(values[0]) if is_signed else abs(_wide(values[0]))
     if scale == 0:
         raise Unreadable("zero at a random point")
-    return _by_point([rounded(None if value is None else _tidy(_wide(value) / scale, 1)) for value in values], names)
+    return _by_point(_written([None if value is None else _tidy(_wide(value) / scale, 1) for value in values]), names)
 
 
 def _tidy(value: Any, scale: Any) -> Number:

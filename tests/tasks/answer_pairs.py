@@ -205,6 +205,13 @@ SAME: tuple[tuple[str, str], ...] = (
     ("f(x+1)", "f(1+x)"),
     (r"x>5, x\ne7", r"(5,7)\cup(7,\infty)"),
     ("0 to 5", "0:5"),
+    ("x^{3/2}", r"\sqrt{x^3}"),
+    (r"\frac{1}{\sqrt{x}}", r"\sqrt{\frac{1}{x}}"),
+    (r"\sqrt{a}\sqrt{b}", r"\sqrt{ab}"),
+    (r"\frac{\sqrt{a}}{\sqrt{b}}", r"\sqrt{\frac{a}{b}}"),
+    (r"\ln\frac{x}{y}", r"\ln x - \ln y"),
+    (r"\ln x^3", r"3\ln x"),
+    (r"\frac{1}{2}\ln x", r"\ln\sqrt{x}"),
 )
 """Mean the same."""
 
@@ -426,6 +433,10 @@ DIFFERENT: tuple[tuple[str, str], ...] = (
     ("f(x+1)", "fx+f"),
     (r"\sqrt5 \approx 2.236", "2.236"),
     ("x=1,y=2", "2<x<1"),
+    (r"\ln x^2", r"2\ln x"),
+    (r"\sqrt{x}", r"\sqrt{-x}"),
+    (r"\sqrt{-x^2}", r"\sqrt{-1}"),
+    (r"x\sqrt{-1}", r"-x\sqrt{-1}"),
     ("12 (x)", "12"),
     ("a = cm", "a"),
 )

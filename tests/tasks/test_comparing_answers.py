@@ -1,5 +1,6 @@
 """Which final answers mean the same: an equivalence, whatever way they are written and in whatever order they come."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from crescent.tasks.equivalence import LONGEST, as_number, normal, same_at_sight, sight
 from crescent.tasks.grading import Grader
+from crescent.tasks.readings import read_formula
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +282,33 @@ def test_classes_of_numbers_do_not_depend_on_the_order(finals: list[str | None],
 def test_any_text_can_be_normalised_and_is_one_at_sight_with_itself(text: str) -> None:
     assert normal(text) == normal(text)
     assert sight(text) == sight(text)
+
+
+PIECES = (r"\frac", r"\sqrt", r"\sin", r"\sum", r"\int", r"\pm", r"\cup", r"\begin{pmatrix}", r"\\", r"\text{or}")
+PIECES += (
+    *r"{}()[]xyei+-*/^_=<>,;|!:&'",
+    r"\{",
+    r"\}",
+    "10",
+    "0.5",
+    " ",
+    "f(",
+    r"\le",
+    r"\infty",
+    r"\log",
+    r"\lim",
+    "d",
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+def test_any_formula_is_read_at_once_or_refused(text: str) -> None:
+    started = time.process_time()
+    seen = sight(text)
+    if seen.kind == "formula":
+        assert read_formula(str(seen.value)) == read_formula(str(seen.value))
+    assert time.process_time() - started < 5
 
 
 @given(st.text(), st.text())
