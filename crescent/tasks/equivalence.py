@@ -34,7 +34,7 @@ _MATHEMATICS += r"|(?:arc)?(?:sin|cos|tan)|cot|csc|log|ln|exp"
 # Words that say more than in what something is counted.
 _NO_UNIT = re.compile(
     rf"^ ?(?:squared|cubed|factorial|times (?:as|more)? ?than)\b|\b(?:(?:{'|'.join(_SCALES)})s?|{_COUNTS}|{_PARTS}"
-    rf"|{_WAYS}|{_LESS}|{_TIMES}|{_MATHEMATICS}|and|or|not|than|if|when|where|for)\b",
+    rf"|{_WAYS}|{_LESS}|{_TIMES}|{_MATHEMATICS}|and|or|not|than|if|when|where)\b",
     re.IGNORECASE,
 )
 _SHORT_UNIT = r"[kcm]m|[km]g|lbs?|oz|ft|in|yd|mi|mph|kph|hrs?|ms|[mc]l|[kmg]b|kwh?|usd|eur|gbp|cad|aud|inr|rs|sq"

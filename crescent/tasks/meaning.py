@@ -32,10 +32,10 @@ class Meaning:
     pieces: Pieces | None = None
     """The set of real numbers it is, or that satisfy it."""
     variable: str | None = None
-    """Of a condition: what it is about."""
+    """Of a condition: what it is about; of an equation: what it was solved for."""
     is_equation: bool = False
-    assigned: Key | None = None
-    """Key of what `variable` is said to be."""
+    assigned: tuple[str, Key] | None = None
+    """A name that stands alone on one side, and the key of what it is said to be."""
     several: tuple["Meaning", ...] = ()
     """Alternatives: 1 \\pm 2 is a list of two."""
 
@@ -103,8 +103,9 @@ class Reader:
             if is_or or not both or all(part.is_equation for part in parts):
                 both = union(piece for pieces in sets for piece in pieces)
             return replace(self.real_set(both), variable=names.pop())
-        if not is_or and conditions and len(names) == len(parts) and all(part.assigned is not None for part in parts):
-            return self.assignments({str(part.variable): part.assigned or () for part in parts}, parts)
+        assigned = dict(part.assigned for part in parts if part.assigned is not None)
+        if not is_or and len(assigned) == len(parts):
+            return self.assignments(assigned, parts)
         flat = [inner for part in parts for inner in (part.several or (part,))]
         if len(names) == 1 and all(part.shape == "value" for part in flat):
             return self.set_of(flat, repeats=True)  # x = 1, 2
@@ -160,8 +161,8 @@ class Reader:
             names = {part.variable for part in parts}
             together = self.set_of(parts, repeats=False)
             variable = names.pop() if len(names) == 1 else None
-            several = tuple(parts)
-            return replace(together, variable=variable, is_equation=parts[0].is_equation, several=several)
+            is_equation = parts[0].is_equation
+            return replace(together, variable=variable, is_equation=is_equation, assigned=None, several=tuple(parts))
         try:
             return self.relation(tokens) or self.without_relation(tokens)
         except TooLarge:
@@ -203,27 +204,18 @@ class Reader:
             left, right = right, left
         if _is_call(left):  # f(x) = 2x + 1 defines what y = 2x + 1 does
             value = self.element(right)
-            return replace(value, variable=spell(left), assigned=value.key, is_equation=True)
+            return replace(value, variable=spell(left), assigned=(spell(left), value.key), is_equation=True)
         try:
             trees = self.tree(left), self.tree(right)
         except Unreadable:
             return self.said_of(left, right)
         key, number, name = equation(*trees, self.probe)
-        assigned = None
-        for variable, other in ((left, trees[1]), (right, trees[0])):
-            if assigned is None and len(variable) == 1 and trees[variable is right][0] == "name":
-                assigned = value_key(other, self.probe)[0]
-                name = spell(variable)
+        alone = next((index for index in (0, 1) if trees[index][0] == "name"), None)
+        assigned = None if alone is None else (trees[alone][1], value_key(trees[1 - alone], self.probe)[0])
         found = None if number is None else end(number)
-        return Meaning(
-            key,
-            "value" if name else "equation",
-            number,
-            None if found is None else (point(found),),
-            name,
-            is_equation=True,
-            assigned=assigned,
-        )
+        pieces = None if found is None else (point(found),)
+        shape = "value" if name else "equation"
+        return Meaning(key, shape, number, pieces, name, is_equation=True, assigned=assigned)
 
     def chain(self, sides: list[list[Token]]) -> Meaning:
         """`x = 2 + 3 = 5` means 5; `a = b = c` says that all are equal, in any order."""
@@ -244,7 +236,7 @@ class Reader:
         if names and len(names) == len(parts) and "".join(sorted(names)) in "abcdefghijklmnopqrstuvwxyz":
             ordered = [part for _, part in sorted(zip(names, parts, strict=True))]
             value = replace(value, key=("group", "(", ")", *ordered))
-        return replace(value, variable=spell(left), assigned=value.key, is_equation=True)
+        return replace(value, variable=spell(left), assigned=(spell(left), value.key), is_equation=True)
 
     def ordered(self, sides: list[list[Token]], signs: Sequence[str]) -> Meaning:
         trees = [self.tree(side) for side in sides]
