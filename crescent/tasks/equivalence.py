@@ -67,7 +67,7 @@ _INTEGER_POWER = re.compile(r"([-+]?) ?(\d{1,9}) ?\^ ?(?:\{ ?(\d{1,3}) ?\}|(\d{1
 _PERIODIC = re.compile(
     r"([-+]?) ?(\d*)\.(\d*)(?: ?\\(?:overline|bar|dot) ?(?:\{(\d+)\}|(\d))|\((\d+)\)| ?\\ldots)", re.ASCII
 )
-_BARE_NUMBER = re.compile(r"-?\d++(?:\.\d++)?", re.ASCII)
+_BARE_NUMBER = re.compile(r"(-?)\$?(\d++|[1-9]\d{0,2}+(?:,\d{3})++)(?:\.(\d++))?", re.ASCII)
 _LATEX_FRACTION = re.compile(r" ?\\frac ?(?:\{([^{}]*)\}|(\d)) ?(?:\{([^{}]*)\}|(\d))")
 
 
@@ -81,8 +81,8 @@ def as_number(text: str) -> Fraction | None:
     """
     if len(text) > LONGEST:
         return None
-    if _BARE_NUMBER.fullmatch(text):
-        return Fraction(text)
+    if bare := _BARE_NUMBER.fullmatch(text):
+        return _decimal(bare[2] + "." + (bare[3] or ""), is_negative=bare[1] == "-")
     written = without_text(_right_side(clean(text))).replace(" ^", "^")
     if not any(character.isdigit() for character in written):
         return None
@@ -101,22 +101,35 @@ def as_number(text: str) -> Fraction | None:
 
 def _value(written: str) -> tuple[Fraction, str] | None:
     """The number a text starts with, and what follows it."""
-    if match := _PERIODIC.match(written):
-        value = _periodic(match)
-        if value is None:
+    if "." in written and (match := _PERIODIC.match(written)):
+        periodic = _periodic(match)
+        if periodic is None:
             return None
-    elif match := _FRACTION.match(written):
+        value = periodic
+    elif "/" in written and (match := _FRACTION.match(written)):
         whole, above, below = (Fraction(re.sub("[, ]", "", part or "0")) for part in match.groups()[1:])
         if below == 0 or (match[2] and not 0 <= above < below):
             return None
         value = whole + above / below
-    elif match := _INTEGER_POWER.match(written):
+    elif "^" in written and (match := _INTEGER_POWER.match(written)):
         value = Fraction(int(match[2]) ** int(match[3] or match[4]))
     elif match := _DECIMAL.match(written):
-        value = Fraction(re.sub("[, ]", "", match[2])) * Fraction(10) ** int(match[3] or 0)
+        value = _decimal(match[2])
+        value = value * Fraction(10) ** int(match[3]) if match[3] else value
     else:
         return None
     return (-value if match[1] == "-" else value), written[match.end() :]
+
+
+def _decimal(written: str, is_negative: bool = False) -> Fraction:
+    """Of digits, with commas or spaces between thousands and with or without a point; faster than `Fraction` reads."""
+    whole, _, part = written.replace(",", "").replace(" ", "").partition(".")
+    value = int(whole + part)
+    return (
+        Fraction(-value if is_negative else value, 10 ** len(part))
+        if part
+        else Fraction(-value if is_negative else value)
+    )
 
 
 def _periodic(match: re.Match[str]) -> Fraction | None:
