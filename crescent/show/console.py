@@ -74,9 +74,11 @@ class PlainView:
         self._last = 0.0
         self._shown = (0, "")
         self._pace = Pace()
+        self._news = False
+        """Whether a stage was made since the last round; the verdict of an earlier start is not printed again."""
 
     def started(self, stage: str, resumed: bool) -> None:
-        self._last, self._pace = self._clock(), Pace()
+        self._last, self._news, self._pace = self._clock(), True, Pace()
         self.log(f"{stage}: {'resumes' if resumed else 'starts'}")
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
@@ -95,7 +97,9 @@ class PlainView:
         self.log(f"{stage}: reused from {run} (same settings and inputs)")
 
     def round_done(self, finished: Round) -> None:
-        self.log(verdict_line(finished))
+        if self._news:
+            self.log(verdict_line(finished))
+        self._news = False
 
     def log(self, line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
@@ -155,6 +159,8 @@ class LiveView:
         self._pace = Pace()
         self._note = ""
         self._task: TaskID | None = None
+        self._news = False
+        """As in `PlainView`."""
         self._live = Live(self._picture(), console=self._console, refresh_per_second=4)
         self._live.start()
 
@@ -172,7 +178,7 @@ class LiveView:
 
     def started(self, stage: str, resumed: bool) -> None:
         self._drop_bar()
-        self._pace, self._note = Pace(), "resumes" if resumed else ""
+        self._news, self._pace, self._note = True, Pace(), "resumes" if resumed else ""
         self._task = self._bars.add_task(stage, total=None)
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
@@ -191,7 +197,9 @@ class LiveView:
 
     def round_done(self, finished: Round) -> None:
         self._rounds.append(finished)
-        self.log(verdict_line(finished))
+        if self._news:
+            self.log(verdict_line(finished))
+        self._news = False
         self._live.update(self._picture())
 
     def log(self, line: str) -> None:

@@ -89,7 +89,7 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
         assert part in said
     (row,) = compare_runs([run]).runs
     assert row.status == "evaluation only"
-    assert row.rows[0].measured[0].score.correct == scores[0]["correct"]
+    assert row.rounds[0].results[0].score.correct == scores[0]["correct"]
 
     better = place / "better"
     shutil.copytree(run, better)
@@ -99,7 +99,7 @@ def test_a_model_is_served_asked_and_scored_and_the_same_command_asks_nothing_ag
     seal(stage, {name: manifest[name] for name in ("made_from", "metrics", "seconds")})
     wrong = scores[0]["total"] - scores[0]["correct"]
     (against,) = compare_runs([run, better]).models
-    assert (against.run, against.first) == ("better", run.name)
+    assert (against.run, against.reference) == ("better", run.name)
     assert (against.comparison.gained, against.comparison.lost) == (wrong, 0)
     assert against.comparison.p_value == pytest.approx(2 / 2**wrong)
     assert f"{wrong} | 0 |" in as_markdown(compare_runs([run, better]))
@@ -218,7 +218,7 @@ def test_an_endpoint_that_dies_midway_costs_no_answer_and_is_asked_nothing_twice
     endpoint.lasts = 10**9
     again = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
     assert again.returncode == 0, again.stderr
-    assert "continues" in again.stdout
+    assert "resumes" in again.stdout
     canaries = endpoint.answered.pop(CANARY.prompt)
     assert 1 <= canaries <= 4, "one before each question that it had when it died"
     assert endpoint.answered == {response.prompt: 1 for response in responses(run_of(place))}

@@ -100,7 +100,14 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_two_rounds_end_with_a_table_and_where_everything_lies(undisturbed: Run) -> None:
     ended = undisturbed()
-    for part in ("rounds", "sums_dev", "accept", "best checkpoint", "metrics.jsonl", "next:"):
+    for part in (
+        "rounds",
+        "sums_dev",
+        "accepted",
+        "best checkpoint",
+        "metrics.jsonl",
+        "to continue, rerun with run.rounds=3",
+    ):
         assert part in ended.stdout
     assert undisturbed.metrics() == [
         ("base/benchmarks", 0),
@@ -156,7 +163,7 @@ def test_a_disturbed_run_ends_like_an_undisturbed_one(
     assert again.returncode == 0, again.stderr
     assert tree_digest(run.folder) == tree_digest(undisturbed.folder)
     assert run.metrics() == undisturbed.metrics()
-    assert "continues" in again.stdout or "once." in failpoint
+    assert "resumes" in again.stdout or "once." in failpoint
 
 
 def test_an_interrupted_synthesis_asks_for_nothing_twice(data: Path, tmp_path: Path) -> None:
@@ -215,9 +222,9 @@ def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(
     verdicts = [read_lines(run.folder / f"round-{n}/verdict/verdict.json", Verdict)[0] for n in (1, 2)]
     assert {verdict.action for verdict in verdicts} <= {"roll back", "retry"}
     assert verdicts[1].parent == "smoke-base"
-    assert "round 2: stop: " in ended.stdout
+    assert "Round 2 stopped: " in ended.stdout
     assert "rejected 2 in a row, patience is 1" in ended.stdout
-    assert "the base itself" in ended.stdout
+    assert "the base: no child was accepted" in ended.stdout
     assert not (run.folder / "round-3").exists()
     assert run("verdict.patience=2").returncode == 0, "a stopped run may be given more patience"
     assert (run.folder / "round-3" / "verdict" / "manifest.json").exists()

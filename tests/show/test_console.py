@@ -120,3 +120,12 @@ def test_no_number_of_the_rounds_is_shortened_however_narrow(width: int) -> None
         assert shown.count(part) == 2, part
     assert "…" not in shown
     assert max(map(len, output.getvalue().splitlines())) <= width
+
+
+def test_a_verdict_is_printed_once_when_it_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainView(lambda: 0.0)
+    view.round_done(round_of(1))
+    view.started("round-2/verdict", resumed=False)
+    view.round_done(round_of(2))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "rolled back" in line]
+    assert [line[10:] for line in lines] == ["Round 2 rolled back: because"], "round 1 was judged by an earlier start"
