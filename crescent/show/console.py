@@ -192,6 +192,7 @@ class LiveView:
             self.log(f"✓ {stage} in {seconds:.0f} s")
 
     def reused(self, stage: str, run: str) -> None:
+        self._news = True
         self._drop_bar()
         self.log(f"✓ {stage}: reused from {run} (same settings and inputs)")
 
