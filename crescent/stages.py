@@ -6,7 +6,6 @@ which settings and inputs it is a function of.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -51,6 +50,7 @@ from crescent.records import (
 from crescent.run_folder.manifest import SCRATCH
 from crescent.run_folder.metric import MONITOR
 from crescent.run_folder.metric_names import monitors_among
+from crescent.run_folder.places import RESPONSES
 from crescent.selection.arms import CAUTIONS
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
@@ -234,7 +234,8 @@ class Stages(Workplace):
         }
         done = self.do(f"round-{child.checkpoint.round}/verdict", "verdict", work, inputs)
         found = read_lines(done.folder / "verdict.json", Verdict)[0]
-        return verdict.with_patience(found, rejected_in_a_row(past), cfg.verdict.patience)
+        rejected = verdict.rejections_in_a_row([round_.verdict.action for round_ in past])
+        return verdict.with_patience(found, rejected, cfg.verdict.patience)
 
     def conclude(self, finished: Round) -> Round:
         """The round is over: report it, and drop weights that no later stage needs (`run.keep`)."""
@@ -316,13 +317,8 @@ def monitored(synthesis: Done) -> dict[str, float]:
     return monitors_among(synthesis.metrics)
 
 
-def rejected_in_a_row(past: Sequence[Round]) -> int:
-    """Number of rounds since the last accepted child."""
-    return len(list(takewhile(lambda round_: round_.verdict.action != "accept", reversed(past))))
-
-
 def read_responses(evaluated: Evaluation) -> list[Response]:
-    return read_lines(evaluated.done.folder / "responses.jsonl", Response)
+    return read_lines(evaluated.done.folder / RESPONSES, Response)
 
 
 def dev_accuracy(evaluated: Evaluation) -> float:

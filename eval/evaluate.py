@@ -22,6 +22,7 @@ from crescent.errors import run_async
 from crescent.judging.wording import interval, percent
 from crescent.machine.disk import write_whole
 from crescent.records import Item, Request, Response, Score, request_seed, to_line, write_lines
+from crescent.run_folder.places import RESPONSES
 from eval.benchmarks import Benchmark, read, usable
 from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
 from eval.progress import progress
@@ -122,7 +123,7 @@ def run(job: EvalJob) -> list[Score]:
         output.mkdir(parents=True, exist_ok=True)
         benchmarks = {name: read(name, config, job.eval.data) for name, config in job.eval.benchmarks.items()}
         responses, scores = run_async(_answer(job, benchmarks, journal))
-        write_lines(output / "responses.jsonl", responses)
+        write_lines(output / RESPONSES, responses)
         left_out = {
             name: {
                 "items": len(found.items),

@@ -21,7 +21,7 @@ from crescent.doors.hydra_door import given_keys, is_given, through_hydra
 from crescent.doors.opening import open_run
 from crescent.errors import BadConfig, Missing, run_to_exit_code
 from crescent.records import Checkpoint, Proof, digest
-from crescent.run_folder.places import CONFIG, REPORT
+from crescent.run_folder.places import CONFIG, REPORT, RESPONSES
 from crescent.run_folder.stage_settings import stage_settings
 
 if TYPE_CHECKING:
@@ -302,6 +302,6 @@ def show_results(root: Path, checkpoint: Checkpoint) -> None:
         evaluate.show(scores, console)
     if tasks.is_file():
         harness.show(msgspec.json.decode(tasks.read_bytes(), type=list[harness.HarnessScore]), console)
-    for name, path in (("responses", folder / "responses.jsonl"), ("scores", folder / "scores.json")):
+    for name, path in (("responses", folder / RESPONSES), ("scores", folder / "scores.json")):
         console.print(f"{name:<10} {path}", soft_wrap=True)
     console.print(f"{'report':<10} {root / REPORT}", soft_wrap=True)

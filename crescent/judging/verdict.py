@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Literal
 
 from crescent.config import Gate, OnCollapse, VerdictConfig
@@ -98,6 +99,11 @@ def decide(findings: Sequence[Finding]) -> Action:
     if "for" in spoken and "veto" not in spoken:
         return "accept"
     return "roll back" if spoken & {"against", "veto"} else "retry"
+
+
+def rejections_in_a_row(actions: Sequence[Action]) -> int:
+    """Number of children since the last accepted one, given what was done with each, oldest first."""
+    return len(list(takewhile(lambda action: action != "accept", reversed(actions))))
 
 
 def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verdict:

@@ -16,6 +16,7 @@ from crescent.reading.differing_settings import SECONDARY
 from crescent.reading.finished import RunReader
 from crescent.reading.rounds import EVALUATION_ONLY, RESAMPLES
 from crescent.records import Comparison, Response, digest
+from crescent.run_folder.places import RESPONSES
 
 if TYPE_CHECKING:
     from crescent.reading.rounds import BenchmarkResult, RoundSummary, RunSummary
@@ -118,7 +119,7 @@ class _Child:
 
     def responses(self, stage: str = "") -> list[Response]:
         names = {result.score.benchmark for result in self.results}
-        path = f"{stage or f'round-{self.round_.round}'}/eval/responses.jsonl"
+        path = f"{stage or f'round-{self.round_.round}'}/eval/{RESPONSES}"
         found = RunReader(self.run.folder).records(path, Response)
         return [response for response in found if response.benchmark in names]
 
@@ -317,4 +318,4 @@ def _with_first(
 
 
 def _responses(run: "RunSummary") -> dict[str, list[Response]]:
-    return by_benchmark(list(RunReader(run.folder).records("base/eval/responses.jsonl", Response)))
+    return by_benchmark(list(RunReader(run.folder).records(f"base/eval/{RESPONSES}", Response)))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, paired_test
 from crescent.judging.reliability import FILE as RELIABILITY
 from crescent.judging.reliability import Reliability, read_reliability
-from crescent.judging.verdict import with_patience
+from crescent.judging.verdict import rejections_in_a_row, with_patience
 from crescent.reading.finished import Manifest, RunReader, likely_cause, setting
 from crescent.records import CHECKPOINT_NAME, Action, Comparison, Response, Score, Verdict, child_suffix, digest
 from crescent.run_folder.ended import read_end
@@ -22,7 +21,7 @@ from crescent.run_folder.lock import is_running
 from crescent.run_folder.manifest import REUSED
 from crescent.run_folder.metric import Metric
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS, TOKENS, drop_rate
-from crescent.run_folder.places import CONFIG
+from crescent.run_folder.places import CONFIG, RESPONSES
 
 ROUND_STAGES = ("synthesis", "pairs", "train", "eval", "verdict")
 EVALUATION_ONLY = "evaluation only"
@@ -134,9 +133,10 @@ def _rounds(reader: RunReader, settings: Mapping[str, str] | None, scored: bool 
         verdict = _verdict(reader, number, training, evaluation, evaluations)
         if verdict is not None:
             # The verdict on disk holds what the comparison shows; the loop counts patience on top of it.
-            rejected = len(list(takewhile(lambda action: action != "accept", reversed(past))))
             patience = (settings or {}).get("verdict.patience", "")
-            verdict = with_patience(verdict, rejected, int(patience)) if patience.isdecimal() else verdict
+            verdict = (
+                with_patience(verdict, rejections_in_a_row(past), int(patience)) if patience.isdecimal() else verdict
+            )
             past.append(verdict.action)
         results = _results(reader, f"round-{number}/eval", base_responses) if evaluation and scored else ()
         stages = [synthesis, selection, training, evaluation]
@@ -243,7 +243,7 @@ def _verdict(
 
 def _responses(reader: RunReader, stage: str) -> dict[str, list[Response]]:
     try:
-        return by_benchmark(list(reader.records(f"{stage}/responses.jsonl", Response)))
+        return by_benchmark(list(reader.records(f"{stage}/{RESPONSES}", Response)))
     except DataSaysNo as error:
         reader.note(f"{error}; so its items are not known, and nothing is compared on them")
         return {}

@@ -8,6 +8,7 @@ from statistics import fmean
 from crescent.reading.rounds import RoundSummary
 from crescent.records import Response
 from crescent.report.lenient import LenientReader, evenly_chosen
+from crescent.run_folder.places import RESPONSES
 
 SHOWN = 8
 """Gained items of a round that are shown, and lost ones."""
@@ -64,7 +65,7 @@ def read_changes(reader: LenientReader, round_: RoundSummary, rounds: Sequence[R
 def _by_item(reader: LenientReader, number: int) -> dict[tuple[str, str], list[Response]]:
     stage = f"round-{number}/eval" if number else "base/eval"
     by_item = defaultdict(list)
-    for response in reader.records(f"{stage}/responses.jsonl", Response):
+    for response in reader.records(f"{stage}/{RESPONSES}", Response):
         by_item[response.benchmark, response.item].append(response)
     return by_item
 

@@ -11,7 +11,7 @@ from crescent.records import Response, Vote
 from crescent.report.lenient import LenientReader
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
-from crescent.run_folder.places import SET_ASIDE
+from crescent.run_folder.places import RESPONSES, SET_ASIDE
 
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages in which the engine generates tokens."""
@@ -112,7 +112,7 @@ def _tokens(reader: LenientReader, place: str, kind: str) -> tuple[float | None,
         case "replay":
             return REPLAY_TOKENS.of(metrics), None
         case "eval":
-            responses = reader.records(f"{place}/eval/responses.jsonl", Response)
+            responses = reader.records(f"{place}/eval/{RESPONSES}", Response)
             return float(sum(response.tokens for response in responses)), None
         case "reliability":
             votes = reader.records(VOTES, Vote)

@@ -13,6 +13,7 @@ from crescent.records import Comparison, Response, Vote
 from crescent.report.costs import best_round
 from crescent.report.lenient import LenientReader
 from crescent.report.texts import unbroken
+from crescent.run_folder.places import RESPONSES
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,7 @@ def _pooled(reader: LenientReader, summary: RunSummary) -> Comparison | None:
         return None
     names = best.verdict.benchmarks
     after, before = (
-        [
-            response
-            for response in reader.records(f"{place}/eval/responses.jsonl", Response)
-            if response.benchmark in names
-        ]
+        [response for response in reader.records(f"{place}/eval/{RESPONSES}", Response) if response.benchmark in names]
         for place in (f"round-{best.round}", "base")
     )
     try:
@@ -99,7 +96,7 @@ def _against_votes(reader: LenientReader, summary: RunSummary) -> dict[str, Comp
     vote_is_correct = {
         (vote.question.bait, vote.question.id): label.correct for vote, label in zip(votes, labels, strict=True)
     }
-    responses = reader.records(f"round-{best.round}/eval/responses.jsonl", Response)
+    responses = reader.records(f"round-{best.round}/eval/{RESPONSES}", Response)
     child = [response for response in responses if (response.benchmark, response.item) in vote_is_correct]
     majority = by_benchmark(
         [replace(response, correct=vote_is_correct[response.benchmark, response.item]) for response in child]

@@ -8,6 +8,7 @@ from itertools import takewhile
 from crescent.errors import DataSaysNo
 from crescent.reading.finished import RunReader
 from crescent.records import Candidate, Response, Verdict, Vote
+from crescent.run_folder.places import RESPONSES
 
 MOST = 200
 """Largest number of rows of a table."""
@@ -101,7 +102,7 @@ def _judged(run: RunReader, number: int) -> Verdict | None:
 
 def _first_responses(run: RunReader, stage: str) -> dict[tuple[str, str], Response]:
     found: dict[tuple[str, str], Response] = {}
-    for response in run.records(f"{stage}/responses.jsonl", Response):
+    for response in run.records(f"{stage}/{RESPONSES}", Response):
         found.setdefault((response.benchmark, response.item), response)
     return found
 

@@ -12,7 +12,7 @@ from crescent.config import BenchmarkConfig, TaskConfig
 from crescent.errors import BadConfig
 from crescent.records import Response, Score, read_lines
 from crescent.run_folder.manifest import damage, verified_manifest
-from crescent.run_folder.places import read_config
+from crescent.run_folder.places import RESPONSES, read_config
 
 C = TypeVar("C")
 
@@ -51,11 +51,11 @@ def read_evaluations(root: Path, notes: list[str]) -> Iterator[Stored]:
         manifest = verified_manifest(stage)
         if manifest is None:
             notes.append(f"{folder.name}/eval: {damage(stage)}, so it was not rescored")
-        elif not (stage / "responses.jsonl").is_file():
+        elif not (stage / RESPONSES).is_file():
             notes.append(f"{folder.name}/eval: has no responses.jsonl, so it was not rescored")
         else:
             with known_records(stage):
-                responses = tuple(read_lines(stage / "responses.jsonl", Response))
+                responses = tuple(read_lines(stage / RESPONSES, Response))
                 scores = msgspec.json.decode((stage / "scores.json").read_bytes(), type=tuple[Score, ...])
             yield Stored(folder.name, manifest["digest"], manifest["made_from"]["settings"], responses, scores)
 

@@ -399,18 +399,16 @@ def test_a_killed_supervisor_leaves_no_process_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("complaint", "way_out"),
+    ("complaint", "fix"),
     [
         ("raise ModuleNotFoundError('no pyseccomp')", "pip install pyseccomp"),
         ("raise RuntimeError('Unable to find libseccomp')", "apt install libseccomp2"),
     ],
 )
-def test_nothing_runs_unprotected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: str, way_out: str
-) -> None:
+def test_nothing_runs_unprotected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: str, fix: str) -> None:
     (tmp_path / "pyseccomp.py").write_text(complaint)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Missing, match=way_out), Sandbox(1.0, 256):
+    with pytest.raises(Missing, match=fix), Sandbox(1.0, 256):
         pass
 
 
