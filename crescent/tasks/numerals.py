@@ -82,7 +82,7 @@ _MEANS_MORE = re.compile(
     rf"""\s?:\s?\d | \s?[ap]\.?m\b
     | \s?(?:to|:|-|out\sof|in)\s(?:{NUMBER.pattern})(?:\s(?:chance|odds)|\s*\Z)
     | \s?(?:to|-)\s?(?:{NUMBER.pattern})\s[a-z]+\Z
-    | \s(?:dozens?|score|gross)\b | \s(?:mod|modulo|choose)\s
+    | \s(?:dozens?|score|gross)\b | \s\(?(?:mod|modulo|choose)\s
     | \s(?:more|less|fewer|greater|older|younger)\sthan\s[a-zA-Z]\b
     | \sor\s(?:more|less|fewer|higher|greater|above|below)\b
     | \s(?:if|when|for|where)\s[$\\]{{0,2}}[a-zA-Z]\s?(?:[=<>≤≥\\]|is\b)

@@ -338,7 +338,7 @@ def test_a_node_takes_its_rank_from_the_scheduler(given: dict[str, str], rank: s
 
 
 def test_several_nodes_without_a_file_with_their_number_are_refused() -> None:
-    with pytest.raises(BadConfig, match="several nodes need a file"):
+    with pytest.raises(BadConfig, match=r"several nodes \(launch.nodes\) need an accelerate file"):
         Config(
             bait=BaitConfig(prompts={"b": "Ask."}),
             eval=EvalConfig(benchmarks={"dev": BenchmarkConfig()}),
