@@ -63,7 +63,7 @@ def test_questions_that_an_arm_has_no_answer_to_are_lost_for_its_reason() -> Non
     pairs = {"pairs": 4, "questions": 4, "below_cut": 1, "not_computable": 3, "never_right": 2, "total": 4}
     steps = funnel({"candidates": 10, "questions": 10}, pairs, {})
     labelled = next(step for step in steps if step.name == "with a label to train on")
-    assert [(loss.reason, loss.count) for loss in labelled.losses] == [
+    assert [(dropped.reason, dropped.count) for dropped in labelled.dropped] == [
         ("too little agreement", 1),
         ("not computable (pairs.labels=gold)", 3),
         ("never right (pairs.labels=gold)", 2),
