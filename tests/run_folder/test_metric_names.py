@@ -13,9 +13,9 @@ import pytest
 
 from crescent.config import Artifacts, TrackingConfig, TrackingJob
 from crescent.reading.rounds import read_run
-from crescent.reading.runs import RunTable, compare
+from crescent.reading.runs import ComparedRuns, compare_runs
 from crescent.records import Candidate, Done, read_lines
-from crescent.report.figures import monitor_figures
+from crescent.report.collapse_figures import collapse_figures
 from crescent.report.run import read_report
 from crescent.report.tables import MEASURES, training_sheet
 from crescent.run_folder.manifest import MANIFEST
@@ -34,8 +34,8 @@ from crescent.run_folder.metric_names import (
     kind_of,
 )
 from crescent.run_folder.metrics import read_metrics
-from crescent.show.compare import sheets
 from crescent.show.compare_csv import COLUMNS
+from crescent.show.compare_tables import sheets
 from crescent.stages import monitored
 from crescent.tracking.contents import RunContents
 from crescent.tracking.ledger import UploadLedger
@@ -145,7 +145,7 @@ def test_near_duplicates_are_measured_in_three_ways_under_three_names(run: Path)
     assert 0 < dropped < similar, "this run cannot tell the three apart"
     assert DROPPED_NEAR_DUPLICATES.of(synthesis) == dropped
     assert NEAR_DUPLICATE_RATE.of(synthesis) == pytest.approx(similar / len(first), abs=1e-6)
-    rows = read_run(run, "run").rows
+    rows = read_run(run, "run").rounds
     assert rows[1].near_duplicate_drop_rate == dropped / synthesis["candidates"]
     labels = {metric.label for metric in (DROPPED_NEAR_DUPLICATES, NEAR_DUPLICATE_RATE, NEAR_DUPLICATE_DROP_RATE)}
     assert len(labels) == 3
@@ -164,7 +164,7 @@ def shown_numbers(root: Path, console: str) -> Iterator[tuple[str, int, str, flo
                 and isinstance(value, int | float)
             ):
                 yield metric.label, line["round"], "W&B", value
-    table: RunTable = compare([root])
+    table: ComparedRuns = compare_runs([root])
     for sheet in (sheet for sheet in sheets(table, {"run": "run"}, short=False) if sheet.title == "rounds"):
         for row in sheet.rows[1:]:
             for column, cell in zip(sheet.columns, row, strict=True):
@@ -180,10 +180,10 @@ def shown_numbers(root: Path, console: str) -> Iterator[tuple[str, int, str, flo
                     yield label, int(cells[0]), "console", float(cells[heads.index(label)])
     report = read_report(read_run(root, "run"))
     for found in report.rounds:
-        for loss in (loss for step in found.funnel for loss in step.losses):
+        for loss in (loss for step in found.funnel for loss in step.dropped):
             if any(loss.reason == metric.label for metric in METRICS):
                 yield loss.reason, found.number, "report, step by step", loss.count
-    for figure in monitor_figures(report):
+    for figure in collapse_figures(report):
         label = figure.title[0].lower() + figure.title[1:]
         percent = figure.numbers.columns[1] == "|%"
         for number, value in figure.numbers.rows:
@@ -234,7 +234,7 @@ def test_a_run_folder_with_the_old_names_reads_as_before(run: Path, tmp_path: Pa
     as_written_before(old)
     before = (old / "metrics.jsonl").read_bytes()
     assert OLD["monitor/near_duplicate_rate"] in before.decode()
-    assert read_run(old, "run").rows == read_run(run, "run").rows
+    assert read_run(old, "run").rounds == read_run(run, "run").rounds
     rounds = read_report(read_run(old, "run")).rounds
     for found, expected in zip(rounds, read_report(read_run(run, "run")).rounds, strict=True):
         assert (found.monitors, found.funnel) == (expected.monitors, expected.funnel)
