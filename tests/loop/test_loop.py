@@ -62,9 +62,11 @@ class Run:
         command = [*CRESCENT[:4], *flags, *CRESCENT[4:], *self.arguments, *settings]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def __call__(self, *overrides: str, failpoint: str = "") -> "subprocess.CompletedProcess[str]":
+    def __call__(
+        self, *overrides: str, failpoint: str = "", timeout_s: float = 120
+    ) -> "subprocess.CompletedProcess[str]":
         process = self.start(*overrides, failpoint=failpoint)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=timeout_s)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def processes(self) -> list[psutil.Process]:

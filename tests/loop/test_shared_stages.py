@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sweep(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], str]:
     """Four arms on fakes: their folders, and what was printed."""
     run = Run(tmp_path_factory.mktemp("arms"), data, *QUICK)
-    ended = run("-m", f"pairs.labels={','.join(ARMS)}")
+    ended = run("-m", f"pairs.labels={','.join(ARMS)}", timeout_s=600)
     assert ended.returncode == 0, ended.stderr
     root = run.folder.parent
     (folders,) = [{arm: next(root.glob(f"smoke-labels-{arm}-*")) for arm in ARMS}]
