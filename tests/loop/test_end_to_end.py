@@ -71,7 +71,7 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     folder, ended = two_rounds.folder, two_rounds.ended
     assert ended.returncode == 0, ended.stderr
     assert "round-1/synthesis: resumes" in ended.stdout
-    for part in ("the engine answers after", "best checkpoint", "crescent sync", "round 2"):
+    for part in ("the engine answers after", "best checkpoint", "crescent sync", "Round 2 "):
         assert part in ended.stdout
 
     # The server that wrote round 2 gave the trained child's log-probabilities, which are not the base's.
