@@ -181,7 +181,7 @@ class Quarantined:
     item: str
     """Id of the benchmark item."""
     item_question: str
-    rule: Literal["ngram", "masked", "similarity"]
+    rule: Literal["ngram", "masked", "computation", "similarity"]
     evidence: str
     """Shared words, or the cosine."""
 

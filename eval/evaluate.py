@@ -74,7 +74,11 @@ async def evaluate(
             flexible=reading.flexible,
         )
 
-    tasks = [asyncio.create_task(answer(item, sample)) for item in items for sample in range(config.sampling(item.benchmark).samples)]
+    tasks = [
+        asyncio.create_task(answer(item, sample))
+        for item in items
+        for sample in range(config.sampling(item.benchmark).samples)
+    ]
     try:
         responses = await asyncio.gather(*tasks)
     finally:

@@ -73,6 +73,9 @@ class DecontaminationConfig:
     at least `ngram` words: short templates such as "What is 2 + 3?" would all be equal."""
     similarity: float | None = 0.9
     """Cosine in (0, 1], by `diversify.embedder`, at which a question counts as a benchmark question; null: off."""
+    computation: bool = field(default=False, metadata=earlier_runs(False))
+    """Whether a question that asks for the same plain computation as a benchmark item counts as that item, whatever the
+    words and the order of terms or factors: "What is 28 + 24?" is "Calculate 24 + 28." For benchmarks of sums."""
 
     def __post_init__(self) -> None:
         where, cosine = "pairs.decontamination", self.similarity

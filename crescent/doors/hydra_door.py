@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crescent.config import Config, Mode, as_settings
 from crescent.config.standalone import EvaluationConfig
+from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
@@ -30,6 +31,7 @@ C = TypeVar("C", bound=Config)
 
 ConfigStore.instance().store(name="schema", node=Config)
 ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
+ConfigStore.instance().store(name="warm_start_schema", node=WarmStartConfig)
 
 
 def hydra_door(loop: Loop) -> None:

@@ -241,6 +241,7 @@ def _rules(selection: Manifest | None) -> str:
     ngram, cosine = rules.get("ngram"), rules.get("similarity")
     named = [f"{ngram} words in a row"] if ngram else []
     named += ["the same with numbers masked"] if ngram and rules.get("masked") else []
+    named += ["the same computation"] if rules.get("computation") else []
     named += [f"cosine from {cosine:g}"] if cosine is not None else []
     return ", ".join(named) or "all rules are off"
 

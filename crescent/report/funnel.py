@@ -34,6 +34,7 @@ Metrics = Mapping[str, float]
 RULES = {
     "ngram": "share a run of words with a benchmark item",
     "masked": "are a benchmark item with other numbers",
+    "computation": "ask for the same computation as a benchmark item",
     "similarity": "mean nearly the same as a benchmark item",
 }
 DROPPED_BY_ARM = {

@@ -1,7 +1,8 @@
 """Which questions are too near to a benchmark question to be trained on.
 
-Three rules, in this order: a shared sequence of words; the same with all numbers masked; cosine. Source: n-grams of 13
-words after GPT-3 (arXiv 2005.14165, appendix C); masking and the rule for short questions are ours.
+Four rules, in this order: a shared sequence of words; the same with all numbers masked; the same computation; cosine. Source: n-grams of 13
+words after GPT-3 (arXiv 2005.14165, appendix C); masking, computations and the rule for short questions
+are ours.
 """
 
 import math
@@ -18,9 +19,10 @@ from crescent.config import DecontaminationConfig
 from crescent.models.embedders import Vectors
 from crescent.records import Item, Quarantined, Question
 from crescent.synthesis.diversify import Memory, Neighbour
+from crescent.tasks.computation import Computation, same_computation
 
 Ids = NDArray[np.uint64]
-Rule = Literal["ngram", "masked", "similarity"]
+Rule = Literal["ngram", "masked", "computation", "similarity"]
 
 MASK = "#"
 SHORTEST_PART = 8
@@ -100,6 +102,11 @@ class Benchmarks:
         """Index of each item shorter than an n-gram, by all its words."""
         self._ngrams: list[Ngrams] = []
         self._masked: Ngrams | None = None
+        self._computations: dict[Computation, int] = {}
+        if cfg.computation:
+            for index, item in enumerate(items):
+                if (computation := same_computation(item.question)) is not None:
+                    self._computations.setdefault(computation, index)
         if cfg.ngram:
             texts = [tokens(item.question) for item in items]
             self._index(texts)
@@ -161,6 +168,10 @@ class Benchmarks:
                 item, start = shared
                 evidence = " ".join(without_numbers[start : start + self._masked.n])
                 return self._quarantined(question, item, "masked", evidence)
+        computation = same_computation(question.text) if self._computations else None
+        if computation in self._computations:
+            evidence = f" {computation.operator} ".join(computation.operands)
+            return self._quarantined(question, self._computations[computation], "computation", evidence)
         if self.cfg.similarity is not None and cosine >= self.cfg.similarity:
             return self._quarantined(question, nearest, "similarity", f"{cosine:.3f}")
         return None

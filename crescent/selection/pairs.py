@@ -27,7 +27,7 @@ from crescent.selection.arms import (
 from crescent.selection.responses import outvoted_answer
 from crescent.synthesis.consensus import is_kept, is_unanimous, margin
 
-RULES = ("ngram", "masked", "similarity")
+RULES = ("ngram", "masked", "computation", "similarity")
 T = TypeVar("T")
 
 

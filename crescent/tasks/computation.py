@@ -26,6 +26,26 @@ class Sum:
     value: Fraction
 
 
+@dataclass(frozen=True)
+class Computation:
+    """What two questions share that ask for the same: terms and factors in any order, others in theirs."""
+
+    operator: str
+    """Operator, or all of them in their order if they differ."""
+    operands: tuple[str, ...]
+
+
+def same_computation(question: str) -> Computation | None:
+    """The computation a question asks for, equal for equal ones; `None` as `truth`."""
+    known = truth(question)
+    if known is None:
+        return None
+    numbers = [str(Fraction(number)) for number in re.findall(r"[\d.]+", known.written)]
+    operators = re.findall(r"[-+*/]", known.written)
+    kind = operators[0] if len(set(operators)) == 1 else "".join(operators)
+    return Computation(kind, tuple(sorted(numbers, key=Fraction) if kind in "+*" else numbers))
+
+
 def truth(question: str) -> Sum | None:
     """The only computation in a question; `None` if it has none or several, or asks for anything else.
 
