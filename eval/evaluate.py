@@ -41,7 +41,8 @@ async def evaluate(
     report: Callable[[int], None] = lambda done: None,
     shots: Mapping[str, Sequence[Shot]] | None = None,
 ) -> tuple[list[Response], list[Score]]:
-    """As many responses per item as its benchmark has samples, in the order of `items`, one score per benchmark in the order of `config`.
+    """Responses in the order of `items`, as many per item as its benchmark has samples; and one score per benchmark, in
+    the order of `config`.
 
     Args:
         answer_prompt: Template for benchmarks without a prompt of their own (`task.answer_prompt`).

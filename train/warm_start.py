@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import cycle
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 

@@ -10,8 +10,8 @@ from crescent.config.synthesis import AnswerStyle
 
 @dataclass
 class WarmStartConfig(Config):
-    """A supervised start: what a model is taught before it teaches itself. Only `model`, `task`, `bait.prompts`, `eval`,
-    `train` and `run` (without its rounds) are read."""
+    """A supervised start: what a model is taught before it teaches itself. Only `model`, `task`, `bait.prompts`,
+    `eval`, `train` and `run` (without its rounds) are read."""
 
     labelled: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     """Labelled problems to train on. Those that the benchmarks of `eval` ask, too, are left out."""

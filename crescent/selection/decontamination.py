@@ -1,8 +1,8 @@
 """Which questions are too near to a benchmark question to be trained on.
 
-Four rules, in this order: a shared sequence of words; the same with all numbers masked; the same computation; cosine. Source: n-grams of 13
-words after GPT-3 (arXiv 2005.14165, appendix C); masking, computations and the rule for short questions
-are ours.
+Four rules, in this order: a shared sequence of words; the same with all numbers masked; the same computation; cosine.
+Source: n-grams of 13 words after GPT-3 (arXiv 2005.14165, appendix C); masking, computations and the rule for short
+questions are ours.
 """
 
 import math

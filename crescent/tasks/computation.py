@@ -43,7 +43,7 @@ def same_computation(question: str) -> Computation | None:
     numbers = [str(Fraction(number)) for number in re.findall(r"[\d.]+", known.written)]
     operators = re.findall(r"[-+*/]", known.written)
     kind = operators[0] if len(set(operators)) == 1 else "".join(operators)
-    return Computation(kind, tuple(sorted(numbers, key=Fraction) if kind in "+*" else numbers))
+    return Computation(kind, tuple(sorted(numbers, key=Fraction) if kind in ("+", "*") else numbers))
 
 
 def truth(question: str) -> Sum | None:

@@ -240,6 +240,47 @@ def test_accuracy_over_samples_is_their_mean_and_its_interval_is_as_wide_as_so_f
     assert (found.low, found.high) == pytest.approx(interval(rights, 8))
 
 
+def test_a_benchmark_can_be_asked_in_a_way_of_its_own() -> None:
+    greedy = BenchmarkConfig(split=Split.test, temperature=0.0, samples=1)
+    config = EvalConfig(benchmarks={"dev": BenchmarkConfig(), "test": greedy}, samples=4, temperature=0.7)
+    engine = Adder()
+    responses, scores = evaluated(engine, sums(3) + sums(3, "test"), config)
+    assert {(request.key.split("/")[1], request.temperature) for request in engine.asked} == {
+        ("dev", 0.7),
+        ("test", 0.0),
+    }
+    assert [(score.total, score.samples) for score in scores] == [(12, 4), (3, 1)]
+    assert Counter(response.benchmark for response in responses) == {"dev": 12, "test": 3}
+    assert [score.majority is None for score in scores] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            {"samples": 3},
+            r"eval\.benchmarks\.test\.samples=3: greedy samples .* set eval\.benchmarks\.test\.temperature",
+        ),
+        ({"samples": 0}, r"samples=0: each item is asked at least once"),
+        ({"temperature": 3.0}, r"temperature=3\.0: must lie in \[0, 2\]"),
+        ({"temperature": 0.0}, r"eval\.benchmarks\.test\.samples=8: greedy samples"),
+    ],
+)
+def test_a_way_of_its_own_that_makes_no_sense_is_refused(own: dict[str, Any], message: str) -> None:
+    several = {} if own.get("samples") == 3 else {"samples": 8, "temperature": 1.0}
+    with pytest.raises(BadConfig, match=message):
+        EvalConfig(benchmarks={"test": BenchmarkConfig(**own)}, **several)
+
+
+def test_items_do_not_depend_on_how_they_are_asked() -> None:
+    plain, own = (
+        Config(eval=EvalConfig(benchmarks={"dev": BenchmarkConfig(**more)}))
+        for more in ({}, {"temperature": 1.0, "samples": 8})
+    )
+    assert stage_settings(plain, "benchmarks") == stage_settings(own, "benchmarks")
+    assert stage_settings(plain, "eval") != stage_settings(own, "eval")
+
+
 def test_several_greedy_samples_are_refused_with_the_fix() -> None:
     with pytest.raises(
         BadConfig, match=r"eval\.samples=4: greedy samples .* are all the same; set eval\.temperature=0\.6"

@@ -92,6 +92,19 @@ def test_the_exact_rule_comes_before_the_masked_rule_and_the_cosine_last() -> No
     assert rules == ["ngram", "masked", "similarity"]
 
 
+def test_the_same_computation_in_other_words_is_found_where_asked_for() -> None:
+    cfg = DecontaminationConfig(similarity=None, computation=True)
+    benchmark = ("Calculate 24 + 28.", "Calculate 9 - 4.")
+    found = find("What is 28 plus 24?", *benchmark, cfg=cfg)
+    assert found is not None
+    assert (found.item, found.rule, found.evidence) == ("item-0", "computation", "24 + 28")
+    assert rule("Calculate 24 + 28.", *benchmark, cfg=cfg) == "ngram"
+    assert rule("What is 4 - 9?", *benchmark, cfg=cfg) is None, "the order of a difference matters"
+    assert rule("What is 24 - 28?", *benchmark, cfg=cfg) is None
+    assert rule("If 24 + 28 apples are sold, how many are left?", *benchmark, cfg=cfg) is None
+    assert rule("What is 28 plus 24?", *benchmark) is None, "off by default"
+
+
 def test_another_name_in_front_does_not_hide_the_rest() -> None:
     assert rule(BAKER.replace("A baker", "Old Miss Quill"), BAKER) == "ngram"
 

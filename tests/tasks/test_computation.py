@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from crescent.tasks.computation import Sum, truth
+from crescent.tasks.computation import Sum, same_computation, truth
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,14 @@ def test_a_plain_sum_has_a_truth(question: str, written: str, value: Fraction) -
 )
 def test_a_question_that_is_no_plain_sum_has_no_known_truth(question: str) -> None:
     assert truth(question) is None
+
+
+def test_questions_share_a_computation_whatever_the_words_and_the_order_of_terms() -> None:
+    assert same_computation("What is 2 + 3?") == same_computation("What is the sum of 3 and 2?")
+    assert same_computation("2 x 3 x 4") == same_computation("4 times 2 times 3")
+    assert same_computation("What is 2.50 + 3?") == same_computation("3 + 2.5")
+    for other in ("What is 2 - 3?", "What is 3 - 2 + 0?", "What is 2 * 3?", "What is 2 + 3 + 0?"):
+        assert same_computation(other) not in (None, same_computation("What is 2 + 3?"))
+    assert same_computation("8 - 2") != same_computation("2 - 8")
+    assert same_computation("2 + 3 * 4") != same_computation("3 + 2 * 4")
+    assert same_computation("How are you?") is None

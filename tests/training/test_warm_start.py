@@ -1,0 +1,77 @@
+"""A supervised start before a study: from labelled problems that no benchmark asks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crescent.records import Item, Pair, read_lines
+from crescent.tasks.computation import same_computation
+
+
+def command(root: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+    arguments = [sys.executable, "-P", "-m", "train.warm_start", f"run.root={root}", *settings]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_it_teaches_how_to_ask_and_to_answer_and_nothing_that_a_benchmark_asks(tiny: Path, tmp_path: Path) -> None:
+    small = (f"model.path={tiny}", "labelled.items=40", "train.batch=4", "train.micro_batch=4", "train.max_steps=3")
+    ended = command(tmp_path, *small)
+    assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / "warm-sums"
+    assert f"model.path={folder / 'weights'}" in ended.stdout
+    assert (folder / "weights" / "model.safetensors").exists()
+    assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
+
+    items = [Item(**item) for item in json.loads((folder / "items.json").read_text())]
+    pairs = read_lines(folder / "pairs.jsonl", Pair)
+    answers = {pair.prompt: pair.completion for pair in pairs[::2]}
+    assert answers == {item.question: item.target for item in items}
+    asked = pairs[1::2]
+    assert {pair.prompt for pair in asked} == {"Ask for the sum of two numbers."}
+    assert [pair.completion for pair in asked] == [item.question for item in items]
+
+    again = command(tmp_path, *small)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+
+
+@pytest.mark.timeout(120)
+def test_problems_that_a_benchmark_asks_are_left_out_in_any_order(tmp_path: Path) -> None:
+    from hydra import compose, initialize_config_module
+
+    import crescent.doors.hydra_door  # noqa: F401 - registers the schema
+    from eval.benchmarks import load
+    from train.warm_start import as_warm_start, unasked
+
+    with initialize_config_module("conf", version_base="1.3"):
+        settings = [f"run.root={tmp_path}", "labelled.items=2000", "eval.benchmarks.sums_dev.items=300"]
+        cfg = as_warm_start(compose("warm_start", overrides=settings))
+    benchmarks = cfg.eval.benchmarks.items()
+    asked = {same_computation(item.question) for name, one in benchmarks for item in load(name, one, None)}
+    found = unasked(cfg)
+    labelled = load("labelled", cfg.labelled, None)
+    left_out = [item for item in labelled if item not in found]
+    assert 1000 < len(found) < len(labelled) == 2000
+    assert not asked & {same_computation(item.question) for item in found}
+    assert all(same_computation(item.question) in asked for item in left_out)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("labelled.items=null", "items=None: a generator needs a number of items"),
+        ("labelled.family=sums", "labelled.family"),
+        ("model.path=/no/such/folder", "/no/such/folder"),
+        ("labeled.items=3", "labeled"),
+    ],
+)
+def test_a_start_that_cannot_be_made_says_why_at_once(tmp_path: Path, setting: str, message: str) -> None:
+    ended = command(tmp_path, setting)
+    assert ended.returncode in (2, 66, 69)
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
