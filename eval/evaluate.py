@@ -41,8 +41,7 @@ async def evaluate(
     report: Callable[[int], None] = lambda done: None,
     shots: Mapping[str, Sequence[Shot]] | None = None,
 ) -> tuple[list[Response], list[Score]]:
-    """Responses in the order of `items`, as many per item as its benchmark has samples; and one score per benchmark, in
-    the order of `config`.
+    """`config.samples` responses per item in the order of `items`, one score per benchmark in the order of `config`.
 
     Args:
         answer_prompt: Template for benchmarks without a prompt of their own (`task.answer_prompt`).
@@ -75,11 +74,7 @@ async def evaluate(
             flexible=reading.flexible,
         )
 
-    tasks = [
-        asyncio.create_task(answer(item, sample))
-        for item in items
-        for sample in range(config.sampling(item.benchmark).samples)
-    ]
+    tasks = [asyncio.create_task(answer(item, sample)) for item in items for sample in range(config.samples)]
     try:
         responses = await asyncio.gather(*tasks)
     finally:
@@ -92,11 +87,11 @@ async def evaluate(
 
 async def _score(benchmark: str, responses: Sequence[Response], config: EvalConfig, reader: Reader) -> Score:
     answers = [response for response in responses if response.benchmark == benchmark]
-    classes, samples = None, config.sampling(benchmark).samples
-    if samples > 1 and reader.can_vote:
+    classes = None
+    if config.samples > 1 and reader.can_vote:
         finals = [response.final for response in answers]
-        items = [finals[start : start + samples] for start in range(0, len(finals), samples)]
-        classes = await asyncio.gather(*(asyncio.to_thread(reader.task.classes, of_item) for of_item in items))
+        items = [finals[start : start + config.samples] for start in range(0, len(finals), config.samples)]
+        classes = await asyncio.gather(*(asyncio.to_thread(reader.task.classes, samples) for samples in items))
     return score(benchmark, answers, classes, decides=config.benchmarks[benchmark].split is Split.dev)
 
 
@@ -110,7 +105,7 @@ def ask(
     return Request(
         key="/".join(map(str, ("eval", item.benchmark, item.id, *which))),
         prompt=few_shot_prompt(shots, item.question) if shots else fill(template, item.question),
-        temperature=config.sampling(item.benchmark).temperature,
+        temperature=config.temperature,
         max_tokens=config.max_tokens,
         seed=request_seed(seed, "eval", item.id, *which),
         stop=STOP if shots else (),
@@ -147,8 +142,7 @@ def run(job: EvalJob) -> list[Score]:
 async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) -> tuple[list[Response], list[Score]]:
     items = [item for found in benchmarks.values() for item in found.items]
     shots = {name: found.shots for name, found in benchmarks.items()}
-    requests = sum(job.eval.sampling(item.benchmark).samples for item in items)
-    report = progress(path.with_name("progress.jsonl"), requests)
+    report = progress(path.with_name("progress.jsonl"), len(items) * job.eval.samples)
     key = os.environ.get("CRESCENT_API_KEY", "none")
     readings = open_readers(job.eval.benchmarks, job.task, job.grading_timeout_s)
     with Journal(path) as journal, readings as readers:

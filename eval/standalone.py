@@ -279,7 +279,7 @@ def show_plan(cfg: EvaluationConfig) -> None:
     try:
         check_evaluation(cfg)
         for name, items in count_items(cfg).items():
-            requests = f"{items * cfg.eval.sampling(name).samples:,} requests of at most {cfg.eval.max_tokens:,} tokens"
+            requests = f"{items * cfg.eval.samples:,} requests of at most {cfg.eval.max_tokens:,} tokens"
             console.print(f"benchmark   {name}: {items:,} items, {requests}")
     except CrescentError as error:
         console.print(f"cannot run here: {error}")

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crescent.config.checks import Choice, require, require_fields
-from crescent.config.earlier import earlier_runs
 from crescent.config.synthesis import AnswerStyle, TaskConfig
 
 
@@ -82,10 +81,6 @@ class BenchmarkConfig:
     shots: int = 0
     """Number of solved problems that precede each item (eval/benchmarks/shots.py); 0 and 5 are usual. With shots, no
     prompt is used, because the shots show how to answer."""
-    temperature: float | None = field(default=None, metadata=earlier_runs(None))
-    """Sampling temperature in [0, 2] for this benchmark; null means `eval.temperature`."""
-    samples: int | None = field(default=None, metadata=earlier_runs(None))
-    """Number of times each item of this benchmark is asked; null means `eval.samples`."""
 
     def __post_init__(self) -> None:
         where = "eval.benchmarks.<name>"
@@ -109,11 +104,6 @@ class BenchmarkConfig:
         only_test = self.source is not Source.gsm_plus or self.split is Split.test
         rule = "GSM-Plus rewords GSM8K's test questions, and test sets are only reported"
         require(only_test, f"{where}.split", self.split.value, rule, "set split=test")
-        temperature, samples = self.temperature, self.samples
-        possible = temperature is None or 0 <= temperature <= 2
-        require(possible, f"{where}.temperature", temperature, "must lie in [0, 2]", "or null for eval.temperature")
-        rule = "each item is asked at least once"
-        require(samples is None or samples >= 1, f"{where}.samples", samples, rule, "or null for eval.samples")
         require(self.shots >= 0, f"{where}.shots", self.shots, "must not be negative", "0 or 5 are usual")
         rule = "shots already show how to answer, so a prompt is not used"
         require(self.shots == 0 or self.prompt is None, f"{where}.shots", self.shots, rule, f"leave out {where}.prompt")
@@ -159,14 +149,6 @@ class HarnessConfig:
             require(not taken, f"{where}.arguments", option, "is set by the evaluation itself", "use its own field")
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the items of one benchmark are asked."""
-
-    temperature: float
-    samples: int
-
-
 @dataclass
 class EvalConfig:
     """Benchmarks answered by the served checkpoint after every round."""
@@ -190,24 +172,10 @@ class EvalConfig:
         require(self.reliability >= 0, "eval.reliability", self.reliability, "must not be negative", "e.g. 200")
         require(0 <= self.temperature <= 2, "eval.temperature", self.temperature, "must lie in [0, 2]")
         require(self.samples >= 1, "eval.samples", self.samples, "each item is asked at least once")
-        rule = "greedy samples (temperature 0) are all the same"
         differ = self.samples == 1 or self.temperature > 0
-        require(differ, "eval.samples", self.samples, rule, "set eval.temperature=0.6, or eval.samples=1")
-        for name in self.benchmarks:
-            sampling = self.sampling(name)
-            differ = sampling.samples == 1 or sampling.temperature > 0
-            where = f"eval.benchmarks.{name}"
-            fix = f"set {where}.temperature=0.6, or {where}.samples=1"
-            require(differ, f"{where}.samples", sampling.samples, rule, fix)
+        fix = "set eval.temperature=0.6, or eval.samples=1"
+        require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", fix)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
-
-    def sampling(self, benchmark: str) -> "Sampling":
-        """How the items of a benchmark are asked: as it says itself, else as for all benchmarks."""
-        own = self.benchmarks[benchmark]
-        return Sampling(
-            self.temperature if own.temperature is None else own.temperature,
-            self.samples if own.samples is None else own.samples,
-        )
 
 
 def style_of(benchmark: BenchmarkConfig, task: TaskConfig) -> AnswerStyle:

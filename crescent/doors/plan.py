@@ -135,11 +135,7 @@ def expected_requests(cfg: Config) -> list[Expected]:
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
     items = [benchmark.items for benchmark in cfg.eval.benchmarks.values()]
-    known = sum(
-        benchmark.items * cfg.eval.sampling(name).samples
-        for name, benchmark in cfg.eval.benchmarks.items()
-        if benchmark.items is not None
-    )
+    known = sum(count for count in items if count is not None)
     inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
         *inputs,
@@ -154,8 +150,8 @@ def expected_requests(cfg: Config) -> list[Expected]:
         ),
         Expected(
             "benchmark items" + (" (plus all items of benchmarks without a limit)" if None in items else ""),
-            known,
-            known,
+            known * cfg.eval.samples,
+            known * cfg.eval.samples,
             cfg.eval.max_tokens,
         ),
     ]

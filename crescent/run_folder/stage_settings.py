@@ -46,7 +46,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
     seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
     match stage:
         case "benchmarks":
-            return {"eval": {"benchmarks": _items(cfg, "shots", "style", "temperature", "samples")}, **_embedder(cfg)}
+            return {"eval": {"benchmarks": _items(cfg, "shots", "style")}, **_embedder(cfg)}
         case "others":
             return {"diversify": {"runs": list(cfg.diversify.runs)}}
         case "synthesis":
@@ -69,7 +69,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             for unused in ("adaptive", "min_agreement"):
                 del voting[unused]
             parts = {"task": as_settings(cfg.task), "consensus": voting}
-            items = {"benchmarks": _items(cfg, "shots", "temperature", "samples"), "reliability": cfg.eval.reliability}
+            items = {"benchmarks": _items(cfg, "shots"), "reliability": cfg.eval.reliability}
             return {"model": model, "seed": seed, "eval": items, **parts}
         case "pairs":
             voting = as_settings(cfg.consensus)
