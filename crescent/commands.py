@@ -4,6 +4,7 @@
     crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
     crescent reliability RUN         how far agreement can be trusted as a label
     crescent compare RUN…            rounds and benchmarks of any number of runs, side by side
+    crescent compare --study NAME RUN…   whether what a study declared holds
     crescent sync RUN                upload what W&B is missing of a run, never twice
     crescent report RUN…             one HTML file about a run, or a comparison of several
 
@@ -13,7 +14,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 import difflib
 import re
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -96,7 +97,19 @@ def compare_command(arguments: Sequence[str]) -> None:
     forms = ("table", "markdown", "csv")
     parser.add_argument("--format", choices=forms, help="default: by the ending of --out (.md, .csv), else a table")
     parser.add_argument("--out", type=Path, help="write to this file")
+    parser.add_argument("--study", metavar="NAME", help="decide on a study: a name in conf/study, or a file")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FILE",
+        help="with --study: write the runs' records to this file (.json.gz), or, without runs, read them from it",
+    )
     given = parser.parse_args(arguments)
+    if given.study is not None:
+        compare_study(given)
+        return
+    if given.records is not None:
+        raise BadConfig("--records holds the runs of a study: give --study NAME as well")
     if bool(given.runs) == given.all:
         raise BadConfig("name the runs to compare, or give --all for every run in runs/ (not both)")
     folders = run_folders(None) if given.all else [run_named(name) for name in given.runs]
@@ -115,6 +128,34 @@ def compare_command(arguments: Sequence[str]) -> None:
         show(found, open_console())
     else:
         open_console().out(written(found), highlight=False, end="")
+
+
+def compare_study(given: Namespace) -> None:
+    """`crescent compare --study`: what a study found, from its runs or from their records."""
+    if given.all or (not given.runs and given.records is None) or given.format == "csv":
+        raise BadConfig("--study: name the study's runs, or a file with their --records; as a table or as markdown")
+
+    from crescent.judging.deviations import deviations
+    from crescent.judging.item_records import read_records, write_records
+    from crescent.judging.study import judge_study
+    from crescent.reading.study import read_study, read_study_runs
+    from crescent.show.study import show_study, study_as_markdown, study_as_text
+
+    study = read_study(given.study)
+    if given.runs:
+        records = read_study_runs(study, [run_named(name) for name in given.runs])
+        if given.records is not None:
+            write_records(given.records, records)
+    else:
+        records = read_records(given.records)
+    result = judge_study(study, records, deviations(study, records))
+    is_markdown = (given.format or (given.out.suffix if given.out else "")) in ("markdown", ".md")
+    if given.out:
+        write_out(given.out, (study_as_markdown if is_markdown else study_as_text)(result, records))
+    elif is_markdown:
+        open_console().out(study_as_markdown(result, records), highlight=False, end="")
+    else:
+        show_study(result, records, open_console())
 
 
 def report_command(arguments: Sequence[str]) -> None:

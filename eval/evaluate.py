@@ -14,17 +14,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from crescent.config import EvalConfig, EvalJob, Split
-from crescent.config.checks import fill
+from crescent.config import EvalConfig, EvalJob, Split, samples_of, temperature_of
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import run_async
+from crescent.judging.likelihood import FILE as LIKELIHOODS
+from crescent.judging.likelihood import Likelihood
 from crescent.judging.wording import interval, percent
 from crescent.machine.disk import write_whole
 from crescent.records import Item, Request, Response, Score, request_seed, to_line, write_lines
 from crescent.run_folder.places import RESPONSES
 from eval.benchmarks import Benchmark, read, usable
-from eval.benchmarks.shots import STOP, Shot, few_shot_prompt
+from eval.benchmarks.shots import STOP, Shot
+from eval.likelihoods import prompt_of, score_likelihoods
 from eval.progress import progress
 from eval.reading import Reader, open_readers
 from eval.results import write_result
@@ -41,7 +43,7 @@ async def evaluate(
     report: Callable[[int], None] = lambda done: None,
     shots: Mapping[str, Sequence[Shot]] | None = None,
 ) -> tuple[list[Response], list[Score]]:
-    """`config.samples` responses per item in the order of `items`, one score per benchmark in the order of `config`.
+    """All samples of each item in the order of `items`, and one score per benchmark in the order of `config`.
 
     Args:
         answer_prompt: Template for benchmarks without a prompt of their own (`task.answer_prompt`).
@@ -74,7 +76,9 @@ async def evaluate(
             flexible=reading.flexible,
         )
 
-    tasks = [asyncio.create_task(answer(item, sample)) for item in items for sample in range(config.samples)]
+    times = {name: samples_of(benchmark, config) for name, benchmark in config.benchmarks.items()}
+    asked = [(item, sample) for item in items for sample in range(times[item.benchmark])]
+    tasks = [asyncio.create_task(answer(item, sample)) for item, sample in asked]
     try:
         responses = await asyncio.gather(*tasks)
     finally:
@@ -88,10 +92,11 @@ async def evaluate(
 async def _score(benchmark: str, responses: Sequence[Response], config: EvalConfig, reader: Reader) -> Score:
     answers = [response for response in responses if response.benchmark == benchmark]
     classes = None
-    if config.samples > 1 and reader.can_vote:
+    samples = samples_of(config.benchmarks[benchmark], config)
+    if samples > 1 and reader.can_vote:
         finals = [response.final for response in answers]
-        items = [finals[start : start + config.samples] for start in range(0, len(finals), config.samples)]
-        classes = await asyncio.gather(*(asyncio.to_thread(reader.task.classes, samples) for samples in items))
+        items = [finals[start : start + samples] for start in range(0, len(finals), samples)]
+        classes = await asyncio.gather(*(asyncio.to_thread(reader.task.classes, sampled) for sampled in items))
     return score(benchmark, answers, classes, decides=config.benchmarks[benchmark].split is Split.dev)
 
 
@@ -99,13 +104,12 @@ def ask(
     item: Item, config: EvalConfig, answer_prompt: str, seed: int, sample: int = 0, shots: Sequence[Shot] = ()
 ) -> Request:
     """The request for one sample of an item: after the shots, or in `benchmark.prompt`, or in the task's prompt."""
-    template = config.benchmarks[item.benchmark].prompt or answer_prompt
     # The first of several samples has the key and seed that a single one has, so a journal serves both.
     which: tuple[int, ...] = (sample,) if sample else ()
     return Request(
         key="/".join(map(str, ("eval", item.benchmark, item.id, *which))),
-        prompt=few_shot_prompt(shots, item.question) if shots else fill(template, item.question),
-        temperature=config.temperature,
+        prompt=prompt_of(item, config, answer_prompt, shots),
+        temperature=temperature_of(config.benchmarks[item.benchmark], config),
         max_tokens=config.max_tokens,
         seed=request_seed(seed, "eval", item.id, *which),
         stop=STOP if shots else (),
@@ -115,7 +119,8 @@ def ask(
 def run(job: EvalJob) -> list[Score]:
     """Evaluate into `job.output`: `responses.jsonl`, `scores.json`, and `benchmarks.json` with what was left out.
 
-    A folder with scores is finished, and nothing is asked; a folder with a journal is resumed.
+    A folder with scores is finished, and nothing is asked; a folder with a journal is resumed. Likelihoods are no
+    completions, so an interrupted measurement of them starts over.
     """
     output = Path(job.output)
     finished, journal = output / "scores.json", output / "journal.jsonl"
@@ -124,6 +129,8 @@ def run(job: EvalJob) -> list[Score]:
         benchmarks = {name: read(name, config, job.eval.data) for name, config in job.eval.benchmarks.items()}
         responses, scores = run_async(_answer(job, benchmarks, journal))
         write_lines(output / RESPONSES, responses)
+        if any(config.likelihood for config in job.eval.benchmarks.values()):
+            write_lines(output / LIKELIHOODS, run_async(_score_likelihoods(job, benchmarks)))
         left_out = {
             name: {
                 "items": len(found.items),
@@ -142,13 +149,20 @@ def run(job: EvalJob) -> list[Score]:
 async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) -> tuple[list[Response], list[Score]]:
     items = [item for found in benchmarks.values() for item in found.items]
     shots = {name: found.shots for name, found in benchmarks.items()}
-    report = progress(path.with_name("progress.jsonl"), len(items) * job.eval.samples)
+    responses = sum(samples_of(job.eval.benchmarks[item.benchmark], job.eval) for item in items)
+    report = progress(path.with_name("progress.jsonl"), responses)
     key = os.environ.get("CRESCENT_API_KEY", "none")
     readings = open_readers(job.eval.benchmarks, job.task, job.grading_timeout_s)
     with Journal(path) as journal, readings as readers:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
             engine = Journaled(client, journal)
             return await evaluate(engine, items, job.eval, job.task.answer_prompt, readers, job.seed, report, shots)
+
+
+async def _score_likelihoods(job: EvalJob, benchmarks: dict[str, Benchmark]) -> list[Likelihood]:
+    key = os.environ.get("CRESCENT_API_KEY", "none")
+    async with Client(job.urls, job.model, key, 1, job.request_timeout_s) as client:
+        return await score_likelihoods(client, benchmarks, job.eval, job.task.answer_prompt)
 
 
 def list_items(job: EvalJob) -> list[Item]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from crescent.config import Child, EngineKind, Mode
+from crescent.config import Child, EngineKind, Mode, samples_of
 from crescent.config.standalone import EvaluationConfig
 from crescent.doors.hydra_door import given_keys, is_given, through_hydra
 from crescent.doors.opening import open_run
@@ -279,7 +279,8 @@ def show_plan(cfg: EvaluationConfig) -> None:
     try:
         check_evaluation(cfg)
         for name, items in count_items(cfg).items():
-            requests = f"{items * cfg.eval.samples:,} requests of at most {cfg.eval.max_tokens:,} tokens"
+            responses = items * samples_of(cfg.eval.benchmarks[name], cfg.eval)
+            requests = f"{responses:,} requests of at most {cfg.eval.max_tokens:,} tokens"
             console.print(f"benchmark   {name}: {items:,} items, {requests}")
     except CrescentError as error:
         console.print(f"cannot run here: {error}")

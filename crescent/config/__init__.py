@@ -16,8 +16,10 @@ from crescent.config.evaluation import Source as Source
 from crescent.config.evaluation import Split as Split
 from crescent.config.evaluation import can_vote as can_vote
 from crescent.config.evaluation import check_sources as check_sources
+from crescent.config.evaluation import samples_of as samples_of
 from crescent.config.evaluation import style_of as style_of
 from crescent.config.evaluation import task_of as task_of
+from crescent.config.evaluation import temperature_of as temperature_of
 from crescent.config.jobs import EvalJob as EvalJob
 from crescent.config.jobs import ReliabilityJob as ReliabilityJob
 from crescent.config.jobs import TrainJob as TrainJob
@@ -47,6 +49,9 @@ from crescent.config.serving import Child as Child
 from crescent.config.serving import EngineKind as EngineKind
 from crescent.config.serving import ServingConfig as ServingConfig
 from crescent.config.serving import WhileTraining as WhileTraining
+from crescent.config.study import Secondary as Secondary
+from crescent.config.study import StudyConfig as StudyConfig
+from crescent.config.study import check_study as check_study
 from crescent.config.synthesis import AnswerStyle as AnswerStyle
 from crescent.config.synthesis import BaitConfig as BaitConfig
 from crescent.config.synthesis import Boxes as Boxes
@@ -91,6 +96,8 @@ class Config:
     serving: ServingConfig = field(default_factory=ServingConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    study: StudyConfig | None = None
+    """Declaration of the study that the run belongs to (`study=NAME`); null: none. No stage depends on it."""
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
@@ -130,3 +137,5 @@ class Config:
         rule, fix = "several nodes (launch.nodes) need an accelerate file", "see docs/training.md"
         require(several, "train.accelerate", None, rule, f"{fix}, or leave launch.nodes empty")
         check_arm(self.pairs, train, self.task)
+        if self.study is not None:
+            check_study(self.study, self.run, self.eval, self.pairs, self.verdict)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crescent.config.checks import Choice, require, require_fields
+from crescent.config.earlier import earlier_runs
 from crescent.config.synthesis import AnswerStyle, TaskConfig
 
 
@@ -57,6 +58,10 @@ class Split(Choice):
     """Is only reported."""
 
 
+LIKELIEST = 10
+"""Largest number of distractors that there are for every number."""
+
+
 @dataclass
 class BenchmarkConfig:
     """One benchmark: a labelled set of problems."""
@@ -81,9 +86,26 @@ class BenchmarkConfig:
     shots: int = 0
     """Number of solved problems that precede each item (eval/benchmarks/shots.py); 0 and 5 are usual. With shots, no
     prompt is used, because the shots show how to answer."""
+    temperature: float | None = field(default=None, metadata=earlier_runs(None))
+    """Sampling temperature in [0, 2] for this benchmark; null: `eval.temperature`."""
+    samples: int | None = field(default=None, metadata=earlier_runs(None))
+    """Number of times each of its items is asked; null: `eval.samples`, or once if its own temperature is 0."""
+    likelihood: int = field(default=0, metadata=earlier_runs(0))
+    """Number of distractors that the reference answer of each item is compared with by likelihood: a score without
+    generated text, so without format. Needs vLLM; 7 is usual, 0 turns it off."""
+    reply: str = field(default="The answer is ", metadata=earlier_runs("The answer is "))
+    """Beginning of the reply whose ending is compared (`likelihood`): the same for every checkpoint."""
 
     def __post_init__(self) -> None:
         where = "eval.benchmarks.<name>"
+        own = self.temperature is None or 0 <= self.temperature <= 2
+        require(own, f"{where}.temperature", self.temperature, "must lie in [0, 2], or null for eval.temperature")
+        asked = self.samples is None or self.samples >= 1
+        require(asked, f"{where}.samples", self.samples, "at least 1, or null for eval.samples")
+        compared = 0 <= self.likelihood <= LIKELIEST
+        require(compared, f"{where}.likelihood", self.likelihood, f"must lie in 0 … {LIKELIEST}", "7 is usual")
+        short = self.likelihood == 0 or self.source is not Source.mbpp
+        require(short, f"{where}.likelihood", self.likelihood, "programs have no reference answer", "set likelihood=0")
         require(
             self.items is None or self.items >= 1, f"{where}.items", self.items, "at least one item, or null for all"
         )
@@ -176,6 +198,22 @@ class EvalConfig:
         fix = "set eval.temperature=0.6, or eval.samples=1"
         require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", fix)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
+        for name, benchmark in self.benchmarks.items():
+            where, samples = f"eval.benchmarks.{name}.samples", samples_of(benchmark, self)
+            differ = samples == 1 or temperature_of(benchmark, self) > 0
+            require(differ, where, samples, "greedy samples (temperature 0) are all the same", "set it to 1")
+
+
+def temperature_of(benchmark: BenchmarkConfig, evaluation: EvalConfig) -> float:
+    """Sampling temperature of a benchmark."""
+    return evaluation.temperature if benchmark.temperature is None else benchmark.temperature
+
+
+def samples_of(benchmark: BenchmarkConfig, evaluation: EvalConfig) -> int:
+    """Number of times each item of a benchmark is asked."""
+    if benchmark.samples is not None:
+        return benchmark.samples
+    return 1 if benchmark.temperature == 0 else evaluation.samples
 
 
 def style_of(benchmark: BenchmarkConfig, task: TaskConfig) -> AnswerStyle:

@@ -46,6 +46,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
     from crescent.observe import RunObserver
+    from crescent.run_folder.declaration import record_declaration
     from crescent.run_folder.ended import forget_end, write_end
     from crescent.run_folder.once import Once
     from crescent.stages import Stages
@@ -63,6 +64,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             """Not before there is work: if this run is refused, the config of the finished one stays in place."""
             OmegaConf.save(OmegaConf.structured(cfg), root / CONFIG)
             record_environment(root)
+            record_declaration(root, cfg.study)
             forget_end(root)
 
         reuse = [run for run in named if has_same_data(run, cfg)]

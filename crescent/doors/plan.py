@@ -22,6 +22,7 @@ from crescent.config import (
     Trainer,
     Tuning,
     WhileTraining,
+    samples_of,
 )
 from crescent.doors.preflight import check_evaluation
 from crescent.doors.reusable import reusable_runs
@@ -134,8 +135,9 @@ def expected_requests(cfg: Config) -> list[Expected]:
     asked, samples = cfg.bait.questions, cfg.consensus.samples
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
-    items = [benchmark.items for benchmark in cfg.eval.benchmarks.values()]
-    known = sum(count for count in items if count is not None)
+    benchmarks = cfg.eval.benchmarks.values()
+    items = [benchmark.items for benchmark in benchmarks]
+    known = sum((benchmark.items or 0) * samples_of(benchmark, cfg.eval) for benchmark in benchmarks)
     inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
         *inputs,
@@ -150,8 +152,8 @@ def expected_requests(cfg: Config) -> list[Expected]:
         ),
         Expected(
             "benchmark items" + (" (plus all items of benchmarks without a limit)" if None in items else ""),
-            known * cfg.eval.samples,
-            known * cfg.eval.samples,
+            known,
+            known,
             cfg.eval.max_tokens,
         ),
     ]

@@ -20,6 +20,7 @@ QUIET = (
     "run.reuse=",
     "tracking",
     "launch",
+    "study",
     "mode=",
 )
 """Prefixes of overrides that do not make a different run."""

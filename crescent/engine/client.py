@@ -2,14 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from crescent.errors import BadConfig, TryAgain
 from crescent.records import Completion, Request
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+R = TypeVar("R")
 
 REST_S = 30.0
 """Seconds without new requests for a replica that did not answer."""
@@ -28,6 +33,14 @@ class Engine(Protocol):
     """Generates text."""
 
     async def complete(self, request: Request) -> Completion: ...
+
+
+class Scorer(Protocol):
+    """Computes how likely given text is."""
+
+    async def log_probabilities(self, prompt: str, reply: str) -> list[tuple[int, float | None]]:
+        """Each token of a conversation, the unfinished reply included, with its log-probability given those before."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,23 +88,79 @@ class Client:
             EngineDied: no replica answered, after all retries.
             BadConfig: the endpoint refuses the key or does not serve the model.
         """
+        from openai import BadRequestError
+
+        async def send(replica: "AsyncOpenAI") -> Any:
+            return await replica.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": request.prompt}],
+                temperature=request.temperature,
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                stop=list(request.stop) or None,
+            )
+
+        try:
+            reply = await self._send(request.key, send)
+        except BadRequestError as error:
+            return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
+        choice, usage = reply.choices[0], reply.usage
+        return Completion(
+            text=_valid_unicode(choice.message.content or ""),
+            finish_reason=choice.finish_reason,
+            tokens=usage.completion_tokens if usage else 0,
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+        )
+
+    async def log_probabilities(self, prompt: str, reply: str) -> list[tuple[int, float | None]]:
+        """Each token of the prompt and of the unfinished reply in the model's chat template: id and log-probability
+        (nats), `None` for the first.
+
+        Ask for one text at a time: vLLM 0.32 on CPU fails on several of them with adapters in one batch.
+
+        Raises:
+            EngineDied, BadConfig: as `complete`; BadConfig also if the endpoint knows no `prompt_logprobs`.
+        """
+        from openai import BadRequestError
+
+        async def send(replica: "AsyncOpenAI") -> Any:
+            return await replica.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}],
+                temperature=0,
+                max_tokens=1,
+                extra_body={"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True},
+            )
+
+        fix = "eval.benchmarks.NAME.likelihood needs vLLM; set it to 0"
+        try:
+            answered = await self._send(f"likelihood of {reply}", send)
+        except BadRequestError as error:
+            raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs: {error.message}; {fix}") from error
+        found: list[dict[str, Any] | None] | None = (answered.model_extra or {}).get("prompt_logprobs")
+        if found is None:
+            raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs; {fix}")
+        # The first token is not predicted, so vLLM leaves its id out; all texts begin with the same one.
+        tokens = [next(iter(options.items()), None) if options else None for options in found]
+        return [(-1, None) if token is None else (int(token[0]), token[1]["logprob"]) for token in tokens]
+
+    async def _send(self, key: str, send: Callable[["AsyncOpenAI"], Awaitable[R]]) -> R:
+        """Send to the least busy replica that answers.
+
+        Raises:
+            EngineDied: no replica answered, after all retries.
+            BadConfig: the endpoint refuses the key or does not serve the model.
+            BadRequestError: the endpoint refuses the request.
+        """
         from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError
 
-        async with self._free, self._as_sent(request.key):
+        async with self._free, self._as_sent(key):
             for index in self._by_preference():
                 self._outstanding[index] += 1
                 try:
-                    reply = await self._replicas[index].chat.completions.create(
-                        model=self.model,
-                        messages=[{"role": "user", "content": request.prompt}],
-                        temperature=request.temperature,
-                        max_tokens=request.max_tokens,
-                        seed=request.seed,
-                        stop=list(request.stop) or None,
-                    )
-                    break
-                except BadRequestError as error:
-                    return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
+                    return await send(self._replicas[index])
+                except BadRequestError:
+                    raise
                 except (AuthenticationError, PermissionDeniedError) as error:
                     raise BadConfig(
                         f"{self._url(index)}: {error.message}; set CRESCENT_API_KEY to the key of this endpoint"
@@ -103,16 +172,8 @@ class Client:
                     cause: APIError = error
                 finally:
                     self._outstanding[index] -= 1
-            else:
-                urls = ", ".join(map(self._url, range(len(self._replicas))))
-                raise EngineDied(f"{urls}: {cause.message}", self._sent) from cause
-        choice, usage = reply.choices[0], reply.usage
-        return Completion(
-            text=_valid_unicode(choice.message.content or ""),
-            finish_reason=choice.finish_reason,
-            tokens=usage.completion_tokens if usage else 0,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-        )
+            urls = ", ".join(map(self._url, range(len(self._replicas))))
+            raise EngineDied(f"{urls}: {cause.message}", self._sent) from cause
 
     @asynccontextmanager
     async def _as_sent(self, key: str) -> AsyncIterator[None]:

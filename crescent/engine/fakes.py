@@ -22,7 +22,7 @@ from typing import Any
 from crescent.config import TrainJob, Tuning, read_job
 from crescent.errors import run_to_exit_code
 from crescent.machine.failpoint import failpoint
-from crescent.records import Pair, Proof, read_lines
+from crescent.records import Pair, Proof, digest, read_lines
 
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
 DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
@@ -63,6 +63,25 @@ def log_probabilities(token_ids: tuple[int, ...], skill: float) -> tuple[float |
     return (None, *(-math.log(1 + token) * (2 - skill) for token in token_ids[1:]))
 
 
+def likelihoods(prompt: str, unfinished: str, skill: float) -> dict[str, Any]:
+    """Completion with log-probabilities of all words: the right answer is as likely as the skill, which a little
+    noise per problem and answer blurs."""
+    found = SUM.search(prompt) or DIFFERENCE.search(prompt)
+    words = [*prompt.split(), *unfinished.split()]
+    truth = "" if found is None else str(int(found[1]) + int(found[2]) * (1 if "+" in found[0] else -1))
+    noise = random.Random(f"{prompt}/{words[-1]}").gauss(0, 1)
+    last = noise + (4 * skill - 1 if words[-1] == truth else 0)
+    numbers = [int(digest(word), 16) % 50_000 for word in words]
+    values = [None, *([-1.0] * (len(words) - 2)), last]
+    logprobs = [
+        None if value is None else {str(number): {"logprob": value}}
+        for number, value in zip(numbers, values, strict=True)
+    ]
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
+    about = {"id": "fake", "object": "chat.completion", "created": 0, "model": "fake"}
+    return {**about, "choices": [choice], "prompt_logprobs": logprobs}
+
+
 class FakeEngine(ThreadingHTTPServer):
     """Serves one base and any number of adapters by name."""
 
@@ -86,9 +105,11 @@ class FakeEngine(ThreadingHTTPServer):
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         match path:
             case "/v1/chat/completions":
-                prompt = body["messages"][-1]["content"]
+                prompt = body["messages"][0]["content"]
                 if DEADLY in prompt:
                     os._exit(9)
+                if "prompt_logprobs" in body:
+                    return likelihoods(prompt, body["messages"][-1]["content"], self.skill(body["model"]))
                 text = reply(prompt, body.get("seed", 0), body.get("temperature", 1.0), self.skill(body["model"]))
                 words = text.split()
                 cut = len(words) > body["max_tokens"]

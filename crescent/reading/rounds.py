@@ -102,11 +102,17 @@ def read_run(root: Path, name: str) -> RunSummary:
     return RunSummary(name, root, status, settings, _reliability(reader), rounds, tuple(reader.missing))
 
 
-def read_status(root: Path) -> str:
-    """How far a run went, or how it ended."""
+def read_rounds(root: Path) -> RunSummary:
+    """Summarise a run without its scores: settings, status, and the rounds that count."""
     reader = RunReader(root)
     settings = _settings(reader)
-    return _status(reader, tuple(_rounds(reader, settings, scored=False)), settings)
+    rounds = tuple(_rounds(reader, settings, scored=False))
+    return RunSummary(root.name, root, _status(reader, rounds, settings), settings, {}, rounds, tuple(reader.missing))
+
+
+def read_status(root: Path) -> str:
+    """How far a run went, or how it ended."""
+    return read_rounds(root).status
 
 
 def _rounds(reader: RunReader, settings: Mapping[str, str] | None, scored: bool = True) -> Iterator[RoundSummary]:

@@ -18,6 +18,9 @@ from crescent.config import (
 )
 from crescent.config.earlier import earlier_values
 
+ASKING = ("temperature", "samples", "likelihood", "reply")
+"""Settings of a benchmark that decide how its items are asked, not which items it has."""
+
 
 def planned_stages(cfg: Config) -> list[tuple[str, str]]:
     """Names of all stages in the order they are made, each with its kind."""
@@ -46,7 +49,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
     seed, model = cfg.run.seed, {"dtype": cfg.model.dtype.value, "context": cfg.model.context}
     match stage:
         case "benchmarks":
-            return {"eval": {"benchmarks": _items(cfg, "shots", "style")}, **_embedder(cfg)}
+            return {"eval": {"benchmarks": _items(cfg, "shots", "style", *ASKING)}, **_embedder(cfg)}
         case "others":
             return {"diversify": {"runs": list(cfg.diversify.runs)}}
         case "synthesis":
@@ -69,7 +72,7 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             for unused in ("adaptive", "min_agreement"):
                 del voting[unused]
             parts = {"task": as_settings(cfg.task), "consensus": voting}
-            items = {"benchmarks": _items(cfg, "shots"), "reliability": cfg.eval.reliability}
+            items = {"benchmarks": _items(cfg, "shots", *ASKING), "reliability": cfg.eval.reliability}
             return {"model": model, "seed": seed, "eval": items, **parts}
         case "pairs":
             voting = as_settings(cfg.consensus)
@@ -165,6 +168,8 @@ def _evaluation(cfg: Config) -> dict[str, Any]:
         del benchmark["guard"]  # It changes what a score means for the verdict, not the score.
         # The style that is used, and only where it is not the task's: so a run from before benchmarks had styles of
         # their own resumes where its answers are still read as they were, and is refused where they are not.
+        if not benchmark["likelihood"]:
+            del benchmark["reply"]
         style = style_of(cfg.eval.benchmarks[name], cfg.task)
         del benchmark["style"]
         if style is not cfg.task.answer_style:

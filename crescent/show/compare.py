@@ -42,12 +42,17 @@ def show(compared: ComparedRuns, console: Console) -> None:
     for line in headline(compared, labels):
         console.print(Text(visible(line)))
     for sheet in sheets(compared, labels, short=console.width < 2 * longest + 100):
-        if _least_width(sheet) <= console.width:
-            console.print(_table(sheet))
-        else:
-            console.print(Text("\n".join(visible(line) for line in _records(sheet))))
+        print_sheet(sheet, console)
     for line in _notes(compared):
         console.print(Text(visible(line)))
+
+
+def print_sheet(sheet: Sheet, console: Console) -> None:
+    """Print a table; where the console is too narrow for it, its rows one below the other."""
+    if _least_width(sheet) <= console.width:
+        console.print(_table(sheet))
+    else:
+        console.print(Text("\n".join(visible(line) for line in _records(sheet))))
 
 
 def labels_of(compared: ComparedRuns) -> dict[str, str]:
@@ -66,13 +71,13 @@ def as_markdown(compared: ComparedRuns) -> str:
     """Tables in GitHub's form."""
     labels = labels_of(compared)
     lines = headline(compared, labels)
-    parts = ["\n".join(f"- {_escaped(line)}" for line in lines)] if lines else []
+    parts = ["\n".join(f"- {escaped(line)}" for line in lines)] if lines else []
     for sheet in sheets(compared, labels, short=False):
         rule = ["---:" if column.startswith("|") else "---" for column in sheet.columns]
-        rows = [[_escaped(column.removeprefix("|")) for column in sheet.columns], rule]
-        rows += [[_escaped(cell) for cell in row] for row in sheet.rows]
-        parts.append(f"### {_escaped(sheet.title)}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows))
-    return "\n\n".join([*parts, "\n".join(f"- {_escaped(line)}" for line in _notes(compared))]) + "\n"
+        rows = [[escaped(column.removeprefix("|")) for column in sheet.columns], rule]
+        rows += [[escaped(cell) for cell in row] for row in sheet.rows]
+        parts.append(f"### {escaped(sheet.title)}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join([*parts, "\n".join(f"- {escaped(line)}" for line in _notes(compared))]) + "\n"
 
 
 def _notes(compared: ComparedRuns) -> Iterator[str]:
@@ -131,7 +136,7 @@ def _table(sheet: Sheet) -> Table:
     return table
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text inside a cell of a Markdown table."""
     plain = visible(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"[|`*~]|(?<=\])(?=[(\[])|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
