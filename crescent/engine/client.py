@@ -20,6 +20,14 @@ REST_S = 30.0
 """Seconds without new requests for a replica that did not answer."""
 
 
+PLAIN_SAMPLING = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""Sampling parameters of OpenAI's protocol that change nothing. What a request leaves open, an outside server takes
+from the model's own generation_config.json (vLLM: `--generation-config auto`), at temperature 0, too."""
+PLAIN_SAMPLING_OF_VLLM = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Likewise, parameters that vLLM adds to the protocol
+(https://docs.vllm.ai/en/stable/serving/openai_compatible_server/#extra-parameters)."""
+
+
 class EngineDied(TryAgain):
     """The engine no longer answers. Its earlier answers are in the journal."""
 
@@ -98,6 +106,8 @@ class Client:
                 max_tokens=request.max_tokens,
                 seed=request.seed,
                 stop=list(request.stop) or None,
+                **PLAIN_SAMPLING,
+                extra_body=PLAIN_SAMPLING_OF_VLLM,
             )
 
         try:
