@@ -25,7 +25,7 @@ from rich.table import Table
 
 from crescent.config import EvalJob, HarnessConfig, read_job
 from crescent.engine.client import EngineDied
-from crescent.engine.server import runs_on_cpu
+from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
 from crescent.machine.processes import die_with_parent, last_lines
 from eval import harness_tasks

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from crescent.config import Config, EvalJob, write_job
-from crescent.engine.server import check_engine_installed
+from crescent.engine.vllm_command import check_engine_installed
 from crescent.errors import CrescentError, Missing
 from crescent.machine.processes import ERRORS
 from crescent.run_folder.manifest import verified_manifest

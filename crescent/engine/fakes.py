@@ -142,7 +142,7 @@ class FakeEngine(ThreadingHTTPServer):
             case "/collective_rpc":
                 self.base = read_skill(body["kwargs"]["weights_path"])
             case "/reset_prefix_cache":
-                pass
+                return {"success": True}
             case _:
                 raise KeyError(path)
         return {}

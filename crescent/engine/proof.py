@@ -38,6 +38,8 @@ ASSUMED_NOISE = {Dtype.float32: 0.001, Dtype.bfloat16: 0.1, Dtype.auto: 0.1}
 """Noise (see `noise`) of an engine on which none was measured. In float32, vLLM and transformers differ by 0.00001 to
 0.00005 nats on the mean; in bfloat16 two engines differed by 0.04 to 0.05 on a model of 135M parameters. Both have
 tokens that differ more, so the root mean square is larger; these values are generous."""
+LEAST_NOISE = {Dtype.float32: 0.0001, Dtype.bfloat16: 0.01, Dtype.auto: 0.0001}
+"""Noise that is reckoned with however little was measured."""
 NOISE_LIMIT = {Dtype.float32: 0.05, Dtype.bfloat16: 0.5, Dtype.auto: 0.5}
 """Noise above which engine and trainer do not hold the same base at all."""
 
@@ -80,6 +82,9 @@ def find(served: LogProbabilities, expected: LogProbabilities, other: LogProbabi
     answers, own, others = aligned(served, expected, other)
     left, shift = root_mean_square(answers - own), root_mean_square(own - others)
     slope, error = slope_through_origin(own - others, answers - others)
+    if error is not None:
+        # Agreement by chance must not look like certainty.
+        error = max(error, noise / math.sqrt(float((own - others) @ (own - others))))
     outcome = Outcome.unknown
     if left > max(NOISES * noise, SHARE_OF_SHIFT * shift):
         outcome = Outcome.wrong

@@ -1,37 +1,33 @@
-"""Start, watch and stop the engine. The only file that knows vLLM.
+"""Start, watch and stop the engine.
 
 One server runs for the whole run (a child process on loopback, with a random key). Each round's child is loaded as an
 adapter under a new name, as merged weights reloaded in place, or by a restart. Before it is used, its log-probabilities
-prove that it is the trained model. Any OpenAI-compatible endpoint can be used instead (`serving.urls`).
+prove that it is the trained model (`crescent.engine.proof`). Any OpenAI-compatible endpoint can be used instead
+(`serving.urls`).
 """
 
-import importlib.metadata
-import importlib.util
-import math
+import json
 import os
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crescent.config import Child, Dtype, EngineKind, ModelConfig, ServingConfig, Start, TrainConfig, WhileTraining
+from crescent.config import Child, EngineKind, ModelConfig, ServingConfig, Start, TrainConfig, WhileTraining
 from crescent.engine.client import Endpoint, EngineDied
+from crescent.engine.failure import explain_failure
+from crescent.engine.proof import ASSUMED_NOISE, LEAST_NOISE, NOISE_LIMIT, Finding, Outcome, distance, find, noise
+from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
 from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
-from crescent.machine.processes import last_lines
 from crescent.records import Checkpoint, Proof, to_line
 from launch import ChildProcess, Launch
 
 T = TypeVar("T")
-
-TOLERANCE = {Dtype.float32: 0.005, Dtype.bfloat16: 0.1, Dtype.auto: 0.1}
-"""Largest mean absolute difference of token log-probabilities, in nats, between two engines with the same weights.
-
-In float32, vLLM and transformers differ by 0.00001 to 0.00005 on the quickstart's model. For bfloat16 it is a guess."""
-NOISE = {Dtype.float32: 0.0005, Dtype.bfloat16: 0.02, Dtype.auto: 0.02}
-"""Distance, in nats, below which a child cannot be distinguished from its parent."""
 
 
 class Server:
@@ -57,14 +53,18 @@ class Server:
         """Shows a line about what the engine does: it can take minutes to start."""
         self.served: Checkpoint | None = None
         self._process: ChildProcess | None = None
-        self._origin: Checkpoint | None = None
-        """Untrained model whose architecture the process runs; another architecture needs another process."""
+        self._held: Checkpoint | None = None
+        """Checkpoint whose complete weights the process holds; adapters are loaded beside them."""
         own_key = "crescent-" + secrets.token_urlsafe(24)
         self._key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
         self._urls: tuple[str, ...] = tuple(serving.urls)
+        self._log_begin = 0
+        """Size of the log, in bytes, before the process was started."""
         self._base_proofs: dict[str, Proof] = {}
         """Proof of the last child that was trained from a base, by digest of the base. It holds the base's
         log-probabilities, too, so the base can be recognised by it."""
+        self._noises: dict[str, float] = {}
+        """Noise that this process measured on the base, by URL, in nats."""
 
     def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
         """Do `work` on the served checkpoint; a dead engine is restarted, a limited number of times.
@@ -75,12 +75,12 @@ class Server:
             try:
                 return work(self.serve(checkpoint))
             except EngineDied as error:
-                tail = self.stop()
+                self.stop()
                 deaths = self._count_death(str(error))
                 if deaths > self.serving.max_restarts:
                     raise TryAgain(
                         f"the engine died {deaths} times in this run "
-                        f"(serving.max_restarts={self.serving.max_restarts}): {error}\n{tail}\n"
+                        f"(serving.max_restarts={self.serving.max_restarts}): {error}\n{self._failure()}\n"
                         f"nothing is lost: look into {self.log}, delete {self._deaths}, and run the same command again"
                     ) from error
                 self.say(f"the engine died and is restarted ({deaths} of {self.serving.max_restarts}): {error}")
@@ -108,34 +108,46 @@ class Server:
                     f"{checkpoint.name}: its weights were deleted at the end of its round (run.keep=best); "
                     f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
                 )
-            other = self._origin is not None and self._origin != checkpoint.origin
-            if self.serving.urls:
-                self._load_adapter(checkpoint)
-            elif not self._alive() or self.serving.child is Child.restart or other:
-                self._start(checkpoint)
-            elif self.serving.child is Child.reload:
-                self._reload(checkpoint)
-            else:
-                self._load_adapter(checkpoint)
+            self.served = None
+            self._load(checkpoint)
             self._prove(checkpoint)
             self.served = checkpoint
         return Endpoint(self._urls, self._model_name(checkpoint), self._key)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Make the engine answer with the checkpoint's weights; measure its noise on the base while it holds that."""
+        way = self.serving.child
+        if not self.serving.urls and (not self._alive() or way is Child.restart or self._origin() != checkpoint.origin):
+            self._start(checkpoint if way is Child.restart else checkpoint.origin)
+        if self.serving.urls or self._held == checkpoint.origin:
+            self._measure_noise(checkpoint)
+        if way is Child.adapter:
+            self._load_adapter(checkpoint)
+        elif self._held != checkpoint:
+            self._reload(checkpoint)
 
     def pause(self) -> None:
         """Free memory for the trainer, if `serving.while_training` says so."""
         if self.serving.while_training is WhileTraining.stop:
             self.stop()
 
-    def stop(self) -> str:
-        """Stop the server and all its processes; returns the last lines of its log."""
+    def stop(self) -> None:
+        """Stop the server and all its processes."""
         if self._process is not None:
             self._process.stop()
             self._process = None
-        self.served = None
-        return last_lines(self.log)
+        self.served = self._held = None
+
+    def _failure(self) -> str:
+        """What the log says about errors since the process was started, and its last lines."""
+        return explain_failure(self.log, self._log_begin)
 
     def _alive(self) -> bool:
         return bool(self.serving.urls) or (self._process is not None and self._process.poll() is None)
+
+    def _origin(self) -> Checkpoint | None:
+        """Untrained model whose architecture the process runs; another architecture needs another process."""
+        return self._held.origin if self._held is not None else None
 
     def _model_name(self, checkpoint: Checkpoint) -> str:
         if self.serving.urls and checkpoint.adapter is None:
@@ -159,73 +171,24 @@ class Server:
         return str(bases[0])
 
     def _start(self, checkpoint: Checkpoint) -> None:
+        """Start the engine with the complete weights of a checkpoint."""
         self.stop()
         began = time.monotonic()
         self.say(f"the engine starts; its log is {self.log}")
         port = _free_port()
         self._urls = (f"http://127.0.0.1:{port}/v1",)
-        start = checkpoint.origin if self.serving.child is Child.adapter else checkpoint
-        assert start.weights is not None
-        self._origin = checkpoint.origin
+        weights, name = checkpoint.weights, self._model_name(checkpoint)
+        assert weights is not None
         if self.serving.engine is EngineKind.vllm:
-            command = self._vllm_command(start.weights, self._model_name(start), port)
+            lora, on_cpu = self.train.lora, runs_on_cpu()
+            command = vllm_command(self.serving, self.model, lora, weights, name, port, on_cpu)
         else:
-            what = [start.weights, str(port), self._model_name(start)]
-            command = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", *what]
-        self._process = self.launch.start(command, self.log, self._environment())
-        self._wait_until_it_answers(self._model_name(start))
+            command = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", weights, str(port), name]
+        self._log_begin = self.log.stat().st_size if self.log.exists() else 0
+        self._process = self.launch.start(command, self.log, vllm_environment(self.serving, self._key))
+        self._wait_until_it_answers(name)
+        self._held = checkpoint
         self.say(f"the engine answers after {time.monotonic() - began:.0f} s")
-        if start != checkpoint:
-            self._load_adapter(checkpoint)
-
-    def _vllm_command(self, weights: str, name: str, port: int) -> list[str]:
-        options: dict[str, object] = {
-            "model": weights,
-            "served-model-name": name,
-            "host": "127.0.0.1",
-            "port": port,
-            "dtype": self.model.dtype.value,
-            "max-model-len": self.model.context,
-            # Only the config sets how text is sampled, not the model's own generation_config.json.
-            "generation-config": "vllm",
-            "gpu-memory-utilization": self.serving.memory_share,
-            "tensor-parallel-size": self.serving.tensor_parallel,
-            "max-num-seqs": self.serving.concurrency,
-            "middleware": "crescent.engine.server.require_key",
-        }
-        if self.model.revision:
-            options["revision"] = self.model.revision
-        if self.serving.child is Child.adapter:
-            options["max-lora-rank"] = max(8, 1 << (self.train.lora.rank - 1).bit_length())
-        if runs_on_cpu():
-            # A prompt prefilled in chunks crashes the CPU build (0.32) when its request has a seed: "CPU Generator does
-            # not use offset". Without chunks a batch must hold the longest prompt; a larger one only costs memory.
-            options["max-num-batched-tokens"] = max(2048, self.model.context)
-        command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
-        for option, value in options.items():
-            command += [f"--{option}", str(value)]
-        command += ["--enable-lora"] if self.serving.child is Child.adapter else []
-        command += ["--enforce-eager"] if self.serving.eager else []
-        command += ["--no-enable-chunked-prefill"] if runs_on_cpu() else []
-        return [*command, "--disable-uvicorn-access-log", *self.serving.arguments]
-
-    def _environment(self) -> dict[str, str]:
-        environment = {
-            "VLLM_API_KEY": self._key,
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        if self.serving.child is Child.adapter:
-            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-        if self.serving.child is Child.reload:
-            environment["VLLM_SERVER_DEV_MODE"] = "1"
-        if runs_on_cpu():
-            environment["VLLM_CPU_KVCACHE_SPACE"] = str(self.serving.cpu_cache_gib)
-            # The automatic binding leaves one core of a small machine unused.
-            cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-            environment["VLLM_CPU_OMP_THREADS_BIND"] = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", cores)
-        return environment
 
     def _wait_until_it_answers(self, model: str) -> None:
         """Wait for a real completion: a server can list its models with a dead engine behind it."""
@@ -235,17 +198,17 @@ class Server:
             assert self._process is not None
             if self._process.poll() is not None:
                 code = self._process.poll()
-                self._process = None
-                tail = last_lines(self.log)
-                raise Missing(f"the engine failed to start (exit code {code}). {_likely_fix(tail)}\n{tail}")
+                self.stop()
+                raise Missing(f"the engine failed to start (exit code {code}): {self._failure()}")
             try:
                 self._post("/v1/completions", body, timeout_s=60)
                 return
             except CrescentError:
                 time.sleep(0.2)
-        tail = self.stop()
+        self.stop()
         limit = f"serving.start_timeout_s={self.serving.start_timeout_s:g}"
-        raise TryAgain(f"the engine gave no completion within {limit}; raise that if it was still loading\n{tail}")
+        late = f"the engine gave no completion within {limit}; raise that if it was still loading"
+        raise TryAgain(f"{late}\n{self._failure()}")
 
     def _load_adapter(self, checkpoint: Checkpoint) -> None:
         if checkpoint.adapter is not None:
@@ -257,8 +220,54 @@ class Server:
     def _reload(self, checkpoint: Checkpoint) -> None:
         assert checkpoint.weights is not None
         body = {"method": "reload_weights", "kwargs": {"weights_path": checkpoint.weights}}
+        self._held = None
         self._post("/collective_rpc", body, timeout_s=600)
-        self._post("/reset_prefix_cache", {}, timeout_s=60)
+        self._held = checkpoint
+        if not self._drop_cache():
+            self.say("the engine keeps what it cached under the earlier weights, and is restarted")
+            self._start(checkpoint)
+
+    def _drop_cache(self) -> bool:
+        """Whether the engine dropped the keys and values that it cached. The proof cannot notice those of earlier
+        weights: requests for log-probabilities of a prompt do not read the cache."""
+        for query in ("", "?reset_running_requests=true"):
+            with suppress(CrescentError):  # it cannot: restarting helps
+                reply = self._post(f"/reset_prefix_cache{query}", {}, timeout_s=60)
+                if isinstance(reply, dict) and reply.get("success") is True:
+                    return True
+        return False
+
+    def _measure_noise(self, checkpoint: Checkpoint) -> None:
+        """Measure how far engine and trainer are apart on the base, which is served now, on the child's texts.
+
+        Raises:
+            CrescentError: they do not hold the same base.
+        """
+        if checkpoint.proof is None or not self._trained_from_base(checkpoint):
+            return
+        base = checkpoint.origin
+        for url in self._urls:
+            found = noise(self._answers(checkpoint.proof, base, url), checkpoint.proof.parent)
+            if found > (limit := NOISE_LIMIT[self.model.dtype]):
+                raise CrescentError(
+                    f"{url} does not serve the base of {checkpoint.name}: its log-probabilities differ by {found:.3f} "
+                    f"nats (root mean square; at most {limit} is rounding) from those by the trainer; it must serve "
+                    f"{base.weights} in {self.model.dtype.value}, not quantised"
+                )
+            self._noises[url] = found
+
+    def _trained_from_base(self, checkpoint: Checkpoint) -> bool:
+        return self.train.start is Start.base or checkpoint.round == 1
+
+    def _noise(self, url: str) -> float:
+        """The engine's noise as measured on the base: now, or earlier in this run; or else as assumed."""
+        measured = self._noises.get(url, last_noise(self._proofs))
+        least = LEAST_NOISE[self.model.dtype]
+        return ASSUMED_NOISE[self.model.dtype] if measured is None else max(measured, least)
+
+    @property
+    def _proofs(self) -> Path:
+        return self.log.parent / "served.jsonl"
 
     def _prove(self, checkpoint: Checkpoint) -> None:
         """Compare the served model's log-probabilities with those that the trainer recorded.
@@ -270,25 +279,29 @@ class Server:
         if proof is None:
             return  # a base of which no child was trained yet
         expected, other = (proof.child, proof.parent) if checkpoint.proof else (proof.parent, proof.child)
-        tolerance, noise = TOLERANCE[self.model.dtype], NOISE[self.model.dtype]
-        distinguishable = distance(expected, other) > noise
         for url in self._urls:
-            # One text at a time: vLLM 0.32 on CPU fails on prompt_logprobs of several LoRA requests in one batch.
-            served = [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
-            own, others = distance(served, expected), distance(served, other)
-            found = {"checkpoint": checkpoint.name, "url": url, "from_own": own, "from_other": others}
-            with (self.log.parent / "served.jsonl").open("ab") as proofs:
-                proofs.write(to_line({**found, "told_apart": distinguishable}))
-            if own > tolerance or (distinguishable and own > others / 2):
-                raise CrescentError(
-                    f"{url} does not serve {checkpoint.name}: its log-probabilities differ by {own:.4f} nats from the "
-                    f"recorded ones (allowed: {tolerance}), and by {others:.4f} from those of its parent or child; "
-                    "serve children by serving.child=restart, which is slower and safer"
+            served = self._answers(proof, checkpoint, url)
+            found = find(served, expected, other, self._noise(url))
+            if found.outcome is Outcome.proven and checkpoint.proof is None:
+                self._noises[url] = noise(served, expected)
+            line = {"checkpoint": checkpoint.name, "url": url, **asdict(found), "measured_noise": self._noises.get(url)}
+            line |= {"from_own": distance(served, expected), "from_other": distance(served, other)}
+            with self._proofs.open("ab") as proofs:
+                proofs.write(to_line(line))
+            if found.outcome is Outcome.wrong:
+                raise CrescentError(refusal(url, checkpoint.name, found))
+            if found.outcome is Outcome.unknown:
+                self.say(
+                    f"{checkpoint.name} cannot be told from its parent or child: training changed log-probabilities by "
+                    f"{found.shift:.2g} nats, and engine and trainer differ by {found.noise:.2g} on the same weights"
                 )
-        if not distinguishable:
-            self.say(f"{checkpoint.name} cannot be distinguished from its parent: training changed next to nothing")
-        if checkpoint.proof and self.train.start is Start.base:
+        if checkpoint.proof and self._trained_from_base(checkpoint):
             self._base_proofs[checkpoint.origin.digest] = checkpoint.proof
+
+    def _answers(self, proof: Proof, checkpoint: Checkpoint, url: str) -> list[list[float | None]]:
+        """Log-probabilities of the proof's texts under a checkpoint that is served now."""
+        # One text at a time: vLLM 0.32 on CPU fails on prompt_logprobs of several LoRA requests in one batch.
+        return [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
 
     def _log_probabilities(self, token_ids: Sequence[int], model: str, url: str) -> list[float | None]:
         body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
@@ -331,33 +344,28 @@ class Server:
         raise CrescentError(cause)
 
 
-def distance(some: Sequence[Sequence[float | None]], others: Sequence[Sequence[float | None]]) -> float:
-    """Mean absolute difference of two sets of token log-probabilities, in nats."""
-    pairs = [
-        (a, b)
-        for some_text, other_text in zip(some, others, strict=True)
-        for a, b in zip(some_text, other_text, strict=True)
-        if a is not None and b is not None
-    ]
-    return math.fsum(abs(a - b) for a, b in pairs) / max(1, len(pairs))
-
-
-def runs_on_cpu() -> bool:
-    """Whether the installed vLLM is its CPU build."""
-    try:
-        importlib.metadata.distribution("vllm-cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def check_engine_installed(kind: EngineKind) -> None:
-    """Raise `Missing` with the command that installs it, unless the engine can be started."""
-    if kind is EngineKind.vllm and importlib.util.find_spec("vllm") is None:
-        raise Missing(
-            "serving.engine=vllm: vLLM is not installed; run `make install` on a CPU, `pip install -e '.[gpu]'` on a "
-            "GPU node, or use a running endpoint: serving.urls=[http://host:8000/v1]"
+def refusal(url: str, name: str, found: Finding) -> str:
+    """Why a server is not trusted to serve a checkpoint, and what to do."""
+    lines = [f"{url} does not serve {name}"]
+    if found.slope is not None:
+        lines.append(
+            f"regression slope {found.slope:.2f} ± {found.standard_error:.2f}, where 1 stands for its weights and 0 "
+            "for those of its parent or child"
         )
+    lines.append(
+        f"log-probabilities differ by {found.left:.4f} nats from the recorded ones, and by {found.noise:.4f} between "
+        "engine and trainer on the same weights"
+    )
+    return f"{'; '.join(lines)}; serve children by serving.child=restart, which is slower and safer"
+
+
+def last_noise(proofs: Path) -> float | None:
+    """The noise that was measured last in a run; `None` if none was."""
+    found = None
+    for line in proofs.read_bytes().splitlines() if proofs.exists() else []:
+        with suppress(ValueError):  # a torn line
+            found = json.loads(line).get("measured_noise") or found
+    return found
 
 
 def _free_port() -> int:
@@ -365,31 +373,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-FIXES = {
-    "No module named": "A package is missing: `make install` (CPU) or `pip install -e '.[gpu]'`.",
-    "out of memory": "The GPU is too full: lower serving.memory_share or model.context, or free the GPU.",
-    "less than desired GPU memory": "The GPU is too full: lower serving.memory_share, or free the GPU.",
-    "KV cache": "The key-value cache does not fit: lower model.context, or raise serving.cpu_cache_gib on a CPU.",
-    "max_model_len": "The model's own context is shorter: lower model.context.",
-    "Killed": "The machine ran out of memory: lower serving.cpu_cache_gib or use a smaller model.",
-    "is not a valid model identifier": "Check model.path, and HF_TOKEN if the model is gated.",
-    "unrecognized arguments": "Check serving.arguments against `python -m vllm.entrypoints.openai.api_server --help`.",
-}
-
-
-def _likely_fix(tail: str) -> str:
-    """The fix of the first known problem in the last lines of the log."""
-    return next((fix for sign, fix in FIXES.items() if sign in tail), "Its last lines:")
-
-
-async def require_key(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-    """ASGI middleware for the server: vLLM itself checks the key only under /v1, not where weights are changed."""
-    from starlette.responses import Response
-
-    given = request.headers.get("authorization", "")
-    wanted = f"Bearer {os.environ['VLLM_API_KEY']}"
-    if not secrets.compare_digest(given.encode(), wanted.encode()):
-        return Response(status_code=401)
-    return await call_next(request)

