@@ -28,6 +28,7 @@ from crescent.engine.client import EngineDied
 from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
 from crescent.machine.processes import die_with_parent, last_lines
+from crescent.machine.proxies import is_loopback, keep_loopback_direct, proxy_explained
 from eval import harness_tasks
 from eval.results import write_result
 
@@ -241,7 +242,9 @@ def ask_server(job: EvalJob) -> Served:
 
     url = job.urls[0].rstrip("/")
     try:
-        reply = httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {_key()}"}, timeout=60)
+        headers = {"Authorization": f"Bearer {_key()}"}
+        with proxy_explained(url):
+            reply = httpx.get(f"{url}/models", headers=headers, timeout=60, trust_env=not is_loopback(url))
     except httpx.HTTPError as error:
         raise EngineDied(f"{url}: {error or type(error).__name__}") from error
     if reply.status_code in (401, 403):
@@ -293,6 +296,7 @@ def _run(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
     """Run a program to its end with its output in `log`, and return its exit code. An interruption ends it too."""
     ours = {name: value for name, value in os.environ.items() if name != "CRESCENT_API_KEY"}
     ours |= {"PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    keep_loopback_direct(ours)
     with log.open("wb") as file:
         try:
             child = subprocess.Popen(

@@ -20,6 +20,7 @@ from crescent.config.standalone import EvaluationConfig
 from crescent.doors.hydra_door import given_keys, is_given, through_hydra
 from crescent.doors.opening import open_run
 from crescent.errors import BadConfig, Missing, run_to_exit_code
+from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Checkpoint, Proof, digest
 from crescent.run_folder.places import CONFIG, REPORT, RESPONSES
 from crescent.run_folder.stage_settings import stage_settings
@@ -243,7 +244,9 @@ def list_models(url: str) -> list[Listed]:
 
     key = os.environ.get("CRESCENT_API_KEY", "none")
     try:
-        reply = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        headers, direct = {"Authorization": f"Bearer {key}"}, is_loopback(url)
+        with proxy_explained(url):
+            reply = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=60, trust_env=not direct)
     except httpx.HTTPError as error:
         raise Missing(f"serving.urls={url}: nothing answers there ({error or type(error).__name__})") from error
     if reply.status_code in (401, 403):

@@ -26,6 +26,7 @@ from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 from crescent.errors import BadConfig, CrescentError, known_cause, run_to_exit_code
+from crescent.machine.proxies import keep_loopback_direct
 
 C = TypeVar("C", bound=Config)
 
@@ -54,6 +55,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     A sweep does so for each of its runs and compares them at the end. Ends the process with the exit code.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
+    keep_loopback_direct(os.environ)
 
     failures: list[CrescentError] = []
     points: list[C] = []

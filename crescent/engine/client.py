@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from crescent.errors import BadConfig, TryAgain
+from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Completion, Request
 
 if TYPE_CHECKING:
@@ -67,10 +68,8 @@ class Client:
     """Sends requests to one served checkpoint, spread over its replicas, at most `concurrency` at once."""
 
     def __init__(self, urls: Sequence[str], model: str, api_key: str, concurrency: int, timeout_s: float) -> None:
-        from openai import AsyncOpenAI
-
         self.model = model
-        self._replicas = [AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4) for url in urls]
+        self._replicas = [_open_replica(url, api_key, timeout_s) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._resting_until = [0.0] * len(self._replicas)
         """Time until which a replica that did not answer gets no requests: a dead one always looks idle."""
@@ -202,6 +201,15 @@ class Client:
 
     def _url(self, index: int) -> str:
         return str(self._replicas[index].base_url)
+
+
+def _open_replica(url: str, api_key: str, timeout_s: float) -> "AsyncOpenAI":
+    """Client of one replica; a replica on this machine is reached without the environment's proxy."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    with proxy_explained(url):
+        transport = DefaultAsyncHttpxClient(trust_env=not is_loopback(url))
+    return AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4, http_client=transport)
 
 
 def _valid_unicode(text: str) -> str:

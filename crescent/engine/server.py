@@ -24,6 +24,7 @@ from crescent.engine.failure import explain_failure
 from crescent.engine.proof import ASSUMED_NOISE, LEAST_NOISE, NOISE_LIMIT, Finding, Outcome, distance, find, noise
 from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
 from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
+from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Checkpoint, Proof, to_line
 from launch import ChildProcess, Launch
 
@@ -331,7 +332,10 @@ class Server:
         target = (url or self._urls[0]).rstrip("/").removesuffix("/v1") + path
         headers = {"Authorization": f"Bearer {self._key}"}
         try:
-            reply = httpx.request(method, target, json=body, headers=headers, timeout=timeout_s)
+            with proxy_explained(target):
+                reply = httpx.request(
+                    method, target, json=body, headers=headers, timeout=timeout_s, trust_env=not is_loopback(target)
+                )
         except httpx.HTTPError as error:
             raise EngineDied(f"{target}: {error or type(error).__name__}") from error
         if reply.is_success or any(words in reply.text for words in accept):
