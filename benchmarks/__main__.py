@@ -6,7 +6,7 @@ Benchmarks of models are something else: they are in eval/benchmarks, and `pytho
 import importlib
 import sys
 
-from crescent.errors import run_to_exit_code
+from crescent.machine.program import run_to_exit_code
 
 COMMANDS = {
     "grading": "speed of comparing final answers, compared with math-verify (a minute)",

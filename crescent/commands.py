@@ -16,11 +16,11 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crescent.errors import BadConfig, Missing, run_to_exit_code
+from crescent.errors import BadConfig, Missing
+from crescent.machine.program import run_to_exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -276,9 +276,7 @@ def refuse_command(word: str) -> None:
 
 
 def open_console() -> "Console":
-    """A console that prints text as it is; characters that the terminal's encoding lacks are escaped."""
+    """A console that prints text as it is."""
     from rich.console import Console
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     return Console(markup=False, highlight=False, emoji=False)

@@ -15,9 +15,10 @@ import numpy as np
 from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import BadConfig, TryAgain, run_async
+from crescent.errors import BadConfig, TryAgain
 from crescent.judging.reliability import read_reliability
 from crescent.machine.processes import run_child
+from crescent.machine.program import run_async
 from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines

@@ -7,14 +7,18 @@ is better than its parent becomes the next parent; any other child is not. Every
 command again resumes the run where it stopped.
 """
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from crescent.doors.hydra_door import hydra_door
+from crescent.machine.program import run_to_exit_code
 from crescent.records import Evaluation, Round
-from crescent.stages import Stages
+
+if TYPE_CHECKING:
+    from crescent.stages import Stages
 
 
-def run(rounds: int, stages: Stages) -> list[Round]:
+def run(rounds: int, stages: "Stages") -> list[Round]:
     """Teach the model for `rounds` rounds, or until a verdict says stop; returns the finished rounds."""
     best = stages.evaluate(stages.base())
     stages.calibrate(stages.teacher(best).checkpoint)
@@ -29,7 +33,7 @@ def run(rounds: int, stages: Stages) -> list[Round]:
     return past
 
 
-def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: Stages) -> Round:
+def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: "Stages") -> Round:
     """The parent invents questions and votes on its own answers; a child learns from the winners and is judged."""
     teacher = stages.teacher(parent)
     votes = stages.synthesise(number, teacher.checkpoint, past)
@@ -41,8 +45,14 @@ def run_round(number: int, parent: Evaluation, past: Sequence[Round], stages: St
 
 
 def main() -> None:
-    """The console script `crescent`."""
-    hydra_door(run)
+    """Run the loop with the settings of the command line; ends the process with the exit code."""
+
+    def enter() -> None:
+        from crescent.doors.hydra_door import hydra_door  # takes seconds, in which a signal may already arrive
+
+        hydra_door(run)
+
+    sys.exit(run_to_exit_code(enter))
 
 
 if __name__ == "__main__":

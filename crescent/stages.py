@@ -14,7 +14,6 @@ import numpy as np
 from crescent.config import Child, Config, Keep, Labels, Split, Start, TrainJob, Tuning
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import run_async
 from crescent.groundwork import (
     accepted_questions,
     ask_eval,
@@ -28,6 +27,7 @@ from crescent.groundwork import (
 from crescent.judging import verdict
 from crescent.judging.collapse import monitors
 from crescent.judging.measurements import Answers
+from crescent.machine.program import run_async
 from crescent.models.embedders import Embed
 from crescent.records import (
     BaitCount,

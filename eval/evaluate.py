@@ -17,11 +17,11 @@ from rich.table import Table
 from crescent.config import EvalConfig, EvalJob, Split, samples_of, temperature_of
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import run_async
 from crescent.judging.likelihood import FILE as LIKELIHOODS
 from crescent.judging.likelihood import Likelihood
 from crescent.judging.wording import interval, percent
 from crescent.machine.disk import write_whole
+from crescent.machine.program import run_async
 from crescent.records import Item, Request, Response, Score, request_seed, to_line, write_lines
 from crescent.run_folder.places import RESPONSES
 from eval.benchmarks import Benchmark, read, usable

@@ -26,8 +26,9 @@ from rich.table import Table
 from crescent.config import EvalJob, HarnessConfig, read_job
 from crescent.engine.client import EngineDied
 from crescent.engine.vllm_command import runs_on_cpu
-from crescent.errors import BadConfig, CrescentError, Missing, run_to_exit_code
+from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.processes import die_with_parent, last_lines
+from crescent.machine.program import run_to_exit_code
 from crescent.machine.proxies import is_loopback, keep_loopback_direct, proxy_explained
 from eval import harness_tasks
 from eval.results import write_result

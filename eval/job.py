@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crescent.config import EvalJob, ReliabilityJob, read_job
-from crescent.errors import run_to_exit_code
+from crescent.machine.program import run_to_exit_code
 from eval import evaluate
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from crescent.config import ReliabilityJob, can_vote
 from crescent.engine.client import Client, Engine
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import run_async
 from crescent.judging.reliability import LabelledVote, Reliability, curve, read_reliability
+from crescent.machine.program import run_async
 from crescent.records import Answer, Item, Question, Vote, write_lines
 from crescent.synthesis.consensus import SILENCE, read_answer, sample_request, vote
 from crescent.tasks import Task

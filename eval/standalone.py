@@ -19,7 +19,8 @@ from crescent.config import Child, EngineKind, Mode, samples_of
 from crescent.config.standalone import EvaluationConfig
 from crescent.doors.hydra_door import given_keys, is_given, through_hydra
 from crescent.doors.opening import open_run
-from crescent.errors import BadConfig, Missing, run_to_exit_code
+from crescent.errors import BadConfig, Missing
+from crescent.machine.program import run_to_exit_code
 from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Checkpoint, Proof, digest
 from crescent.run_folder.places import CONFIG, REPORT, RESPONSES

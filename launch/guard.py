@@ -34,7 +34,7 @@ def run(command: Sequence[str], parent: int, grace_s: float) -> int:
         Exit code of the command; 128 plus the signal's number if a signal ended it.
     """
     asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda received, _frame: asked.append(received))
     adopt_orphans()
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=dies_with(os.getpid()))

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crescent.config import ModelConfig, TrainConfig, Trainer, TrainJob, Tuning, as_settings, read_job
-from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, SettingsChanged, TryAgain, run_to_exit_code
+from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged, known_failure
 from crescent.machine.disk import write_whole
 from crescent.machine.processes import die_with_parent
+from crescent.machine.program import run_to_exit_code
 from crescent.models.model_folder import ADAPTER, find_model, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
@@ -51,11 +52,12 @@ def attempt(job: TrainJob) -> None:
         note.unlink(missing_ok=True)
     try:
         run(job)
-    except (CrescentError, KeyboardInterrupt) as error:
-        code = error.exit_code if isinstance(error, CrescentError) else TryAgain.exit_code
-        # Only the first process to stop knows why; the others stop because it did.
-        with contextlib.suppress(FileExistsError), note.open("x") as file:
-            json.dump({"exit_code": code, "reason": str(error)}, file)
+    except (Exception, KeyboardInterrupt) as error:
+        known = known_failure(error)
+        if known is not None:
+            # Only the first process to stop knows why; the others stop because it did. The disk may be what failed.
+            with contextlib.suppress(OSError), note.open("x") as file:
+                json.dump({"exit_code": known.exit_code, "reason": str(known)}, file)
         raise
 
 

@@ -35,7 +35,7 @@ def kept_values(logs: dict[str, Any]) -> dict[str, float]:
 def signals_collected() -> Iterator[list[int]]:
     """A list to which each signal that asks the process to stop is appended, instead of interrupting it."""
     received: list[int] = []
-    asking = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    asking = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
     before = {number: signal.signal(number, lambda caught, _frame: received.append(caught)) for number in asking}
     try:
         yield received

@@ -25,10 +25,13 @@ from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
-from crescent.errors import BadConfig, CrescentError, known_cause, run_to_exit_code
-from crescent.machine.proxies import keep_loopback_direct
+from crescent.errors import BadConfig, CrescentError, known_cause
+from crescent.machine.program import run_to_exit_code
 
 C = TypeVar("C", bound=Config)
+
+READER_S = 10.0
+"""Longest wait of a run for the reader of its output, in seconds; its files have everything."""
 
 ConfigStore.instance().store(name="schema", node=Config)
 ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
@@ -55,7 +58,6 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     A sweep does so for each of its runs and compares them at the end. Ends the process with the exit code.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
-    keep_loopback_direct(os.environ)
 
     failures: list[CrescentError] = []
     points: list[C] = []
@@ -88,7 +90,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         if failures:
             raise failures[0]
 
-    sys.exit(run_to_exit_code(main))
+    sys.exit(run_to_exit_code(main, READER_S))
 
 
 class SweptKeys(Callback):

@@ -45,6 +45,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.doors.reusable import has_same_data, named_runs
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
+    from crescent.machine.program import undisturbed
     from crescent.observe import RunObserver
     from crescent.run_folder.declaration import record_declaration
     from crescent.run_folder.ended import forget_end, write_end
@@ -83,8 +84,11 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             known = known_failure(error)
             code = known.exit_code if known is not None else 1
             if once.begun:  # a refused run leaves the record of the run before
-                write_end(root, error, once.making)
+                with undisturbed():
+                    write_end(root, error, once.making)
             raise
         finally:
-            server.stop()
-            observer.close(code)
+            try:
+                server.stop()
+            finally:  # a second Ctrl-C ends the wait for the server, whose guard ends it in any case
+                observer.close(code)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import TrainJob, Tuning, read_job
-from crescent.errors import run_to_exit_code
 from crescent.machine.failpoint import failpoint
+from crescent.machine.program import run_to_exit_code
 from crescent.records import Pair, Proof, digest, read_lines
 
 SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")

@@ -10,11 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from crescent.errors import BadConfig, CrescentError, DataSaysNo, Missing, RunLocked, SettingsChanged, TryAgain
+from crescent.machine.program import ENDING
 from launch import Launch
 
 POLL_S = 0.2
 ERRORS = {kind.exit_code: kind for kind in (BadConfig, SettingsChanged, RunLocked, DataSaysNo, Missing, TryAgain)}
-KILLED = 128 + signal.SIGKILL
+ENDED_BY_SIGNAL = {
+    128 + signal.SIGKILL: (Missing, "killed, most often because memory ran out"),
+    128 + signal.SIGBUS: (TryAgain, "a file could not be read or written any more; is a disk or /dev/shm full?"),
+    128 + signal.SIGXCPU: (Missing, "its limit of processor time is reached (ulimit -t)"),
+    128 + signal.SIGXFSZ: (Missing, "its limit of file size is reached (ulimit -f)"),
+    **{128 + number: (TryAgain, f"somebody sent it {number.name}") for number in ENDING},
+}
+"""Error and likely cause for the exit codes of children that a signal ended."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -50,9 +58,9 @@ def run_child(
         stopped = json.loads(note.read_text())
         raise ERRORS.get(stopped["exit_code"], CrescentError)(f"{log.stem}: {stopped['reason']}\nwhole log: {log}")
     if code != 0:
-        killed = " (killed, most often because memory ran out)" if code == KILLED else ""
-        cause = f"{log.stem} ended with exit code {code}{killed}\n{last_lines(log)}\nwhole log: {log}"
-        raise (Missing if code == KILLED else ERRORS.get(code, CrescentError))(cause)
+        kind, why = ENDED_BY_SIGNAL.get(code, (ERRORS.get(code, CrescentError), ""))
+        because = f" ({why})" if why else ""
+        raise kind(f"{log.stem} ended with exit code {code}{because}\n{last_lines(log)}\nwhole log: {log}")
 
 
 def report_progress(progress: Path, report: Callable[[int, int, str], None]) -> None:

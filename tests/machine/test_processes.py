@@ -21,7 +21,7 @@ def test_a_number_the_child_does_not_know_is_not_reported(tmp_path: Path) -> Non
 
 INTERRUPTED = """
 import asyncio, os, signal, sys
-from crescent.errors import run_async, run_to_exit_code
+from crescent.machine.program import run_async, run_to_exit_code
 
 async def interrupts_itself():
     os.kill(os.getpid(), signal.SIGINT)
