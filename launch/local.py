@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 POLL_S = 0.1
+UNLOCKABLE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""Errors of `flock` on file systems without locks (https://man7.org/linux/man-pages/man2/flock.2.html)."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,6 @@ def flock(file: IO[bytes], how: int) -> bool:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
-        if error.errno != errno.ENOSYS:
+        if error.errno not in UNLOCKABLE:
             raise
     return True

@@ -226,7 +226,10 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     disk, free = disk_gib(cfg) or 0.0, free_gib(root)
     lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
     found = gpus()
-    if found:
+    if found and found[0].memory_gib is None:
+        lines.append(f"GPU         {found[0].name}: its driver does not say how much memory it has")
+        return lines
+    if found and found[0].memory_gib is not None:
         space = found[0].memory_gib * cfg.serving.memory_share * cfg.serving.tensor_parallel
         lines.append(
             f"GPU         {weights:.1f} GiB of weights in {space:.1f} GiB for the engine: {_fits(weights * 1.1, space)}"

@@ -4,12 +4,23 @@ import errno
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import fsync
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of a file system that cannot give this file a second name there."""
+
+UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+"""Errors of `fsync` on file systems that cannot sync this kind of file (https://man7.org/linux/man-pages/man2/fsync.2.html);
+some network file systems refuse it for folders with EBADF, as they are open for reading only."""
+UNLOCKABLE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""Errors of `flock` on file systems without locks (https://man7.org/linux/man-pages/man2/flock.2.html)."""
+_warned: set[str] = set()
 
 
 @contextmanager
@@ -48,12 +59,55 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file, or the list of names in a folder, is on the disk."""
+    """Wait until the content of a file, or the list of names in a folder, is on the disk.
+
+    A file system that cannot promise this is warned about once, and used all the same.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCABLE:
+            raise
+        what = "folders" if path.is_dir() else "files"
+        warn_once(
+            f"{path}: this file system cannot say when {what} are on the disk ({error.strerror}): a crash of the "
+            "machine, not of a process, may cost the last stage, which is then made again"
+        )
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def file_lock(path: Path, timeout_s: float = -1) -> Iterator[bool]:
+    """Lock a file. Yields `False`, with a warning, if the file system has no locks.
+
+    Args:
+        timeout_s: Longest wait for the lock, in seconds; negative: for ever.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in UNLOCKABLE):
+            raise
+        warn_once(f"{path.parent}: this file system has no locks ({error}): work in it with one process at a time")
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def warn_once(line: str) -> None:
+    """Print a warning to the error stream, once in this process."""
+    if line not in _warned:
+        _warned.add(line)
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def staged(path: Path, shared: bool = False) -> Path:

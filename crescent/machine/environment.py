@@ -2,8 +2,8 @@
 
 import os
 import platform
-import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,7 +43,8 @@ PACKAGES = (
 @dataclass(frozen=True)
 class Gpu:
     name: str
-    memory_gib: float
+    memory_gib: float | None
+    """`None` if the driver does not say: it shares the machine's memory, or is divided (MIG)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Environment:
     cores: int
     """CPU cores that this process may use."""
     memory_gib: float
-    """Physical memory of the machine."""
+    """Physical memory of the machine; 0 if the system does not say."""
     gpus: tuple[Gpu, ...] = field(default_factory=tuple)
     """GPUs that nvidia-smi lists, used or not."""
 
@@ -70,7 +71,7 @@ def describe() -> Environment:
         packages={name: found for name in PACKAGES if (found := installed(name)) is not None},
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_gib=round(psutil.virtual_memory().total / (1 << 30), 1),
+        memory_gib=memory_gib(),
         gpus=gpus(),
     )
 
@@ -83,23 +84,43 @@ def installed(package: str) -> str | None:
         return None
 
 
+def memory_gib() -> float:
+    """Physical memory in GiB; 0 if the system does not say, as in some sandboxes."""
+    try:
+        return float(round(psutil.virtual_memory().total / (1 << 30), 1))
+    except (OSError, ValueError, RuntimeError, psutil.Error):
+        return 0.0
+
+
 def gpus() -> tuple[Gpu, ...]:
-    """GPUs of this machine; empty if nvidia-smi is missing or does not answer within 20 seconds."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
+    """GPUs of this machine; empty if nvidia-smi is missing, fails, or does not answer within 20 seconds."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
+        answer = subprocess.run(query, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
         return ()
-    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
-    rows = [line.rpartition(",") for line in lines if line.strip()]
-    return tuple(Gpu(name.strip(), round(float(memory) / 1024, 1)) for name, _, memory in rows)
+    if answer.returncode != 0:
+        return ()
+    return tuple(filter(None, map(_gpu, answer.stdout.decode("utf-8", "replace").splitlines())))
+
+
+def _gpu(line: str) -> Gpu | None:
+    """The GPU in a line of nvidia-smi; `None` for its error messages. Fields may be `[N/A]` or `[Not Supported]`."""
+    name, comma, memory = (part.strip() for part in line.rpartition(","))
+    if not comma or not name or name.startswith("[") or not (memory.startswith("[") or memory.isdecimal()):
+        return None
+    return Gpu(name, round(int(memory) / 1024, 1) if memory.isdecimal() else None)
 
 
 def record_environment(root: Path) -> None:
-    """Append this environment to the run's file, unless the file has it."""
-    now, path = to_line(describe()), root / FILE
+    """Append this environment to the run's file, unless the file has it. A machine that cannot be described is no
+    reason to stop."""
+    try:
+        now = to_line(describe())
+    except Exception as error:  # no result depends on it
+        print(f"warning: this machine cannot be described ({type(error).__name__}: {error})", file=sys.stderr)
+        return
+    path = root / FILE
     before = path.read_bytes() if path.exists() else b""
     if now not in before.splitlines(keepends=True):
         path.write_bytes(before + now)

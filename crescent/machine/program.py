@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from crescent.errors import Interrupted, known_failure
 from crescent.machine.proxies import keep_loopback_direct
 from crescent.machine.streams import open_closed_descriptors, steady_streams
-from crescent.machine.surroundings import ensure_home, leave_foreign_ranks, leave_working_folder
+from crescent.machine.surroundings import ensure_home, leave_foreign_ranks, leave_working_folder, write_utf8
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ def ready_process(patience_s: float | None = None) -> None:
     """Make this process independent of what reads its output and of who started it. A second call changes nothing."""
     open_closed_descriptors()
     steady_streams(patience_s)
+    write_utf8(os.environ)
     leave_working_folder()
     keep_loopback_direct(os.environ)
     leave_foreign_ranks(os.environ)

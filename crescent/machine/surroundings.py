@@ -1,11 +1,13 @@
 """What a process inherits and must not believe: ranks of somebody else's job, modules of the working folder, a missing
 home."""
 
+import locale
 import os
 import pwd
 import sys
 import tempfile
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"
@@ -53,6 +55,14 @@ def leave_working_folder() -> None:
     if given:
         kept = [entry for entry in given.split(os.pathsep) if entry and not is_here(entry)]
         os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+
+
+def write_utf8(environment: MutableMapping[str, str]) -> None:
+    """Read and write files in UTF-8 where none is named, here and in child processes, whatever the locale is."""
+    environment["PYTHONUTF8"] = "1"
+    if locale.getencoding().lower().replace("-", "") != "utf8":
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
 
 
 def ensure_home(environment: MutableMapping[str, str]) -> None:

@@ -136,7 +136,7 @@ def read_json(file: Path) -> dict[str, Any]:
         Missing: the file is missing or contains no JSON object.
     """
     try:
-        loaded = json.loads(file.read_text())
+        loaded = json.loads(file.read_bytes())  # UTF-8, whatever the locale is
     except (OSError, ValueError) as error:
         raise Missing(f"{file}: cannot be read as JSON ({error}); fetch the model again") from error
     if not isinstance(loaded, dict):

@@ -10,11 +10,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from filelock import FileLock
-
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.cache import cache_folder
-from crescent.machine.disk import whole_folder
+from crescent.machine.disk import file_lock, whole_folder
 
 PACKAGED = "packaged:"
 """Prefix of a `model.path` that names a packaged model."""
@@ -50,7 +48,7 @@ def packaged_model(name: str = "smollm2", cache: Path | None = None) -> Path:
     if not folder.is_dir():
         gguf = find_gguf()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with file_lock(folder.with_name(f".{folder.name}.lock")):
             if not folder.is_dir():
                 with whole_folder(folder) as draft:
                     convert(gguf, draft)

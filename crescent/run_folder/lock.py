@@ -5,14 +5,15 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from crescent.errors import RunLocked
+from crescent.machine.disk import file_lock
 
 HOLDER = "supervisor.json"
 """Name of the file that says which process works in the run folder; a killed process leaves it behind."""
@@ -30,24 +31,28 @@ def only_supervisor(root: Path) -> Iterator[None]:
         RunLocked: another process works in this folder; the message names it.
     """
     holder = root / HOLDER
-    lock = FileLock(root / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    with ExitStack() as stack:
         try:
-            supervisor: dict[str, Any] = json.loads(holder.read_text())
-        except (OSError, ValueError):
-            supervisor = {}
-        raise RunLocked(
-            f"{root} is in use by process {supervisor.get('pid', '?')} on {supervisor.get('host', '?')}; wait for it, "
-            "end it, or give this run another name (run.name=…)"
-        ) from None
-    try:
+            locked = stack.enter_context(file_lock(root / LOCK, timeout_s=0))
+        except Timeout:
+            raise _locked(root) from None
+        if not locked and is_running(root):
+            raise _locked(root)
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}))
+        stack.callback(holder.unlink, missing_ok=True)
         yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+
+
+def _locked(root: Path) -> RunLocked:
+    """The error that names the process which holds the lock."""
+    try:
+        supervisor: dict[str, Any] = json.loads((root / HOLDER).read_text())
+    except (OSError, ValueError):
+        supervisor = {}
+    return RunLocked(
+        f"{root} is in use by process {supervisor.get('pid', '?')} on {supervisor.get('host', '?')}; wait for it, "
+        "end it, or give this run another name (run.name=…)"
+    )
 
 
 def is_running(root: Path) -> bool:

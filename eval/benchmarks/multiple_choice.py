@@ -5,12 +5,14 @@ ARC arXiv 1803.05457; MMLU arXiv 2009.03300.
 
 import csv
 import difflib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from crescent.config import BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo
+from crescent.machine.text_files import read_text
 from eval.benchmarks.origin import Raw, Row, fetch
 
 ARC_FILE = "arc_challenge/arc_challenge.jsonl"
@@ -95,7 +97,7 @@ def _arc(name: str, folder: Path | None) -> list[Row]:
         # Only the hub's test split is used, as the file has no other: a run is the same with and without the file.
         return [arc_hub_row(raw) for raw in _from_hub(name, ARC_HUB, "ARC-Challenge", "test", path or ARC_FILE)]
     try:
-        return [arc_file_row(json.loads(line)) for line in path.read_text("utf-8").split("\n") if line.strip()]
+        return [arc_file_row(json.loads(line)) for line in read_text(path).split("\n") if line.strip()]
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise DataSaysNo(f"{path}: not the format in which this benchmark is published ({error!r})") from error
 
@@ -112,8 +114,8 @@ def _mmlu(name: str, subject: str | None, split: str, folder: Path | None) -> li
     found = []
     for path in paths:
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                found += [mmlu_file_row(cells) for cells in csv.reader(file, strict=True)]
+            lines = io.StringIO(read_text(path), newline="")
+            found += [mmlu_file_row(cells) for cells in csv.reader(lines, strict=True)]
         except (ValueError, LookupError, csv.Error) as error:
             raise DataSaysNo(f"{path}: not the format in which this benchmark is published ({error!r})") from error
     return found

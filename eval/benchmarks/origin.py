@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from crescent.errors import DataSaysNo, Missing
+from crescent.machine.text_files import read_text
 
 Row = tuple[str, str | None]
 """A question and its reference answer, `None` if there is none that can be compared."""
@@ -36,8 +37,8 @@ class Origin:
 
 
 def read_file(path: Path) -> list[Raw]:
-    """The records of a JSONL, JSON or XML file. Raises `DataSaysNo` if it is damaged."""
-    text = path.read_text("utf-8")
+    """The records of a JSONL, JSON or XML file. Raises `DataSaysNo` if it is damaged, and as `read_text`."""
+    text = read_text(path)
     try:
         match path.suffix:
             case ".jsonl":

@@ -28,6 +28,17 @@ def test_a_run_that_resumed_elsewhere_lists_both_environments(tmp_path: Path) ->
     [
         ("echo 'NVIDIA H200, 143771'; echo 'NVIDIA H200, 143771'", (Gpu("NVIDIA H200", 140.4),) * 2),
         ("echo 'No devices were found'; exit 6", ()),
+        ("echo 'NVIDIA GB10, [N/A]'", (Gpu("NVIDIA GB10", None),)),
+        ("echo 'NVIDIA A100-SXM4-40GB MIG 1g.5gb, [Not Supported]'", (Gpu("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),)),
+        (
+            "echo 'Unable to determine the device handle for GPU0000:3B:00.0: GPU is lost.  Reboot the system to "
+            "recover this GPU'; echo 'NVIDIA H200, 143771'",
+            (Gpu("NVIDIA H200", 140.4),),
+        ),
+        ("echo '[GPU is lost], [GPU is lost]'", ()),
+        ("printf '\\377\\376, 12\\n'", (Gpu("\ufffd\ufffd", 0.0),)),
+        ("echo ''; echo ','; echo 'driver mismatch, reboot'", ()),
+        ("kill -9 $$", ()),
     ],
 )
 def test_gpus_are_those_that_nvidia_smi_lists(

@@ -84,6 +84,24 @@ def test_a_character_that_the_locale_lacks_is_escaped(encoding: str, tmp_path: P
     assert b"\\u2026 line 1999" in ended.stdout
 
 
+def test_files_are_utf8_in_an_ascii_locale_here_and_in_child_processes(tmp_path: Path) -> None:
+    program = """
+import pathlib, subprocess, sys
+from crescent.machine.program import run_to_exit_code
+def main():
+    path = pathlib.Path(sys.argv[1])
+    path.write_text(chr(0x2026) + " " + chr(0xe9))
+    read = "import pathlib, sys; sys.exit(pathlib.Path(sys.argv[1]).read_text() != chr(0x2026) + ' ' + chr(0xe9))"
+    subprocess.run([sys.executable, "-c", read, str(path)], check=True)
+sys.exit(run_to_exit_code(main))
+"""
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [*PYTHON, program, str(tmp_path / "file")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "file").read_bytes() == "… é".encode()
+
+
 def test_a_pager_that_reads_slowly_gets_everything_from_a_command(tmp_path: Path) -> None:
     program = PRINTS.replace(", patience_s=0.2", "")
     line = f'{sys.executable} -P -c "$1" {tmp_path}/done | (sleep 3; cat)'
