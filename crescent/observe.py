@@ -49,6 +49,9 @@ class RunObserver:
     def not_reused(self, stage: str, why: str) -> None:
         self.console.log(f"{stage}: {why}")
 
+    def noticed(self, stage: str, what: str) -> None:
+        self.console.log(f"{stage}: {what}")
+
     def round_done(self, finished: Round) -> None:
         self.console.round_done(finished)
         self.report.update()

@@ -42,6 +42,10 @@ class RunConfig:
     they were made from the same settings and inputs. Runs of a sweep always reuse each other's. Runs with another
     `eval.data` are left out; that the files in it have changed is not noticed, as when a run resumes."""
 
+    versions: list[str] = field(default_factory=list)
+    """Other versions of Crescent whose finished stages in this run folder are taken as found, e.g. `[0.1.0]`. A stage
+    of any other version is refused, with what changed since."""
+
     @property
     def folder(self) -> Path:
         """Path of the run folder."""

@@ -50,6 +50,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.run_folder.declaration import record_declaration
     from crescent.run_folder.ended import forget_end, write_end
     from crescent.run_folder.once import Once
+    from crescent.run_folder.stage_settings import planned_stages, stage_settings
     from crescent.stages import Stages
     from launch.local import LocalLaunch, wait_for_earlier_children
 
@@ -69,7 +70,9 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             forget_end(root)
 
         reuse = [run for run in named if has_same_data(run, cfg)]
-        once = Once(root, observer, cfg.run.redo, write_config, reuse=reuse)
+        expected = {stage: stage_settings(cfg, kind) for stage, kind in planned_stages(cfg)}
+        versions = cfg.run.versions
+        once = Once(root, observer, cfg.run.redo, write_config, reuse=reuse, expected=expected, versions=versions)
         code = 0
         try:
             if not wait_for_earlier_children(alive, observer.say, cfg.launch.grace_s + KILL_S):

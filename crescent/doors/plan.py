@@ -111,7 +111,8 @@ def free_gib(root: Path) -> float:
 
 def stages_table(cfg: Config, root: Path) -> Table:
     table = Table("stage", "finished", "why", title="stages", title_justify="left")
-    once = Once(root, _Silent(), reuse=[run for run in reusable_runs(cfg) if same_models(read_config(run), cfg)])
+    donors = [run for run in reusable_runs(cfg) if same_models(read_config(run), cfg)]
+    once = Once(root, _Silent(), reuse=donors, versions=cfg.run.versions)
     redoing = False
     for stage, kind in planned_stages(cfg):
         redoing = redoing or stage == cfg.run.redo
@@ -265,3 +266,5 @@ class _Silent:
     def reused(self, stage: str, metrics: object, seconds: float, run: str) -> None: ...
 
     def not_reused(self, stage: str, why: str) -> None: ...
+
+    def noticed(self, stage: str, what: str) -> None: ...

@@ -16,7 +16,7 @@ import msgspec
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.judging.wording import first_few
 from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, Verdict, Vote
-from crescent.run_folder.manifest import MANIFEST, damage, reused_from, verified_manifest
+from crescent.run_folder.manifest import MANIFEST, Unreadable, inspect, reused_from
 
 R = TypeVar("R")
 Manifest = Mapping[str, Any]
@@ -94,15 +94,24 @@ class RunReader:
     def stage(self, name: str) -> Manifest | None:
         """The manifest of a stage, `None` unless it is finished."""
         if name not in self._manifests:
-            folder = self.root / name
-            self._manifests[name] = verified_manifest(folder)
-            if self._manifests[name] is None and folder.exists():
-                self.damaged.append(name)
-                remedy = f"run.redo={name} makes it and all later ones again"
-                self.note(f"{name}: {damage(folder)}, so it was not read; {remedy}")
-            elif not folder.exists() and folder.with_name(f"{folder.name}.partial").exists():
-                self.note(f"{name}: not finished, so it was not read")
+            self._manifests[name] = self._read_manifest(name)
         return self._manifests[name]
+
+    def _read_manifest(self, name: str) -> dict[str, Any] | None:
+        folder = self.root / name
+        try:
+            inspection = inspect(folder)
+        except Unreadable as error:
+            self.damaged.append(name)
+            self.note(f"{name}: not read, because {error}")
+            return None
+        if inspection.damage and folder.exists():
+            self.damaged.append(name)
+            remedy = f"run.redo={name} makes it and all later ones again"
+            self.note(f"{name}: {inspection.damage}, so it was not read; {remedy}")
+        elif not folder.exists() and folder.with_name(f"{folder.name}.partial").exists():
+            self.note(f"{name}: not finished, so it was not read")
+        return inspection.manifest
 
     def reused(self, name: str) -> str | None:
         """The run that made a finished stage, if it was taken over from another run (`run.reuse`)."""

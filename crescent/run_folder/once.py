@@ -2,7 +2,8 @@
 
 A stage is a pure function from the code version, the settings it depends on and the digests of its inputs to a folder.
 It works in `<stage>.partial`. When it is finished, every file is synced, `manifest.json` is written last, and the
-folder is renamed to `<stage>`. A folder that matches its manifest is never made again; any other is never read.
+folder is renamed to `<stage>`. A folder that matches its manifest is never made again; one that provably does not is
+set aside and made again, after that was said. An error while reading proves nothing and ends the run.
 """
 
 import json
@@ -21,10 +22,12 @@ from crescent.errors import SettingsChanged
 from crescent.machine.disk import sync, write_whole
 from crescent.machine.failpoint import failpoint
 from crescent.records import Done
-from crescent.run_folder.made_from import as_of_now, differences
-from crescent.run_folder.manifest import DROPPED, REUSED, SCRATCH, dropped, seal, verified_manifest, verify
-from crescent.run_folder.places import SET_ASIDE
+from crescent.run_folder.dropped import note_dropped
+from crescent.run_folder.made_from import as_of_now
+from crescent.run_folder.manifest import SCRATCH, Inspection, inspect, is_there, seal, verified_manifest
+from crescent.run_folder.remade import describe_damage, explain_difference, refused_later
 from crescent.run_folder.reuse import Donors, clear_draft
+from crescent.run_folder.set_aside import set_aside
 
 KEY = "key.json"
 """Name of the file in a scratch folder that says what the unfinished stage is made from."""
@@ -47,6 +50,10 @@ class StageObserver(Protocol):
 
     def not_reused(self, stage: str, why: str) -> None:
         """The stage is made here although other runs were asked for it; `why` is one line for a person."""
+        ...
+
+    def noticed(self, stage: str, what: str) -> None:
+        """A finished stage is damaged, or holds what it should not; `what` is one line for a person."""
         ...
 
 
@@ -73,6 +80,8 @@ class Once:
         before_work: Callable[[], None] = lambda: None,
         schema: type = Config,
         reuse: Sequence[Path] = (),
+        expected: Mapping[str, Mapping[str, Any]] | None = None,
+        versions: Sequence[str] = (),
     ) -> None:
         """Stages become folders of `root`.
 
@@ -81,12 +90,16 @@ class Once:
             before_work: Called before anything is made or moved.
             schema: Config dataclass that declares the settings.
             reuse: Folders of runs whose finished stages are taken over where they were made from the same.
+            expected: Settings of the stages that this run will ask for, as far as they are known in advance.
+            versions: Other versions of Crescent whose finished stages are taken as found.
         """
         self.root = root
         self.observer = observer
         self.redo = redo
         self.before_work = before_work
         self.schema = schema
+        self.expected = expected or {}
+        self.versions = versions
         self.donors = Donors(reuse, schema)
         self._foreseen: set[str] = set()
         """Digests of the stages that `foresee` found here, or found to be taken over."""
@@ -110,16 +123,22 @@ class Once:
         final, partial = self.root / stage, self.root / f"{stage}.partial"
         made_from = {"version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
         self._redoing = self._redoing or stage == self.redo
-        if self._redoing and final.exists() and stage not in self._redone():
+        if self._redoing and is_there(final) and stage not in self._redone():
             self._begin()
-            self._set_aside(final)
-        if final.exists():
-            manifest = verified_manifest(final)
+            set_aside(self.root, final)
+        if is_there(final):
+            inspection = inspect(final)
+            manifest = inspection.manifest
             if manifest is None:
-                self._set_aside(final)
-            elif (recorded := as_of_now(manifest["made_from"], settings, self.schema)) != made_from:
-                raise SettingsChanged(_explain(stage, recorded, made_from))
+                self._check_later_stages(stage, inspection)
+                self._begin()
+                set_aside(self.root, final)
+            elif (recorded := self._as_of_now(manifest["made_from"], settings)) != made_from:
+                raise SettingsChanged(explain_difference(self.root, stage, recorded, made_from))
             else:
+                if inspection.strangers:
+                    self.observer.noticed(stage, _strangers(inspection))
+                shutil.rmtree(final / SCRATCH, ignore_errors=True)  # killed before it was deleted
                 self.observer.finished(stage, manifest["metrics"], manifest["seconds"], fresh=False)
                 return self._settle(stage, manifest)
         self._begin()
@@ -153,10 +172,29 @@ class Once:
         folder = self.root / stage
         if not (folder / part).is_dir():
             return
-        names = {path.relative_to(folder).as_posix() for path in (folder / part).rglob("*") if path.is_file()}
-        note = folder.with_name(folder.name + DROPPED)
-        write_whole(note, json.dumps(sorted(dropped(folder) | names), indent=1).encode())
-        shutil.rmtree(folder / part)
+        manifest = verified_manifest(folder)
+        if manifest is not None:
+            note_dropped(folder, part, manifest)
+            failpoint("once.dropped")
+            shutil.rmtree(folder / part)
+
+    def _as_of_now(self, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a finished stage was made from, with the versions that are taken as found counting as this one."""
+        recorded = as_of_now(made_from, settings, self.schema)
+        return {**recorded, "version": __version__} if recorded["version"] in self.versions else recorded
+
+    def _check_later_stages(self, stage: str, inspection: Inspection) -> None:
+        """Say that a damaged stage is made again, and what that may cost.
+
+        Raises:
+            SettingsChanged: a stage made from it would be refused afterwards.
+        """
+        refused = refused_later(self.root, inspection, self.expected, self.schema) if self.redo is None else None
+        if refused is not None:
+            raise SettingsChanged(
+                f"{stage} is damaged ({inspection.damage}) and was not made again yet, because {refused}"
+            )
+        self.observer.noticed(stage, describe_damage(self.root, inspection))
 
     def _take_over(self, stage: str, made_from: Mapping[str, Any]) -> Done | None:
         """The stage as another run made it from the same; `None` if there is none, or it is to be made again here."""
@@ -188,8 +226,11 @@ class Once:
         """Stages that interrupted attempts at the same `redo` have begun to make again."""
         if not self._marker.exists():
             return []
-        noted: dict[str, Any] = json.loads(self._marker.read_text())
-        return list(noted["stages"]) if noted["redo"] == self.redo else []
+        try:
+            noted: dict[str, Any] = json.loads(self._marker.read_text())
+            return list(noted["stages"]) if noted["redo"] == self.redo else []
+        except (ValueError, KeyError, TypeError):
+            return []
 
     def _note_redone(self, stage: str) -> None:
         stages = sorted({*self._redone(), stage})
@@ -200,15 +241,20 @@ class Once:
 
         Whether a stage would be taken over from another run depends on the stages before it: ask for those first.
         """
-        if (self.root / stage).exists():
-            manifest, wrong = verify(self.root / stage)
-            if wrong:
-                return Foresight(False, f"{wrong}: will be made again")
-            if as_of_now(manifest["made_from"], settings, self.schema)["settings"] != dict(settings):
+        if is_there(self.root / stage):
+            inspection = inspect(self.root / stage)
+            manifest = inspection.manifest
+            if manifest is None:
+                return Foresight(False, f"{inspection.damage}: will be made again")
+            if self._as_of_now(manifest["made_from"], settings)["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
+            version = self._as_of_now(manifest["made_from"], settings)["version"]
+            if version != __version__:
+                ways = f"run.versions=[{version}] or run.redo={stage}"
+                return Foresight(False, f"made by Crescent {version}: will be refused without {ways}")
             self._foreseen.add(manifest["digest"])
             return Foresight(True, "same settings, manifest holds")
-        if (self.root / f"{stage}.partial").exists():
+        if is_there(self.root / f"{stage}.partial"):
             return Foresight(False, "interrupted: will be resumed")
         told, digest = self.donors.foresee(stage, settings, self._foreseen)
         if digest is not None:
@@ -222,10 +268,10 @@ class Once:
         It does if that was made from exactly the same; otherwise the folder is set aside.
         """
         left = partial / SCRATCH / KEY
-        if left.exists() and left.read_text() == _key_of(made_from):
+        if is_there(left) and left.read_text() == _key_of(made_from):
             return True
-        if partial.exists():
-            self._set_aside(partial)
+        if is_there(partial):
+            set_aside(self.root, partial)
         return False
 
     def _open_partial(self, partial: Path, made_from: Mapping[str, Any]) -> None:
@@ -236,28 +282,12 @@ class Once:
         (partial / SCRATCH / KEY).write_text(_key_of(made_from))
         sync(partial / SCRATCH / KEY)
 
-    def _set_aside(self, folder: Path) -> None:
-        """Move a folder that is no longer valid to `set-aside/`. Nothing is deleted."""
-        for number in range(1, 10_000):
-            name = str(folder.relative_to(self.root)).replace(os.sep, "-")
-            target = self.root / SET_ASIDE / f"{name}-{number}"
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(folder, target)
-                for note in (DROPPED, REUSED):
-                    folder.with_name(folder.name + note).unlink(missing_ok=True)
-                return
-
 
 def _key_of(made_from: Mapping[str, Any]) -> str:
     return json.dumps(made_from, sort_keys=True)
 
 
-def _explain(stage: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    changed = [f"  {key}: {old!r} → {new!r}" for key, old, new in differences(before, now)]
-    return (
-        f"{stage} is finished, but was made with other settings:\n"
-        + "\n".join(changed)
-        + f"\ngive the run a new name (run.name=…), or make this stage and all later ones again (run.redo={stage}); "
-        "nothing was changed"
-    )
+def _strangers(inspection: Inspection) -> str:
+    names = inspection.strangers
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more} in its folder was not made by the run; it does no harm and was left there"

@@ -16,8 +16,9 @@ from typing import Any
 from crescent.config import Config
 from crescent.machine.disk import draft_of, link_or_copy, whole_folder, write_whole
 from crescent.machine.failpoint import failpoint
+from crescent.run_folder.dropped import dropped
 from crescent.run_folder.made_from import as_of_now, differences
-from crescent.run_folder.manifest import MANIFEST, REUSED, damage, dropped, reused_from, verified_manifest, verify
+from crescent.run_folder.manifest import MANIFEST, REUSED, Unreadable, damage, inspect, reused_from, verified_manifest
 
 NEVER_REUSED = {
     "others": "it holds what the runs of diversify.runs had when this run first needed them",
@@ -105,8 +106,8 @@ class Donors:
             if changed:
                 seen.append((len(changed), f"{run} has it with {_described(changed)}"))
                 continue
-            manifest = verified_manifest(run / stage) if of_models == open_inputs else None
-            if manifest is not None and not dropped(run / stage):
+            manifest = _intact(run / stage) if of_models == open_inputs else None
+            if manifest is not None and not dropped(run / stage, manifest):
                 return f"will be reused from {maker_of(run, stage)}", str(manifest["digest"])
         return min(seen, default=(0, ""))[1], None
 
@@ -114,10 +115,14 @@ class Donors:
 def _link(run: Path, stage: str, final: Path) -> TakenOver | str:
     """Link a stage of a run to `final`; or say why it cannot be taken over."""
     folder = run / stage
-    manifest, wrong = verify(folder)
-    if wrong:
-        return wrong
-    if gone := sorted(dropped(folder)):
+    try:
+        inspection = inspect(folder)
+    except Unreadable as error:
+        return str(error)
+    manifest = inspection.manifest
+    if manifest is None:
+        return inspection.damage
+    if gone := sorted(dropped(folder, manifest)):
         return f"{gone[0]} was deleted there (run.keep=best)"
     maker = maker_of(run, stage)
     try:
@@ -132,7 +137,7 @@ def _link(run: Path, stage: str, final: Path) -> TakenOver | str:
             note = {"run": maker, "digest": manifest["digest"]}
             write_whole(_note_beside(final), json.dumps(note, indent=1).encode())
             failpoint("reuse.rename")
-    except (FileNotFoundError, _Changed):
+    except (FileNotFoundError, Unreadable, _Changed):
         clear_draft(final)
         return "it changed while it was read"
     except OSError as error:
@@ -158,6 +163,14 @@ def clear_draft(final: Path) -> None:
 
 def _note_beside(final: Path) -> Path:
     return final.with_name(final.name + REUSED)
+
+
+def _intact(folder: Path) -> dict[str, Any] | None:
+    """The manifest of another run's stage; `None` if the stage is damaged or cannot be read."""
+    try:
+        return verified_manifest(folder)
+    except Unreadable:
+        return None
 
 
 def _recorded(folder: Path) -> dict[str, Any] | None:

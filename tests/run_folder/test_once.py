@@ -22,6 +22,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
+        self.noticed_lines: list[str] = []
 
     def started(self, stage: str, resumed: bool) -> None:
         self.heard.append((stage, "resumed" if resumed else "started"))
@@ -34,6 +35,9 @@ class Listener:
 
     def not_reused(self, stage: str, why: str) -> None:
         self.heard.append((stage, why))
+
+    def noticed(self, stage: str, what: str) -> None:
+        self.noticed_lines.append(f"{stage}: {what}")
 
 
 def count_to(number: int, folder: Path) -> Mapping[str, float]:
@@ -121,18 +125,22 @@ def edit(path: Path) -> None:
     path.write_text(json.dumps(manifest))
 
 
+def edit_metrics(path: Path) -> None:
+    path.write_text(path.read_text().replace('"steps": 2', '"steps": 3'))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda folder: flip(folder / "1.txt"),
         lambda folder: (folder / "1.txt").unlink(),
         lambda folder: (folder / "1.txt").write_bytes(b""),
-        lambda folder: (folder / "stray.txt").write_text("x"),
+        lambda folder: edit_metrics(folder / MANIFEST),
         lambda folder: (folder / MANIFEST).unlink(),
         lambda folder: (folder / MANIFEST).write_text("{"),
         lambda folder: edit(folder / MANIFEST),
     ],
-    ids=["flipped", "missing", "emptied", "added", "no manifest", "torn manifest", "edited manifest"],
+    ids=["flipped", "missing", "emptied", "edited metrics", "no manifest", "torn manifest", "edited manifest"],
 )
 def test_a_damaged_stage_is_set_aside_and_made_again(damage: object, tmp_path: Path) -> None:
     reference = pipeline(tmp_path, Listener())

@@ -111,6 +111,8 @@ class Silent:
 
     def not_reused(self, stage: str, why: str) -> None: ...
 
+    def noticed(self, stage: str, what: str) -> None: ...
+
 
 def make(root: Path, settings: Mapping[str, Any]) -> None:
     Once(root, Silent(), schema=Settings)("a", lambda folder: {}, settings, {})
