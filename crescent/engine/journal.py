@@ -2,13 +2,18 @@
 
 Everything else that a stage does (deduplicating, voting, scoring) is a pure function of its completions. So running the
 stage again with its journal continues exactly where it was killed.
+
+Each line ends with a checksum of the rest. A line that is not as it was written is skipped and kept aside, and its
+request is asked again. Lines without a checksum, which earlier versions wrote, are read as they are.
 """
 
 import asyncio
 import os
+import re
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,8 +21,9 @@ from typing import Self
 import msgspec
 
 from crescent.engine.client import Engine, EngineDied
+from crescent.machine.disk import write_whole
 from crescent.machine.failpoint import failpoint
-from crescent.records import Completion, Request, digest, to_line
+from crescent.records import Completion, Request, digest
 
 UNANSWERED = "unanswered"
 """Finish reason of a request that the engine had not answered when it died."""
@@ -25,38 +31,108 @@ CANARY = Request("canary", "1", temperature=0.0, max_tokens=1, seed=0)
 """Request that any live engine can answer."""
 
 
-@dataclass(frozen=True)
-class Entry:
+DAMAGED = ".damaged"
+"""Suffix of the file beside a journal that keeps the lines which were not as they were written."""
+CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\n')
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     request: str
     """Digest of the whole request: an entry never answers a different one."""
     completion: Completion
 
 
+@dataclass(frozen=True)
+class JournalLines:
+    """What a journal file holds."""
+
+    entries: list[Entry]
+    """Whole entries, in the order written; a later one replaces an earlier one with its key."""
+    whole: list[bytes]
+    """Lines of the entries."""
+    damaged: list[bytes]
+    """Lines that are not as they were written."""
+    torn: int
+    """Bytes of an incomplete last line."""
+
+
+def read_journal(path: Path) -> JournalLines:
+    """Read a journal file without changing it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = JournalLines([], [], [], 0)
+    torn = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                torn = len(line)
+                continue
+            read = _entry_at_the_end_of(line)
+            if read is None:
+                found.damaged.append(line)
+                continue
+            entry, start = read
+            if start:
+                found.damaged.append(line[:start] + b"\n")
+            found.entries.append(entry)
+            found.whole.append(line[start:])
+    return replace(found, torn=torn)
+
+
+def journal_line(entry: Entry) -> bytes:
+    """The line of an entry, with its checksum."""
+    body = msgspec.json.encode(entry)
+    return body[:-1] + b',"crc32":"%08x"}\n' % zlib.crc32(body)
+
+
+def _entry_at_the_end_of(line: bytes) -> tuple[Entry, int] | None:
+    """The entry of a line and where it starts; `None` if it is not as it was written.
+
+    An entry may follow the rest of a torn line, which a crash of the machine left without its end.
+    """
+    for start in dict.fromkeys((0, max(0, line.rfind(b'{"key":')))):
+        entry = _entry_of(line[start:], must_have_checksum=start > 0)
+        if entry is not None:
+            return entry, start
+    return None
+
+
+def _entry_of(line: bytes, must_have_checksum: bool) -> Entry | None:
+    checksum = CHECKSUM.search(line, len(line) - 21)
+    if checksum is None and must_have_checksum:
+        return None
+    body = line if checksum is None else line[: checksum.start()] + b"}"
+    if checksum is not None and zlib.crc32(body) != int(checksum[1], 16):
+        return None
+    try:
+        return msgspec.json.decode(body, type=Entry)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 class Journal:
-    """An append-only file of completions. It is read when opened; an incomplete last line is cut off."""
+    """An append-only file of completions, read when it is opened.
+
+    An incomplete last line is cut off. Lines that are not as they were written are moved to a file beside it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: dict[str, Entry] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        whole = 0
-        decode = msgspec.json.Decoder(Entry).decode
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    if not line.endswith(b"\n"):
-                        break
-                    entry = decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    break
-                self.entries[entry.key] = entry
-                whole += len(line)
+        found = read_journal(path)
+        self.entries = {entry.key: entry for entry in found.entries}
         self.recovered = sum(entry.completion.finish_reason != UNANSWERED for entry in self.entries.values())
         """Number of completions found when the file was opened: work that an interruption did not lose."""
-        if whole < path.stat().st_size:
-            os.truncate(path, whole)
+        self.damaged = len(found.damaged)
+        """Number of lines that were not as they were written; what they answered is asked again."""
+        if found.damaged:
+            set_damaged_lines_aside(path, found)
+        elif found.torn:
+            os.truncate(path, path.stat().st_size - found.torn)
         self._file = path.open("ab", buffering=0)
 
     def find(self, request: Request) -> Completion | None:
@@ -75,7 +151,7 @@ class Journal:
 
     def append(self, request: Request, completion: Completion) -> None:
         entry = Entry(request.key, digest(request), completion)
-        line = to_line(entry)
+        line = journal_line(entry)
         while line:  # on a nearly full disk, write() may take only a part; the next call then raises
             line = line[self._file.write(line) :]
         failpoint("journal.append")
@@ -88,6 +164,15 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def set_damaged_lines_aside(path: Path, found: JournalLines) -> None:
+    """Append the damaged lines of a journal to the file beside it, then write the journal without them."""
+    with path.with_name(path.name + DAMAGED).open("ab") as aside:
+        aside.writelines(found.damaged)
+        aside.flush()
+        os.fsync(aside.fileno())
+    write_whole(path, b"".join(found.whole))
 
 
 class Journaled:

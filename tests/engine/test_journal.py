@@ -10,8 +10,8 @@ import pytest
 from fakes import ShufflingEngine, stop
 
 from crescent.engine.client import EngineDied
-from crescent.engine.journal import CANARY, Journal, Journaled
-from crescent.records import Completion, Request
+from crescent.engine.journal import CANARY, DAMAGED, Journal, Journaled
+from crescent.records import Completion, Request, digest, to_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,21 +62,60 @@ def test_a_torn_tail_is_cut_wherever_it_was_torn(tmp_path: Path, rubbish: bytes)
 @pytest.mark.parametrize(
     "damage", [bytes(4096), b"\n", b"{}\n", b"\xff\xfe\n", b'"\xc3(\n', b"null\n", bytes(9) + b"\n"]
 )
-def test_nothing_after_a_damaged_line_is_used(tmp_path: Path, damage: bytes) -> None:
+def test_only_a_damaged_line_is_skipped_and_it_is_kept_aside(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     write(path, 3)
     first, second, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second + damage + third)
-    assert recovered(path) == [0, 1]
-    assert path.read_bytes() == first + second
+    with Journal(path) as journal:
+        assert journal.damaged == 1
+    assert recovered(path) == [0, 1, 2]
+    assert path.read_bytes() == first + second + third
+    assert path.with_name(path.name + DAMAGED).read_bytes().rstrip(b"\n") == damage.rstrip(b"\n")
+    with Journal(path) as journal:
+        assert journal.damaged == 0, "each is reported once"
 
 
-def test_nothing_after_a_line_that_is_not_text_is_used(tmp_path: Path) -> None:
+def test_only_a_line_that_is_not_text_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     write(path, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1].replace("Ü".encode(), b"\xff\xff") + lines[2])
-    assert recovered(path) == [0]
+    assert recovered(path) == [0, 2]
+
+
+def test_one_flipped_bit_anywhere_in_a_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, 3)
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    for place in range(len(second) - 1):
+        for bit in (1, 32):
+            flipped = second[:place] + bytes([second[place] ^ bit]) + second[place + 1 :]
+            path.write_bytes(first + flipped + third)
+            assert recovered(path) == [0, 2], (place, flipped)
+
+
+def test_lines_without_a_checksum_are_read_as_they_are_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(
+        b"".join(
+            to_line({"key": asked.key, "request": digest(asked), "completion": completion(index)})
+            for index in range(2)
+            for asked in [request(index)]
+        )
+    )
+    before = path.read_bytes()
+    write(path, 3)
+    assert recovered(path) == [0, 1, 2]
+    assert path.read_bytes().startswith(before)
+
+
+def test_a_read_error_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        Journal(path)
+    assert path.is_symlink()
 
 
 def test_only_what_is_missing_is_asked_again(tmp_path: Path) -> None:
