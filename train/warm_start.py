@@ -18,8 +18,9 @@ from crescent.config import TrainJob, as_settings
 from crescent.config.checks import fill
 from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.hydra_door import through_hydra
-from crescent.errors import DataSaysNo, run_to_exit_code
+from crescent.errors import DataSaysNo
 from crescent.machine.disk import write_whole
+from crescent.machine.program import run_to_exit_code
 from crescent.records import Item, Pair, digest, write_lines
 from crescent.tasks.computation import same_computation
 
