@@ -20,7 +20,7 @@ FLOORS = (
     ("stages", "report"),
     ("observe",),
     ("doors",),
-    ("loop",),
+    ("loop", "warm_start"),
     ("commands",),
     ("__main__",),
 )

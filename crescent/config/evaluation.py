@@ -199,9 +199,10 @@ class EvalConfig:
         require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", fix)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
         for name, benchmark in self.benchmarks.items():
-            where, samples = f"eval.benchmarks.{name}.samples", samples_of(benchmark, self)
+            where, samples = f"eval.benchmarks.{name}", samples_of(benchmark, self)
             differ = samples == 1 or temperature_of(benchmark, self) > 0
-            require(differ, where, samples, "greedy samples (temperature 0) are all the same", "set it to 1")
+            rule, fix = "greedy samples (temperature 0) are all the same", f"set it to 1, or {where}.temperature=0.6"
+            require(differ, f"{where}.samples", samples, rule, fix)
 
 
 def temperature_of(benchmark: BenchmarkConfig, evaluation: EvalConfig) -> float:

@@ -1,4 +1,4 @@
-"""Settings of `python -m train.warm_start`."""
+"""Settings of `python -m crescent.warm_start`."""
 
 from dataclasses import dataclass, field
 

@@ -259,11 +259,11 @@ def test_a_benchmark_can_be_asked_in_a_way_of_its_own() -> None:
     [
         (
             {"samples": 3},
-            r"eval\.benchmarks\.test\.samples=3: greedy samples .* set eval\.benchmarks\.test\.temperature",
+            r"eval\.benchmarks\.test\.samples=3: greedy samples .* or eval\.benchmarks\.test\.temperature=0\.6",
         ),
-        ({"samples": 0}, r"samples=0: each item is asked at least once"),
+        ({"samples": 0}, r"samples=0: at least 1, or null"),
         ({"temperature": 3.0}, r"temperature=3\.0: must lie in \[0, 2\]"),
-        ({"temperature": 0.0}, r"eval\.benchmarks\.test\.samples=8: greedy samples"),
+        ({"temperature": 0.0, "samples": 8}, r"eval\.benchmarks\.test\.samples=8: greedy samples"),
     ],
 )
 def test_a_way_of_its_own_that_makes_no_sense_is_refused(own: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from crescent.tasks.computation import same_computation
 
 
 def command(root: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
-    arguments = [sys.executable, "-P", "-m", "train.warm_start", f"run.root={root}", *settings]
+    arguments = [sys.executable, "-P", "-m", "crescent.warm_start", f"run.root={root}", *settings]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -27,7 +27,7 @@ def test_it_teaches_how_to_ask_and_to_answer_and_nothing_that_a_benchmark_asks(t
     assert (folder / "weights" / "model.safetensors").exists()
     assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
 
-    items = [Item(**item) for item in json.loads((folder / "items.json").read_text())]
+    items = read_lines(folder / "labelled.jsonl", Item)
     pairs = read_lines(folder / "pairs.jsonl", Pair)
     answers = {pair.prompt: pair.completion for pair in pairs[::2]}
     assert answers == {item.question: item.target for item in items}
@@ -45,15 +45,15 @@ def test_problems_that_a_benchmark_asks_are_left_out_in_any_order(tmp_path: Path
     from hydra import compose, initialize_config_module
 
     import crescent.doors.hydra_door  # noqa: F401 - registers the schema
+    from crescent.warm_start import as_warm_start, labelled_items
     from eval.benchmarks import load
-    from train.warm_start import as_warm_start, unasked
 
     with initialize_config_module("conf", version_base="1.3"):
         settings = [f"run.root={tmp_path}", "labelled.items=2000", "eval.benchmarks.sums_dev.items=300"]
         cfg = as_warm_start(compose("warm_start", overrides=settings))
     benchmarks = cfg.eval.benchmarks.items()
     asked = {same_computation(item.question) for name, one in benchmarks for item in load(name, one, None)}
-    found = unasked(cfg)
+    found = labelled_items(cfg)
     labelled = load("labelled", cfg.labelled, None)
     left_out = [item for item in labelled if item not in found]
     assert 1000 < len(found) < len(labelled) == 2000

@@ -1,4 +1,4 @@
-"""`python -m train.warm_start`: teach a model from labelled problems how to ask and how to answer, before a study.
+"""`python -m crescent.warm_start`: teach a model from labelled problems how to ask and how to answer, before a study.
 
 The child of this training is the base of a study's runs (`model.path=runs/NAME/weights`). Half of its rows answer a
 problem with nothing but the reference answer, the other half answer a bait prompt with a problem. Problems that the
@@ -6,26 +6,25 @@ benchmarks of `eval` ask are left out, whatever the order of their terms. What a
 labels; what it starts from needed these.
 """
 
-import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from crescent.config import TrainJob, as_settings
+from crescent.config import EvalJob, TrainJob, as_settings, write_job
 from crescent.config.checks import fill
 from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.hydra_door import through_hydra
 from crescent.errors import DataSaysNo
-from crescent.machine.disk import write_whole
-from crescent.machine.program import run_to_exit_code
-from crescent.records import Item, Pair, digest, write_lines
+from crescent.records import Item, Pair, digest, read_lines, write_lines
 from crescent.tasks.computation import same_computation
 
 LABELLED = "labelled"
-"""Name of the benchmark that the labelled problems come from, in messages."""
+"""Name of the benchmark that the labelled problems come from."""
 
 
 def main() -> None:
@@ -41,19 +40,17 @@ def as_warm_start(composed: DictConfig) -> WarmStartConfig:
 
 
 def warm_start(cfg: WarmStartConfig) -> None:
-    """Write `pairs.jsonl`, `items.json` and the trained weights into the run folder.
+    """Write `labelled.jsonl`, `pairs.jsonl` and the trained weights into the run folder.
 
     Raises:
         DataSaysNo: every labelled problem is a benchmark item.
     """
-    from train.job import attempt
-
     output = cfg.run.folder
-    output.mkdir(parents=True, exist_ok=True)
-    items = unasked(cfg)
-    write_lines(output / "pairs.jsonl", list(pairs_of(items, cfg)))
-    write_whole(output / "items.json", json.dumps([asdict(item) for item in items], indent=1).encode())
-    labels = {"labelled problems": str(len(items)), "source": digest(as_settings(cfg.labelled))}
+    items = labelled_items(cfg)
+    pairs = list(pairs_of(items, cfg))
+    write_lines(output / "labelled.jsonl", items)
+    write_lines(output / "pairs.jsonl", pairs)
+    labels = {"labelled problems": str(len(items)), "digest of their source": digest(as_settings(cfg.labelled))}
     job = TrainJob(
         model=cfg.model,
         train=replace(cfg.train, student=None),
@@ -64,26 +61,33 @@ def warm_start(cfg: WarmStartConfig) -> None:
         task=cfg.task,
         lineage=labels,
     )
-    print(f"{len(items)} labelled problems, {2 * len(items)} training pairs; {output}", flush=True)
-    attempt(job)
+    print(f"{len(items)} labelled problems, {len(pairs)} training pairs: {output}", flush=True)
+    do_job(["train"], job, output / "train.yaml")
     print(f"use it as base: model.path={output / 'weights'}")
 
 
-def unasked(cfg: WarmStartConfig) -> list[Item]:
+def labelled_items(cfg: WarmStartConfig) -> list[Item]:
     """The labelled problems that no benchmark asks, in any order of their terms."""
-    from eval.benchmarks import load
-
-    asked = [item for name, benchmark in cfg.eval.benchmarks.items() for item in load(name, benchmark, cfg.eval.data)]
+    listing = cfg.run.folder / "benchmarks"
+    benchmarks = {**cfg.eval.benchmarks, LABELLED: cfg.labelled}
+    job = EvalJob(replace(cfg.eval, benchmarks=benchmarks), cfg.task, [], "none", str(listing.resolve()))
+    do_job(["eval", "--items"], job, listing / "items.yaml")
+    listed = read_lines(listing / "items.jsonl", Item)
+    asked = [item for item in listed if item.benchmark != LABELLED]
     texts = {item.question for item in asked}
     computations = {computation for item in asked if (computation := same_computation(item.question)) is not None}
     found = [
         item
-        for item in load(LABELLED, cfg.labelled, cfg.eval.data)
-        if item.question not in texts and same_computation(item.question) not in computations
+        for item in listed
+        if item.benchmark == LABELLED
+        and item.question not in texts
+        and same_computation(item.question) not in computations
     ]
     if not found:
         raise DataSaysNo("labelled: every problem is an item of a benchmark in eval; use another seed or more items")
-    return found
+    # Of a benchmark with a fixed set of problems all are listed, chosen or not.
+    ranked = sorted(found, key=lambda item: digest(cfg.labelled.seed, item.id))[: cfg.labelled.items]
+    return [item for item in found if item in ranked]
 
 
 def pairs_of(items: Sequence[Item], cfg: WarmStartConfig) -> Iterator[Pair]:
@@ -96,5 +100,14 @@ def pairs_of(items: Sequence[Item], cfg: WarmStartConfig) -> Iterator[Pair]:
             yield Pair(digest("ask", item.id), item.id, 0, next(prompts), item.question, "", 1.0)
 
 
+def do_job(module: Sequence[str], job: EvalJob | TrainJob, file: Path) -> None:
+    """Run a job in a process of its own, as a run does; if it fails, end this one with its exit code."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_job(file, job)
+    ended = subprocess.run([sys.executable, "-P", "-m", *module, str(file)], check=False)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+
+
 if __name__ == "__main__":
-    sys.exit(run_to_exit_code(main))
+    main()
