@@ -14,6 +14,7 @@ COMMANDS = {
     "training": "speed of training, compared with two TRL scripts (ten minutes)",
     "votes": "cost of adaptive voting, compared with asking all K, on recorded answers",
     "ablations": "effect of each default on yield, cost and labels, on recorded sums whose truth is known",
+    "contamination": "precision and recall of the quarantine, on planted benchmark items (minutes)",
     "baits": "yield and cost of each bait prompt on a served model (minutes)",
     "record": "no benchmark: records a real synthesis for the tests and for `votes` and `ablations` (minutes)",
 }
@@ -23,7 +24,7 @@ COMMANDS = {
 def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
     if name not in COMMANDS:
-        print(__doc__, *(f"  {command:<10} {line}" for command, line in COMMANDS.items()), sep="\n")
+        print(__doc__, *(f"  {command:<14} {line}" for command, line in COMMANDS.items()), sep="\n")
         sys.exit(2 if name else 0)
     importlib.import_module(f"benchmarks.{name}").main(arguments)
 

@@ -1,6 +1,7 @@
 """`python -m benchmarks` lists the speed benchmarks, and each of them can be started."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.contamination import measure
 from benchmarks.tables import rate
 
 ROOT = Path(__file__).parent.parent
@@ -48,3 +50,12 @@ def test_a_module_with_a_main_is_listed() -> None:
 def test_a_rate_is_shown_with_its_interval() -> None:
     assert rate(59, 96) == "61% [51, 71] of 96"
     assert rate(0, 0) == "–"
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "sums"])
+def test_the_quarantine_finds_planted_items_and_hardly_anything_else(name: str) -> None:
+    if name == "gsm8k" and "CRESCENT_DATA" not in os.environ:
+        pytest.skip("CRESCENT_DATA names no folder with benchmark data")
+    for row in measure(100, [name]):
+        assert row["recall"] >= (0.95 if row["kind"] != "reworded" else 0.5), row
+        assert row["precision"] >= 0.9 if name == "sums" else row["others quarantined"] <= 0.01 * row["others"], row
