@@ -132,9 +132,7 @@ def resampled(table: "Table", alpha: float, seed: int, resamples: int = RESAMPLE
 
 def detectable(error: float, freedom: float, alpha: float, power: float = POWER) -> float:
     """Difference that a two-sided t test with this standard error detects with probability `power`."""
-    from scipy.stats import t
-
-    return float(t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * error
+    return (t_quantile(1 - alpha / 2, freedom) + t_quantile(power, freedom)) * error
 
 
 @dataclass(frozen=True)
@@ -163,13 +161,18 @@ def expected_detectable(assumed: Assumed, seeds: int, items: int, samples: int, 
 
 def t_test(mean: float, error: float, freedom: float) -> float:
     """Two-sided p-value of a mean."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    return float(2 * t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
+    return 2 * float(stdtr(freedom, -abs(mean) / error)) if error > 0 else float(mean == 0)
 
 
 def t_interval(mean: float, error: float, freedom: float, alpha: float) -> Interval:
-    from scipy.stats import t
-
-    width = float(t.ppf(1 - alpha / 2, freedom)) * error
+    width = t_quantile(1 - alpha / 2, freedom) * error
     return Interval(mean - width, mean + width, error, freedom)
+
+
+def t_quantile(share: float, freedom: float) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))

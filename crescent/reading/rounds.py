@@ -28,6 +28,8 @@ EVALUATION_ONLY = "evaluation only"
 """Status of a run folder that `python -m eval` made."""
 PLAN_UNKNOWN = "the number planned is not known"
 """End of the status of a run whose settings cannot be read."""
+REUSED_NOTE = "reused from"
+"""Words in the note about a stage that another run made."""
 RESAMPLES = 9999
 """Bootstrap resamples, the default of `verdict.resamples`; with the run's own seed the intervals are the verdict's."""
 
@@ -209,7 +211,7 @@ def _reused(reader: RunReader) -> Iterator[Manifest]:
             stages_by_maker.setdefault(maker, []).append(stage)
             yield manifest
     for maker, stages in stages_by_maker.items():
-        reader.note(f"{', '.join(stages)}: reused from {maker}, where time and tokens are counted")
+        reader.note(f"{', '.join(stages)}: {REUSED_NOTE} {maker}, where time and tokens are counted")
 
 
 def _metric(manifest: Manifest | None, metric: Metric) -> float | None:

@@ -29,7 +29,7 @@ from crescent.judging.item_records import (
 from crescent.judging.likelihood import FILE as LIKELIHOODS
 from crescent.judging.likelihood import Likelihood
 from crescent.reading.finished import Manifest, RunReader
-from crescent.reading.rounds import EVALUATION_ONLY, RoundSummary, read_rounds
+from crescent.reading.rounds import EVALUATION_ONLY, REUSED_NOTE, RoundSummary, read_rounds
 from crescent.records import Pair, Response, Vote, digest
 from crescent.run_folder.declaration import read_declarations
 from crescent.run_folder.metric import Metric
@@ -110,7 +110,8 @@ def read_study_run(
         ),
         settings=settings,
         rounds=tuple(rounds),
-        missing=tuple(dict.fromkeys([*summary.missing, *reader.missing])),
+        # That a stage was taken over from another run is no gap in a study, which arms share by design.
+        missing=tuple(note for note in dict.fromkeys([*summary.missing, *reader.missing]) if REUSED_NOTE not in note),
     )
 
 

@@ -45,7 +45,7 @@ def test_every_option_of_every_group_composes() -> None:
     groups = [
         path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("experiment", "__pycache__")
     ]
-    assert len(groups) == 10
+    assert len(groups) == 11
     for group in groups:
         for option in group.glob("*.yaml"):
             with initialize_config_module("conf", version_base="1.3"):
