@@ -15,6 +15,7 @@ COMMANDS = {
     "votes": "cost of adaptive voting, compared with asking all K, on recorded answers",
     "ablations": "effect of each default on yield, cost and labels, on recorded sums whose truth is known",
     "contamination": "precision and recall of the quarantine, on planted benchmark items (minutes)",
+    "intervals": "how often a study is wrong when nothing changed, by kind of interval (simulated, minutes)",
     "baits": "yield and cost of each bait prompt on a served model (minutes)",
     "record": "no benchmark: records a real synthesis for the tests and for `votes` and `ablations` (minutes)",
 }

@@ -11,6 +11,7 @@ from crescent.judging.item_records import StudyRecords
 from crescent.judging.seeds_and_items import Estimate
 from crescent.judging.study import ContrastResult, ModelRow, StudyResult
 from crescent.judging.wording import p_number, percent, percent_number, points_number, points_number_with_interval
+from crescent.selection.arms import CAUTIONS
 from crescent.show.compare import escaped, print_sheet
 from crescent.show.texts import UNKNOWN, Sheet, visible
 
@@ -154,6 +155,9 @@ def notes(result: StudyResult) -> Iterator[str]:
             f"base:prompt is the base's best of {1 + len(study.base_prompts)} prompts: {best}; it was chosen on these "
             "very items, which is in favour of the base"
         )
+    for labels, caution in CAUTIONS.items():
+        if labels.value in study.arms:
+            yield f"{labels.value} {caution}"
     if study.stop:
         yield f"declared end: {study.stop}"
     yield from result.missing

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from studies import study
 from test_config import composed
 
-from crescent.config import Config, Gate, Labels, as_settings
+from crescent.config import Gate, Labels, as_settings
 from crescent.config.study import arm_name, parse_contrast
 from crescent.doors.sweep import sweep_name
 from crescent.errors import BadConfig
@@ -124,10 +124,12 @@ def test_no_stage_depends_on_a_study() -> None:
     assert len(set(names)) == 1, "it is the same run"
 
 
-def test_an_eval_stage_from_before_benchmarks_had_settings_of_their_own_is_found_again() -> None:
-    settings = stage_settings(Config(), "benchmarks")["eval"]["benchmarks"]
-    for benchmark in settings.values():
-        assert not {"temperature", "samples", "likelihood", "reply"} & benchmark.keys()
+def test_how_a_benchmark_is_asked_does_not_change_which_items_it_has() -> None:
+    asked = composed(
+        "+experiment=smoke", "eval.benchmarks.sums_test.samples=1", "eval.benchmarks.sums_test.likelihood=3"
+    )
+    assert stage_settings(asked, "benchmarks") == stage_settings(composed("+experiment=smoke"), "benchmarks")
+    assert stage_settings(asked, "eval") != stage_settings(composed("+experiment=smoke"), "eval")
 
 
 def test_a_declaration_is_read_by_name_from_a_file_and_from_the_config_of_a_run(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """How often is a study wrong when nothing changed? Thousands of simulated studies whose truth is known.
 
-The table in docs/method.md comes from the same functions, with more studies.
+`python -m benchmarks intervals` makes the table in docs/method.md with the same simulation.
 """
 
 import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from benchmarks.intervals import ALPHA, simulated
 from crescent.judging.seeds_and_items import (
     Assumed,
     detectable,
@@ -19,26 +19,6 @@ from crescent.judging.seeds_and_items import (
 )
 
 STUDIES = 250
-ALPHA = 0.05
-
-
-def simulated(
-    dice: np.random.Generator,
-    seeds: int,
-    items: int,
-    of_seeds: float,
-    of_items: float,
-    of_both: float,
-    gain: float = 0.0,
-) -> NDArray[np.float64]:
-    """Differences of two models by seed and item, each answer sampled 8 times; on average they differ by `gain`."""
-    levels = dice.beta(1.2, 1.2, items)
-    true = (
-        dice.normal(0, of_seeds, (seeds, 1)) + dice.normal(0, of_items, items) + dice.normal(0, of_both, (seeds, items))
-    )
-    sides = [np.clip(levels + sign * (true + gain) / 2, 0, 1) for sign in (1, -1)]
-    right, other = (dice.binomial(8, side) / 8 for side in sides)
-    return np.asarray(right - other)
 
 
 def bound(rate: float) -> float:
