@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from crescent.config import EvalConfig
 from crescent.config.checks import fill
 from crescent.engine.client import Scorer
-from crescent.judging.likelihood import Likelihood, distractors, summed
+from crescent.judging.likelihood import END, Likelihood, distractors, summed
 from crescent.records import Item
 from eval.benchmarks import Benchmark
 from eval.benchmarks.shots import Shot, few_shot_prompt
@@ -22,7 +22,7 @@ async def score_likelihoods(
         for item in benchmark.items if count else ():
             candidates = [item.target, *distractors(item.target, targets - {item.target}, count)]
             prompt = prompt_of(item, config, answer_prompt, benchmark.shots)
-            texts = [await scorer.log_probabilities(prompt, reply + candidate) for candidate in candidates]
+            texts = [await scorer.log_probabilities(prompt, reply + candidate + END) for candidate in candidates]
             values = tuple(round(value, 4) for value in summed(texts))
             found.append(Likelihood(name, item.id, tuple(candidates), values))
     return found

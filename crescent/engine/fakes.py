@@ -70,7 +70,7 @@ def likelihoods(prompt: str, unfinished: str, skill: float) -> dict[str, Any]:
     words = [*prompt.split(), *unfinished.split()]
     truth = "" if found is None else str(int(found[1]) + int(found[2]) * (1 if "+" in found[0] else -1))
     noise = random.Random(f"{prompt}/{words[-1]}").gauss(0, 1)
-    last = noise + (4 * skill - 1 if words[-1] == truth else 0)
+    last = noise + (4 * skill - 1 if words[-1].rstrip(".") == truth else 0)
     numbers = [int(digest(word), 16) % 50_000 for word in words]
     values = [None, *([-1.0] * (len(words) - 2)), last]
     logprobs = [

@@ -1,8 +1,8 @@
 """A score without any format: is the reference answer more likely than wrong ones?
 
 Nothing is generated and nothing is parsed. The model is given the benchmark's prompt and the beginning of a reply, and
-the probabilities of several endings are compared: the reference answer, and distractors that resemble it. A child that
-only learned how answers are written does not rise here.
+the probabilities of several endings are compared: the reference answer, and distractors that resemble it, each with a full
+stop. A child that only learned how answers are written does not rise here.
 """
 
 import math
@@ -14,6 +14,8 @@ from crescent.tasks.equivalence import as_number, normal
 
 FILE = "likelihoods.jsonl"
 """Name of the file of an eval stage with one `Likelihood` per line."""
+END = "."
+"""Follows every candidate: without it, 1 would be the beginning of 11, and always more likely."""
 STEPS = (1, -1, 10, -10, 2, -2, 9, -9, 11, -11, 100, -100, 3, -3)
 """Distances of the distractors from a whole number, the first ones first: slips by one, in the carry, in a digit."""
 

@@ -75,6 +75,20 @@ def test_a_better_model_finds_more_reference_answers_most_likely(engine: FakeEng
     assert scored(engine, "base", config()) == strong, "nothing is drawn"
 
 
+class Letters:
+    """Gives every character the log-probability -1, and nothing to choose between answers of one length."""
+
+    async def log_probabilities(self, prompt: str, reply: str) -> list[tuple[int, float | None]]:
+        return [(ord(character), -1.0) for character in prompt + reply]
+
+
+def test_a_number_that_begins_with_another_one_is_compared_as_a_whole() -> None:
+    eleven = Benchmark((Item("a", "sums", "What is 4 + 7?", "11"),), 0, 0)
+    (found,) = asyncio.run(score_likelihoods(Letters(), {"sums": eleven}, config(likelihood=4), "{question}"))
+    assert found.candidates == ("11", "12", "10", "21", "1")
+    assert found.log_probabilities == (-3.0, -3.0, -3.0, -3.0, -2.0), "each with its end"
+
+
 def test_a_benchmark_without_distractors_is_not_asked(engine: FakeEngine) -> None:
     assert scored(engine, "base", config(likelihood=0)) == []
 
