@@ -1,8 +1,8 @@
 """A score without any format: is the reference answer more likely than wrong ones?
 
 Nothing is generated and nothing is parsed. The model is given the benchmark's prompt and the beginning of a reply, and
-the probabilities of several endings are compared: the reference answer, and distractors that resemble it, each with a full
-stop. A child that only learned how answers are written does not rise here.
+the probabilities of several endings are compared: the reference answer, and distractors that resemble it, each with a
+full stop. A child that only learned how answers are written does not rise here.
 """
 
 import math
