@@ -5,7 +5,7 @@ BIN := .venv/bin
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install quickstart test check
+.PHONY: install quickstart test check newest
 
 install: .venv/installed
 
@@ -33,3 +33,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the newest allowed versions would change in both tested sets. Needs uv (pip install uv); installs nothing.
+newest:
+	$(PYTHON) -P launch/newest.py

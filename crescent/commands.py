@@ -7,6 +7,7 @@
     crescent compare --study NAME RUN…   whether what a study declared holds
     crescent sync RUN                upload what W&B is missing of a run, never twice
     crescent report RUN…             one HTML file about a run, or a comparison of several
+    crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
 
 Each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -205,6 +206,23 @@ def sync_command(arguments: Sequence[str]) -> None:
     sync(folder, given.project, given.entity, given.wait, given.view, lambda line: print(line, flush=True))
 
 
+def doctor_command(arguments: Sequence[str]) -> None:
+    """`crescent doctor`: whether this machine can run an experiment."""
+    if {"-h", "--help"} & set(arguments):
+        print(
+            "usage: crescent doctor [+experiment=NAME] [KEY=VALUE ...]\n\n"
+            "Check driver, GPUs, compiler, versions, disk, logins, port, file system and limits for an experiment.\n"
+            "Each line says ok, or what mends it. Exit code 69: the experiment cannot run here. Nothing is started."
+        )
+        return
+
+    from crescent.doors.doctor import show_doctor
+    from crescent.doors.hydra_door import as_config, through_hydra
+
+    sys.argv = ["crescent doctor", *arguments]
+    through_hydra("config", as_config, show_doctor)
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
@@ -212,6 +230,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare_command,
     "sync": sync_command,
     "report": report_command,
+    "doctor": doctor_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 

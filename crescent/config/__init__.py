@@ -76,6 +76,9 @@ from crescent.config.verdict import Gate as Gate
 from crescent.config.verdict import OnCollapse as OnCollapse
 from crescent.config.verdict import VerdictConfig as VerdictConfig
 
+LARGEST_RANK = 512
+"""Largest rank of an adapter in vLLM (vllm/config/lora.py)."""
+
 
 @dataclass
 class Config:
@@ -127,6 +130,9 @@ class Config:
         servable = train.tuning is not Tuning.full or serving.child is not Child.adapter
         rule, fix = "full fine-tuning makes no adapter", "use serving.child=restart or reload"
         require(servable, "serving.child", serving.child.value, rule, fix)
+        small = serving.child is not Child.adapter or train.lora.rank <= LARGEST_RANK
+        rule, fix = f"vLLM serves adapters of at most rank {LARGEST_RANK}", "lower it, or use serving.child=reload"
+        require(small, "train.lora.rank", train.lora.rank, rule, fix)
         alone = train.student is None or not serving.urls
         rule = "an external server cannot serve student and teacher in turn"
         require(alone, "train.student", train.student, rule, "leave serving.urls empty")

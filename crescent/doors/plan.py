@@ -24,7 +24,7 @@ from crescent.config import (
     WhileTraining,
     samples_of,
 )
-from crescent.doors.preflight import check_evaluation
+from crescent.doors.preflight import check_evaluation, check_gpu
 from crescent.doors.reusable import reusable_runs
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
@@ -84,6 +84,7 @@ def check_machine(cfg: Config) -> None:
         if absent:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
+    check_gpu(cfg)
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()

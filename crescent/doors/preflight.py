@@ -7,13 +7,49 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crescent.config import Config, EvalJob, write_job
-from crescent.engine.vllm_command import check_engine_installed
-from crescent.errors import CrescentError, Missing
+from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Trainer, write_job
+from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
+from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
 from crescent.machine.processes import ERRORS
+from crescent.models.estimates import model_parameters
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import completed, stage_settings
 from crescent.tasks import open_task
+
+LARGE = 1e9
+"""Number of parameters from which training on a CPU takes days."""
+ON_CPU = ("cpu", "two_cpus")
+"""Files in train/accelerate that ask for a CPU."""
+
+
+def check_gpu(cfg: Config) -> None:
+    """Refuse to train a large model on the CPU, unless that is asked for.
+
+    Raises:
+        Missing: no GPU is found.
+    """
+    parameters = model_parameters(cfg) or 0.0
+    asked = cfg.train.accelerate in ON_CPU or cfg.train.trainer is Trainer.fake or bool(cfg.launch.nodes)
+    if parameters > LARGE and not asked and not has_gpu():
+        raise Missing(
+            f"a model of {parameters / 1e9:.1f} billion parameters would train on the CPU for days, because no GPU is "
+            f"here: {ask_nvidia_smi().problem}; use a machine with one, or train.accelerate=cpu if you mean it"
+        )
+
+
+def check_adapters(cfg: Config, on_cpu: bool) -> None:
+    """Refuse adapters in float32 on a GPU: vLLM's kernels take half precision only (vllm/lora/ops/triton_ops).
+
+    Raises:
+        BadConfig: this engine would stop at an assertion.
+    """
+    ours = cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and not on_cpu
+    if ours and cfg.serving.child is Child.adapter and cfg.model.dtype is Dtype.float32:
+        raise BadConfig(
+            "model.dtype=float32: on a GPU, vLLM serves adapters in half precision only; use model.dtype=bfloat16, or "
+            "serving.child=reload"
+        )
 
 
 def check_evaluation(cfg: Config) -> None:
@@ -28,6 +64,7 @@ def check_evaluation(cfg: Config) -> None:
     """
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
+    check_adapters(cfg, runs_on_cpu())
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass
     config = cfg.eval.harness

@@ -65,6 +65,7 @@ def test_every_option_of_every_group_composes() -> None:
         ("serving.urls=['http://me:secret@host/v1']", ["must not contain a password", "CRESCENT_API_KEY"]),
         ("serving.urls=[localhost:8000]", ["serving.urls=localhost:8000", "http://"]),
         ("model.context=512", ["model.context=512", "max_tokens"]),
+        ("train.lora.rank=1024", ["train.lora.rank=1024", "at most rank 512", "serving.child=reload"]),
         ("train.trainer=fake", ["train.trainer=fake", "serving.engine=fake"]),
         ("eval.benchmarks.gsm8k_dev.split=test", ["verdict.gate=significant", "dev benchmark", "verdict.gate=off"]),
     ],

@@ -1,0 +1,143 @@
+"""`crescent doctor`: each line is ok, or says exactly what mends it; the exit code says whether the experiment runs."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_config import composed
+
+from crescent.config import Config, Dtype
+from crescent.doors.doctor import check_disk, check_driver, check_file_system, check_gpus, check_hub, check_wandb
+from crescent.doors.preflight import check_adapters, check_gpu
+from crescent.errors import BadConfig, Missing
+from crescent.machine.nvidia import Answer, GpuStatus
+
+H200 = GpuStatus(0, "NVIDIA H200", 140.0, 139.0, "580.65.06", "9.0")
+
+
+def doctor(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from crescent.commands import main; main()"
+    command = [sys.executable, "-P", "-c", program, "doctor", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Config:
+    return composed("+experiment=qwen7b")
+
+
+def test_a_machine_that_can_run_the_experiment_is_told_so_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    ended = doctor(tmp_path, "+experiment=smoke")
+    assert ended.returncode == 0, ended.stderr
+    assert "smoke can run on this machine" in ended.stdout
+    assert "NOT OK" not in ended.stdout
+    for name in ("driver", "compiler", "versions", "disk", "model", "W&B", "port", "file system", "limits", "settings"):
+        assert f"ok      {name}" in ended.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_that_cannot_run_ends_with_69_and_what_mends_it(tmp_path: Path) -> None:
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    (bare / "nvidia-smi").write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
+    (bare / "nvidia-smi").chmod(0o755)
+    hidden = {"PATH": f"{bare}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    ended = doctor(tmp_path, "+experiment=qwen7b", **hidden)
+    assert ended.returncode == 69
+    assert "Traceback" not in ended.stderr
+    assert "NOT OK  model         Qwen/Qwen2.5-7B-Instruct is not on this machine, and HF_HUB_OFFLINE=1" in ended.stdout
+    assert "→ unset HF_HUB_OFFLINE, or copy the model here" in ended.stdout
+    assert "No devices were found" in ended.stdout
+    assert "cannot run on this machine: model" in ended.stderr
+
+
+def test_an_old_driver_is_named_with_what_the_wheels_need() -> None:
+    old = replace(H200, driver="550.54.15")
+    finding = check_driver(Answer((old,)), "13.0", gpu=True)
+    assert not finding.ok
+    assert "550.54.15 is too old for CUDA 13.0, which needs 580" in finding.found
+    assert check_driver(Answer((H200,)), "13.0", gpu=True).ok
+    assert check_driver(Answer(problem="no nvidia-smi"), None, gpu=False).ok
+    assert not check_driver(Answer(problem="no nvidia-smi"), "13.0", gpu=True).ok
+
+
+def test_a_gpu_that_somebody_uses_is_named_with_what_would_fit(qwen: Config) -> None:
+    busy = replace(H200, free_gib=70.0)
+    finding = check_gpus(qwen, Answer((busy,)))
+    assert "serving.memory_share=0.50" in str(finding.mend)
+    assert check_gpus(qwen, Answer((H200,))).ok
+    unknown = replace(H200, memory_gib=None, free_gib=None)
+    assert check_gpus(qwen, Answer((unknown,))).ok
+
+
+def test_too_few_gpus_are_counted(qwen: Config) -> None:
+    wide = replace(qwen, serving=replace(qwen.serving, tensor_parallel=2))
+    assert "serving.tensor_parallel=1" in str(check_gpus(wide, Answer((H200,))).mend)
+
+
+def test_the_download_counts_as_disk_space(qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert "14.2 GiB to download" in check_disk(qwen).found
+    huge = replace(qwen, model=replace(qwen.model, parameters_b=1e6))
+    assert not check_disk(huge).ok
+
+
+def test_a_model_in_the_hubs_cache_needs_no_network(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not check_hub(qwen).ok
+    snapshot = tmp_path / "models--Qwen--Qwen2.5-7B-Instruct" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model-00001-of-00004.safetensors").touch()
+    assert check_hub(qwen).ok
+
+
+def test_a_hub_that_cannot_be_reached_is_no_traceback(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached" in check_hub(qwen).found
+
+
+def test_a_missing_login_is_named_and_does_not_stop_the_run(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    finding = check_wandb(qwen)
+    assert "wandb login" in str(finding.mend)
+    assert not finding.needed
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert check_wandb(qwen).ok
+
+
+def test_a_file_system_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    assert check_file_system(tmp_path / "runs" / "x").ok
+    assert not check_file_system(Path("/proc/1")).ok
+
+
+def test_a_large_model_never_trains_on_the_cpu_unasked(qwen: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crescent.machine.nvidia.DEVICES", ())
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Missing, match=r"7\.6 billion parameters would train on the CPU.*train\.accelerate=cpu"):
+        check_gpu(qwen)
+    check_gpu(replace(qwen, train=replace(qwen.train, accelerate="cpu")))
+    check_gpu(composed("+experiment=quickstart"))
+
+
+def test_adapters_in_float32_are_refused_on_a_gpu_only(qwen: Config) -> None:
+    exact = replace(qwen, model=replace(qwen.model, dtype=Dtype.float32))
+    with pytest.raises(BadConfig, match=r"model\.dtype=float32.*bfloat16.*serving\.child=reload"):
+        check_adapters(exact, on_cpu=False)
+    check_adapters(exact, on_cpu=True)
+    check_adapters(qwen, on_cpu=False)
