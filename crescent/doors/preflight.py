@@ -1,6 +1,7 @@
 """Checks of what an evaluation needs, before anything is served."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Trainer, write_job
+from crescent.config.standalone import EvaluationConfig
+from crescent.engine.outside import check_endpoint
 from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
@@ -52,6 +55,13 @@ def check_adapters(cfg: Config, on_cpu: bool) -> None:
         )
 
 
+def loaded_rank(cfg: Config) -> int | None:
+    """Rank of the adapters that the server has to load; `None` if it serves what it has."""
+    if isinstance(cfg, EvaluationConfig) and cfg.adapter is None:
+        return None
+    return cfg.train.lora.rank
+
+
 def check_evaluation(cfg: Config) -> None:
     """Check what would otherwise fail after the engine was started: no engine, no sandbox for programs, no lm-eval,
     no task of that name.
@@ -64,6 +74,9 @@ def check_evaluation(cfg: Config) -> None:
     """
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
+    key = os.environ.get("CRESCENT_API_KEY", "none")
+    for url in cfg.serving.urls:
+        check_endpoint(url, key, cfg.model.context, loaded_rank(cfg), cfg.run.folder)
     check_adapters(cfg, runs_on_cpu())
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass

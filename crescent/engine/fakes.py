@@ -38,6 +38,8 @@ def read_skill(weights: str) -> float:
     """Skill of a model: `fake:0.4` is a base of skill 0.4; a folder is a trained model."""
     if weights.startswith("fake:"):
         return float(weights.removeprefix("fake:"))
+    if (Path(weights) / "adapter_config.json").exists():
+        return 0.0  # the adapter without tensors with which `crescent.engine.outside` tries endpoints
     skill: float = json.loads((Path(weights) / "skill.json").read_text())["skill"]
     return skill
 
@@ -139,6 +141,8 @@ class FakeEngine(ThreadingHTTPServer):
                 return {"choices": [choices]}
             case "/v1/load_lora_adapter":
                 self.adapters[body["lora_name"]] = read_skill(body["lora_path"])
+            case "/v1/unload_lora_adapter":
+                del self.adapters[body["lora_name"]]
             case "/collective_rpc":
                 self.base = read_skill(body["kwargs"]["weights_path"])
             case "/reset_prefix_cache":

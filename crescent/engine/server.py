@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from crescent.config import Child, EngineKind, ModelConfig, ServingConfig, Start, TrainConfig, WhileTraining
 from crescent.engine.client import Endpoint, EngineDied
 from crescent.engine.failure import explain_failure
+from crescent.engine.outside import is_here
 from crescent.engine.proof import ASSUMED_NOISE, LEAST_NOISE, NOISE_LIMIT, Finding, Outcome, distance, find, noise
 from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
 from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
@@ -129,8 +130,15 @@ class Server:
 
     def pause(self) -> None:
         """Free memory for the trainer, if `serving.while_training` says so."""
-        if self.serving.while_training is WhileTraining.stop:
-            self.stop()
+        if self.serving.while_training is not WhileTraining.stop:
+            return
+        here = [url for url in self.serving.urls if is_here(url)]
+        if here:
+            self.say(
+                f"{', '.join(here)} runs on this machine and keeps its memory while the trainer works; if that does "
+                "not fit, start it with a lower --gpu-memory-utilization"
+            )
+        self.stop()
 
     def stop(self) -> None:
         """Stop the server and all its processes."""
