@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob, Trainer
+from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, TryAgain
@@ -46,19 +46,6 @@ def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:
     packaged = path.startswith(PACKAGED)
     folder = convert_packaged(place, path.removeprefix(PACKAGED)) if packaged else find_model(model)
     return Checkpoint(name, 0, folder_digest(folder), weights=str(folder.resolve()))
-
-
-def check_template(place: Workplace) -> None:
-    """Check, before a round is spent, that the model would be trained on what it is asked (`train.template`).
-
-    Raises:
-        BadConfig: its chat template makes other text of a conversation.
-    """
-    if place.cfg.train.trainer is Trainer.fake:
-        return
-    prompt = place.cfg.task.answer_prompt.replace("{question}", "What is the sum of two and three?")
-    command = [sys.executable, "-P", "-m", "train.template", str(place.base_model.weights), prompt]
-    run_child(place.launch, command, place.root / "logs" / "template.log", {})
 
 
 def list_benchmarks(place: Workplace) -> Done:

@@ -18,7 +18,6 @@ from crescent.groundwork import (
     accepted_questions,
     ask_eval,
     calibrate,
-    check_template,
     find_models,
     list_benchmarks,
     list_others,
@@ -96,7 +95,6 @@ class Stages(Workplace):
             def ask(endpoint: Endpoint) -> Synthesis:
                 return self._synthesise(endpoint, folder, reads, past, others, stage)
 
-            check_template(self)
             found = self.server.ask(parent, ask)
             write_lines(folder / "votes.jsonl", found.votes)
             write_lines(folder / "candidates.jsonl", found.candidates)

@@ -13,9 +13,8 @@ from trl import SFTConfig, SFTTrainer
 from crescent.config import Batching, TrainJob
 from crescent.records import Pair
 from train.attention import refuse_leaks
-from train.dataset import to_rows, tokenize
+from train.dataset import to_rows
 from train.start import gathered, load_start
-from train.template import check_rows, stop_tokens
 from train.trainers.order import ByLengthInBatch, sorted_by_length
 from train.trainers.prepared import Prepared, common_arguments, warmup_steps
 
@@ -29,13 +28,10 @@ def prepare_sft(job: TrainJob, pairs: Sequence[Pair], base: Path, tokenizer: Any
     """TRL's trainer with the model and its rows.
 
     Raises:
-        BadConfig: the rows do not continue what the model is asked; or `train.batching` lays sequences end to end, and
-            the model's attention does not keep them apart.
+        BadConfig: `train.batching` lays sequences end to end, and the model's attention does not keep them apart.
     """
     cfg = job.train
     rows = to_rows(pairs, tokenizer, cfg.max_length)
-    asked = tokenize([row["prompt"] for row in rows.kept], tokenizer, ask=True)
-    check_rows(asked, rows.tokens, stop_tokens(base, tokenizer), tokenizer)
     packed = cfg.batching is Batching.packed
     args = SFTConfig(
         **common_arguments(job, len(rows.kept), base),
