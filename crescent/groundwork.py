@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob
+from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob, Trainer
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
 from crescent.errors import BadConfig, TryAgain
@@ -23,6 +23,7 @@ from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
 from crescent.run_folder.manifest import SCRATCH, verified_manifest
+from crescent.run_folder.places import RESPONSES
 from crescent.synthesis.replay import write_instructions
 from crescent.workplace import Workplace
 
@@ -102,6 +103,19 @@ def accepted_questions(folder: Path) -> list[Question]:
     """Accepted questions of a synthesis folder, in request order, which is the order of its vectors and votes."""
     candidates = read_lines(folder / "candidates.jsonl", Candidate)
     return [candidate.question for candidate in candidates if candidate.outcome == "accepted"]
+
+
+def check_template(place: Workplace) -> None:
+    """Check on the base's own responses that its chat template trains what the server is asked, before round 1.
+
+    Raises:
+        BadConfig: it does not; the message shows both texts.
+    """
+    if place.cfg.train.trainer is Trainer.fake or (place.root / "round-1" / "train").exists():
+        return
+    log = place.root / "logs" / "chat-template.log"
+    model, responses = str(place.base_model.weights), str(place.root / "base" / "eval" / RESPONSES)
+    run_child(place.launch, [sys.executable, "-P", "-m", "train.template", model, responses], log, {})
 
 
 def calibrate(place: Workplace, base: Checkpoint) -> Done | None:

@@ -18,6 +18,7 @@ from crescent.groundwork import (
     accepted_questions,
     ask_eval,
     calibrate,
+    check_template,
     find_models,
     list_benchmarks,
     list_others,
@@ -76,7 +77,9 @@ class Stages(Workplace):
         return self.evaluate(self.asking_model) if fixed else parent
 
     def calibrate(self, base: Checkpoint) -> None:
-        """Measure how far agreement can be trusted as a label, if `eval.reliability` is set."""
+        """Check that the base learns from what it is asked. If `eval.reliability` is set, measure how far agreement can
+        be trusted as a label."""
+        check_template(self)
         calibrate(self, base)
 
     def synthesise(self, number: int, parent: Checkpoint, past: Sequence[Round]) -> Done:

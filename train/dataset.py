@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crescent.errors import BadConfig, DataSaysNo
+from crescent.errors import DataSaysNo
 from crescent.records import Pair
+from train.template import Message, answers_as_served, assistant_turn, render, user_turn
 
-Message = dict[str, str]
 Row = dict[str, list[Message]]
 
 
@@ -24,24 +24,19 @@ class Rows:
     """Number of pairs left out because they exceed `max_length`. Cut answers would teach the model to stop half way."""
 
 
-def user_turn(text: str) -> list[Message]:
-    """Messages of the user's turn in a conversation."""
-    return [{"role": "user", "content": text}]
-
-
-def assistant_turn(text: str) -> list[Message]:
-    """Messages of the assistant's turn in a conversation."""
-    return [{"role": "assistant", "content": text}]
-
-
 def to_rows(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Rows:
     """Rows in the order of `pairs`; the trainer shuffles them with its seed.
 
     Raises:
-        BadConfig: the tokenizer has no chat template.
+        BadConfig: the tokenizer has no chat template, or the rows would not begin as the server is asked.
         DataSaysNo: no pair is short enough.
     """
-    rows = [Row(prompt=user_turn(pair.prompt), completion=assistant_turn(pair.completion)) for pair in pairs]
+    prompts = [pair.prompt for pair in pairs]
+    completions = answers_as_served(prompts, [pair.completion for pair in pairs], tokenizer)
+    rows = [
+        Row(prompt=user_turn(prompt), completion=assistant_turn(completion))
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
     tokens = tokenize([row["prompt"] + row["completion"] for row in rows], tokenizer)
     fitting = indices_that_fit([len(ids) for ids in tokens], max_length, "pairs")
     return Rows(
@@ -73,11 +68,8 @@ def tokenize(conversations: Sequence[list[Message]], tokenizer: Any, ask: bool =
     Raises:
         BadConfig: the tokenizer has no chat template.
     """
-    if not tokenizer.chat_template:
-        raise BadConfig(
-            f"model.path={tokenizer.name_or_path}: its tokenizer has no chat template, so it cannot be asked or taught "
-            "in turns; use the instruction-tuned variant of this model"
-        )
+    for conversation in conversations[:1]:
+        render(conversation, tokenizer, ask)  # explains a template that is missing or fails
     ids: list[list[int]] = tokenizer.apply_chat_template(
         list(conversations), add_generation_prompt=ask, return_dict=False
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from crescent.config import Dtype, Start, TrainJob, Tuning
@@ -57,9 +57,21 @@ def load(folder: Path, dtype: torch.dtype, attention: str | None = None, liger: 
             local_files_only=True,
             **extra,
         )
+    make_savable(model)
     if liger:
         apply_liger(model)
     return model
+
+
+def make_savable(model: Any) -> None:
+    """Replace sampling settings that transformers loads and then refuses to save, after hours of training (a
+    `temperature` without `do_sample`). `train.child.write_weights` copies the base's own file as it is."""
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
 
 
 def load_quantised(job: TrainJob, base: Path, **extra: Any) -> Any:

@@ -15,8 +15,9 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from crescent.config import TrainJob, Tuning
 from crescent.errors import DataSaysNo
 from crescent.records import Pair
-from train.dataset import assistant_turn, indices_that_fit, tokenize, user_turn
+from train.dataset import indices_that_fit, tokenize
 from train.start import load_start
+from train.template import answers_as_served, assistant_turn, user_turn
 from train.trainers.order import ByLengthInBatch, sorted_by_length
 from train.trainers.prepared import Prepared, common_arguments
 from train.trainers.reference import ReferenceNotSaved, drop_needless_copy
@@ -84,7 +85,7 @@ def to_preferences(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Pr
     """Preferences in the order of `pairs`; the trainer shuffles them with its seed.
 
     Raises:
-        BadConfig: the tokenizer has no chat template.
+        BadConfig: the tokenizer has no chat template, or the rows would not begin as the server is asked.
         DataSaysNo: no answer was outvoted, or no preference is short enough.
     """
     contested = [pair for pair in pairs if pair.rejected is not None]
@@ -94,13 +95,12 @@ def to_preferences(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> Pr
             "keep questions on which answers differ (lower consensus.min_agreement or pairs.max_unanimous, or raise "
             "consensus.samples), or use train.trainer=sft"
         )
+    prompts = [pair.prompt for pair in contested]
+    winners = answers_as_served(prompts, [pair.completion for pair in contested], tokenizer)
+    losers = answers_as_served(prompts, [pair.rejected or "" for pair in contested], tokenizer)
     rows = [
-        {
-            "prompt": user_turn(pair.prompt),
-            "chosen": assistant_turn(pair.completion),
-            "rejected": assistant_turn(pair.rejected or ""),
-        }
-        for pair in contested
+        {"prompt": user_turn(prompt), "chosen": assistant_turn(winner), "rejected": assistant_turn(loser)}
+        for prompt, winner, loser in zip(prompts, winners, losers, strict=True)
     ]
     chosen = tokenize([row["prompt"] + row["chosen"] for row in rows], tokenizer)
     rejected = tokenize([row["prompt"] + row["rejected"] for row in rows], tokenizer)

@@ -30,8 +30,9 @@ from crescent.errors import BadConfig, DataSaysNo
 from crescent.records import Completion, Pair
 from crescent.synthesis.consensus import SILENCE, read_vote, standings
 from crescent.tasks import Task, open_task
-from train.dataset import assistant_turn, tokenize, user_turn
+from train.dataset import tokenize
 from train.start import load_start
+from train.template import assistant_turn, user_turn
 from train.trainers.order import epoch_seed
 from train.trainers.prepared import Prepared, common_arguments
 from train.trainers.reference import ReferenceNotSaved, drop_needless_copy
