@@ -26,6 +26,7 @@ from crescent.errors import BadConfig, DataSaysNo, Missing, SettingsChanged, kno
 from crescent.machine.disk import write_whole
 from crescent.machine.processes import die_with_parent
 from crescent.machine.program import run_to_exit_code
+from crescent.machine.secrets import censored
 from crescent.models.model_folder import ADAPTER, find_model, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
@@ -57,7 +58,7 @@ def attempt(job: TrainJob) -> None:
         if known is not None:
             # Only the first process to stop knows why; the others stop because it did. The disk may be what failed.
             with contextlib.suppress(OSError), note.open("x") as file:
-                json.dump({"exit_code": known.exit_code, "reason": str(known)}, file)
+                json.dump({"exit_code": known.exit_code, "reason": censored(str(known))}, file)
         raise
 
 

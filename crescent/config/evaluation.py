@@ -1,5 +1,6 @@
 """Settings of the evaluation: the benchmarks that a checkpoint is asked after every round."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -199,6 +200,9 @@ class EvalConfig:
         require(differ, "eval.samples", self.samples, "greedy samples (eval.temperature=0) are all the same", fix)
         require(self.max_tokens >= 1, "eval.max_tokens", self.max_tokens, "must be at least 1")
         for name, benchmark in self.benchmarks.items():
+            plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is not None
+            rule = "a name has letters, digits, `.`, `_` and `-`, at most 64, and begins with a letter or a digit"
+            require(plain, "eval.benchmarks", repr(name), rule, "it names metrics and files, e.g. gsm8k_dev")
             where, samples = f"eval.benchmarks.{name}", samples_of(benchmark, self)
             differ = samples == 1 or temperature_of(benchmark, self) > 0
             rule, fix = "greedy samples (temperature 0) are all the same", f"set it to 1, or {where}.temperature=0.6"

@@ -12,6 +12,7 @@ from crescent.config.evaluation import EvalConfig, check_sources
 from crescent.config.model import ModelConfig
 from crescent.config.synthesis import ConsensusConfig, TaskConfig
 from crescent.config.training import TrainConfig
+from crescent.config.yaml_files import load_plain_yaml
 from crescent.errors import BadConfig
 
 C = TypeVar("C")
@@ -91,8 +92,8 @@ def read_job(path: Path, kind: type[C]) -> C:
     if not path.is_file():
         raise BadConfig(f"{path}: no such job file; the loop writes one beside each stage's log")
     try:
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
-    except (OmegaConfBaseException, ValueError) as error:
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), load_plain_yaml(path)))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise BadConfig(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(loaded, kind)
     return loaded

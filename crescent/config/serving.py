@@ -73,10 +73,12 @@ class ServingConfig:
         require(self.max_restarts >= 0, "serving.max_restarts", self.max_restarts, "must not be negative")
         for url in self.urls:
             fix = "put the key into the environment variable CRESCENT_API_KEY, which is never saved"
-            secret = re.match(r"https?://[^/]*@", url) is not None
-            require(not secret, "serving.urls", "…@…", "must not contain a password", fix)
-            web = re.match(r"https?://", url) is not None
-            require(web, "serving.urls", url, "must start with http:// or https://", "e.g. http://host:8000/v1")
+            # Whatever is not the plain address of an endpoint may hold a secret, so it is not repeated.
+            secret = re.search("[@?#]|%40", url) is not None
+            require(not secret, "serving.urls", "…", "must not contain a password or a query (@, ?, #)", fix)
+            web = re.fullmatch(r"https?://[^/\s\\][^\s\\]*", url, re.IGNORECASE) is not None
+            shown = url if re.fullmatch(r"[\w.:/-]*", url) else "…"
+            require(web, "serving.urls", shown, "must start with http:// or https://", "e.g. http://host:8000/v1")
         local = not self.urls or self.child is Child.adapter
         rule, fix = "an external server can only load adapters", "use serving.child=adapter"
         require(local, "serving.child", self.child.value, rule, fix)

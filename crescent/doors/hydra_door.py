@@ -26,7 +26,9 @@ from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 from crescent.errors import BadConfig, CrescentError, known_cause
+from crescent.machine.inert_text import visible_lines
 from crescent.machine.program import run_to_exit_code
+from crescent.machine.secrets import HIDDEN, censored
 
 C = TypeVar("C", bound=Config)
 
@@ -77,13 +79,16 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
                 raise
             failures.append(known)
             if HydraConfig.get().mode is RunMode.MULTIRUN:
-                print(f"{name} failed ({known.exit_code}): {known}", file=sys.stderr, flush=True)
+                print(
+                    visible_lines(censored(f"{name} failed ({known.exit_code}): {known}")), file=sys.stderr, flush=True
+                )
 
     def main() -> None:
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_point)()
         except (HydraException, OmegaConfBaseException) as error:
-            raise BadConfig(explain(error)) from error
+            # It quotes the command line, where a password may stand with any characters in it.
+            raise BadConfig(re.sub(r"://[^\n]*@", f"://{HIDDEN}@", explain(error))) from error
         if points:
             tracking = points[0].tracking
             show_sweep([cfg.run.folder for cfg in points], tracking.group, tracking.hourly_rate)

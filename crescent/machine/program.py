@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from crescent.errors import Interrupted, known_failure
+from crescent.machine.inert_text import visible_lines
 from crescent.machine.proxies import keep_loopback_direct
+from crescent.machine.secrets import censored
 from crescent.machine.streams import open_closed_descriptors, steady_streams
 from crescent.machine.surroundings import ensure_home, leave_foreign_ranks, leave_working_folder, write_utf8
 
@@ -45,7 +47,7 @@ def run_to_exit_code(main: Callable[[], None], patience_s: float | None = None) 
         known = known_failure(error)
         if known is None:
             raise
-        print(f"error: {known}", file=sys.stderr, flush=True)
+        print(visible_lines(censored(f"error: {known}")), file=sys.stderr, flush=True)
         return known.exit_code
     return 0
 

@@ -12,9 +12,10 @@ NAMED = re.compile(r"(^|_)(api_?key|key|token|secret|password|passwd|credentials
 """Matches names of settings and environment variables that hold secrets."""
 LOOKS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[oprsu]_[A-Za-z0-9]{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{12,}"
-    r"|xox[abp]-[\w-]{10,}|wandb_v1_\w{16,}|eyJ[\w-]{10,}\.[\w-]+\.[\w-]+)|[Bb]earer\s+\S{8,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|xox[abp]-[\w-]{10,}|wandb_v1_\w{16,}|eyJ[\w-]{10,}\.[\w-]+\.[\w-]+)|[Bb]earer\s+\S{8,}|(?<=://)[^\s\"']+(?=@[^\s@])"
 )
-"""Matches keys by the prefixes of their issuers, and user and password in a URL."""
+"""Matches keys by the prefixes of their issuers, and all before the last `@` of a URL: user and password, whatever
+characters they have."""
 HEX = re.compile(r"\b[0-9a-f]{40}\b")
 """Matches W&B's older keys, but also git revisions."""
 REVISIONS = ("revision", "commit", "digest", "sha256")
@@ -28,6 +29,11 @@ def without_secrets(value: Any, name: str = "") -> Any:
         name: Name of the setting that `value` belongs to.
     """
     return _without(value, name, _environment())
+
+
+def censored(text: str) -> str:
+    """A message without secrets. Forty hexadecimal digits stay, because they may be the revision it is about."""
+    return str(_without(text, REVISIONS[0], _environment()))
 
 
 def _environment() -> tuple[str, ...]:

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from crescent.judging.wording import percent_number
-from crescent.show.texts import UNKNOWN, visible
+from crescent.machine.inert_text import visible
+from crescent.show.texts import UNKNOWN
 
 QUESTION_CHARACTERS = 800
 ANSWER_CHARACTERS = 1200

@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crescent.machine.inert_text import visible
 from crescent.reading.differing_settings import run_labels
 from crescent.reading.runs import ComparedRuns
 from crescent.run_folder.metric_names import AGREEMENT, NEAR_DUPLICATE_DROP_RATE, TOKENS
 from crescent.show.compare_tables import sheets
 from crescent.show.headline import headline
-from crescent.show.texts import UNKNOWN, Sheet, visible
+from crescent.show.texts import UNKNOWN, Sheet
 
 ROOM_BESIDE_LABELS = 70
 """Columns that the widest table needs beside the labels of the runs."""

@@ -20,9 +20,9 @@ import io
 import re
 from collections.abc import Iterator
 
+from crescent.machine.inert_text import visible
 from crescent.reading.rounds import BenchmarkResult, RoundSummary, RunSummary
 from crescent.reading.runs import ComparedRuns
-from crescent.show.texts import visible
 
 CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 Cell = str | int | float | None

@@ -25,6 +25,7 @@ from crescent.judging.wording import (
     points_number_with_interval,
     points_with_interval,
 )
+from crescent.machine.inert_text import visible, visible_lines
 from crescent.records import Evaluation, Round
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS
 from crescent.run_folder.places import METRICS, REPORT
@@ -102,7 +103,7 @@ class PlainView:
         self._news = False
 
     def log(self, line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')}  {visible_lines(line)}", flush=True)
 
     def close(self) -> None: ...
 
@@ -183,7 +184,7 @@ class LiveView:
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
         if self._task is not None:
-            self._note = note
+            self._note = visible(note)
             self._bars.update(self._task, completed=done, total=total or None)
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
@@ -204,7 +205,7 @@ class LiveView:
         self._live.update(self._picture())
 
     def log(self, line: str) -> None:
-        self._live.console.print(line)
+        self._live.console.print(visible_lines(line))
 
     def close(self) -> None:
         self._drop_bar()

@@ -1,6 +1,5 @@
 """Untrusted text and tables of numbers, prepared for display."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,17 +17,6 @@ class Sheet:
     columns: tuple[str, ...]
     """Headings; a leading `|` marks a column of numbers, which is aligned to the right."""
     rows: list[tuple[str, ...]]
-
-
-def visible(text: str) -> str:
-    """The text without characters that a terminal obeys or does not show: `\\x1b` instead of the escape character."""
-    return "".join(
-        character if _is_harmless(character) else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def _is_harmless(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def mean_with_deviation(values: Sequence[float], number: Callable[[float], str]) -> str:

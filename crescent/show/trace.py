@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from crescent.judging.wording import OUTCOMES
+from crescent.machine.inert_text import visible
 from crescent.reading.trace import Trace, TrainedRound, Wording
 from crescent.records import Question, Vote
-from crescent.show.texts import visible
 from crescent.synthesis.consensus import SILENCE, standings
 
 QUESTION_CHARACTERS = 600
