@@ -1,14 +1,12 @@
-"""How vLLM's server is started: command line, environment, and the check of its key. Knows vLLM, imports none of it."""
+"""How vLLM's server is started: command line and environment. Knows vLLM, imports none of it."""
 
 import importlib.metadata
 import importlib.util
 import os
-import secrets
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingConfig
+from crescent.engine.key import RequireKey
 from crescent.errors import Missing
 
 
@@ -28,7 +26,7 @@ def vllm_command(
         "gpu-memory-utilization": serving.memory_share,
         "tensor-parallel-size": serving.tensor_parallel,
         "max-num-seqs": serving.concurrency,
-        "middleware": f"{require_key.__module__}.{require_key.__name__}",
+        "middleware": f"{RequireKey.__module__}.{RequireKey.__name__}",
     }
     if model.revision:
         options["revision"] = model.revision
@@ -94,14 +92,3 @@ def check_engine_installed(kind: EngineKind) -> None:
             "serving.engine=vllm: vLLM is not installed; run `make install` on a CPU, `pip install -e '.[gpu]'` on a "
             "GPU node, or use a running endpoint: serving.urls=[http://host:8000/v1]"
         )
-
-
-async def require_key(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-    """ASGI middleware for the server: vLLM itself checks the key only under /v1, not where weights are changed."""
-    from starlette.responses import Response
-
-    given = request.headers.get("authorization", "")
-    wanted = f"Bearer {os.environ['VLLM_API_KEY']}"
-    if not secrets.compare_digest(given.encode(), wanted.encode()):
-        return Response(status_code=401)
-    return await call_next(request)

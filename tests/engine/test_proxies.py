@@ -1,14 +1,11 @@
 """Servers of this machine are reached directly, whatever proxy the environment names."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from refusing_proxy import Proxy
 from test_serving import BASE, FAKE, ask, new_server, sum_request
 
 from crescent.engine.client import Client
@@ -16,38 +13,6 @@ from crescent.errors import Missing
 from crescent.machine.proxies import is_loopback, keep_loopback_direct
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-
-
-class Proxy(ThreadingHTTPServer):
-    """A proxy that refuses everything and records what it was asked for."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Refusing)
-        self.asked: list[str] = []
-        Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Refusing(BaseHTTPRequestHandler):
-    server: Proxy
-
-    def do_GET(self) -> None:
-        self.server.asked.append(f"{self.path} {self.headers}")
-        self.send_error(503)
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def do_CONNECT(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
 
 
 @pytest.fixture
@@ -151,16 +116,3 @@ def test_libraries_of_child_processes_reach_loopback_directly(before: dict[str, 
         assert get_environ_proxies("http://127.0.0.1:8000/v1") == {}
         assert get_environ_proxies("http://localhost:8000/v1") == {}
         assert get_environ_proxies("http://engine.example/v1")
-
-
-def test_a_whole_run_finishes_behind_a_proxy_and_does_not_ask_it(proxy: Proxy, tmp_path: Path) -> None:
-    few = (
-        "run.rounds=1",
-        "bait.questions=16",
-        "eval.benchmarks.sums_dev.items=10",
-        "eval.benchmarks.sums_test.items=10",
-    )
-    loop = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke", f"run.root={tmp_path}", *few]
-    ended = subprocess.run(loop, capture_output=True, text=True, check=False, timeout=250)
-    assert ended.returncode == 0, ended.stderr
-    assert proxy.asked == []

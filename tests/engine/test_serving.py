@@ -211,7 +211,7 @@ def test_vllm_is_started_on_loopback_with_a_key_that_is_not_on_its_command_line(
         line, environment = " ".join(dies.commands[0]), dies.environments[0]
         assert "--host 127.0.0.1" in line
         assert "--dtype float32" in line
-        assert "--middleware crescent.engine.vllm_command.require_key" in line
+        assert "--middleware crescent.engine.key.RequireKey" in line
         assert len(environment["VLLM_API_KEY"]) > 30
         assert environment["VLLM_API_KEY"] not in line
         assert ("VLLM_SERVER_DEV_MODE" in environment) == (way is Child.reload)

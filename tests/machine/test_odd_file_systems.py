@@ -1,14 +1,12 @@
 """File systems without locks, or on which folders cannot be synced. The C library is made to fail as theirs does."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("faulty_libc.c")
 WORKS = """
 import sys
 from pathlib import Path
@@ -26,15 +24,6 @@ with only_supervisor(root):
     launched.stop()
 print("locked" if locked else "not locked")
 """
-
-
-@pytest.fixture(scope="module")
-def faulty_libc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if sys.platform != "linux" or shutil.which("cc") is None:
-        pytest.skip("needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("libc") / "faulty.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True)
-    return library
 
 
 def work(library: Path, folder: Path, **failures: str) -> subprocess.CompletedProcess[str]:
