@@ -71,8 +71,9 @@ def sync(path: Path) -> None:
             raise
         what = "folders" if path.is_dir() else "files"
         warn_once(
+            f"sync of {what}",
             f"{path}: this file system cannot say when {what} are on the disk ({error.strerror}): a crash of the "
-            "machine, not of a process, may cost the last stage, which is then made again"
+            "machine, not of a process, may cost the last stage, which is then made again",
         )
     finally:
         os.close(descriptor)
@@ -94,7 +95,9 @@ def file_lock(path: Path, timeout_s: float = -1) -> Iterator[bool]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in UNLOCKABLE):
             raise
-        warn_once(f"{path.parent}: this file system has no locks ({error}): work in it with one process at a time")
+        warn_once(
+            "locks", f"{path.parent}: no locks on this file system ({error}); work there with one process at a time"
+        )
         yield False
         return
     try:
@@ -103,10 +106,10 @@ def file_lock(path: Path, timeout_s: float = -1) -> Iterator[bool]:
         lock.release()
 
 
-def warn_once(line: str) -> None:
-    """Print a warning to the error stream, once in this process."""
-    if line not in _warned:
-        _warned.add(line)
+def warn_once(about: str, line: str) -> None:
+    """Print a warning to the error stream, the first one `about` something in this process."""
+    if about not in _warned:
+        _warned.add(about)
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
 

@@ -38,7 +38,7 @@ def leave_foreign_ranks(environment: MutableMapping[str, str]) -> None:
 def leave_working_folder() -> None:
     """Take the working folder out of the places where modules are looked for, unless this code itself lies there.
 
-    `python -m` puts it first. A `launch.py` or a folder `conf` of the user would be executed in place of ours.
+    `python -m` puts it first. A module `launch` or a folder `conf` of the user would be executed in place of ours.
     """
     try:
         here = Path.cwd().resolve()
