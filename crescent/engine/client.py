@@ -1,26 +1,48 @@
-"""Client of a served model: OpenAI's protocol, any number of replicas."""
+"""Client of a served model: OpenAI's protocol, any number of replicas.
+
+What a server may answer, and what follows:
+
+| answer | what follows |
+|---|---|
+| a completion | it is returned |
+| 400, 413, 422; text withheld by a filter | the request is refused: a completion with `finish_reason="error"` |
+| 401, 403 | `BadConfig`: the key |
+| 404, 405, 3xx | `BadConfig`: the address, or the name of the model |
+| 429 | waits as long as the server asks, then `TryAgain` |
+| 408, 409, 5xx, no connection, too slow, not a completion | asked again, then of another replica, then `EngineDied` |
+"""
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from crescent.engine.replies import Malformed, read_completion, read_prompt_log_probabilities, words_of
 from crescent.errors import BadConfig, TryAgain
 from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Completion, Request
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI
 
 R = TypeVar("R")
 
 REST_S = 30.0
 """Seconds without new requests for a replica that did not answer."""
-
-
+TRIES = 5
+"""Attempts at one request before a replica counts as one that does not answer."""
+LONGEST_PAUSE_S = 8.0
+"""Longest pause between two attempts, in seconds, unless the server asks for a longer one."""
+PATIENCE_S = 900.0
+"""Longest time, in seconds, that one request waits because the server limits the rate of requests (429)."""
+REFUSED = (400, 413, 422)
+"""Status codes by which a server refuses one request and no other."""
+WRONG_KEY = (401, 403)
 PLAIN_SAMPLING = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """Sampling parameters of OpenAI's protocol that change nothing. What a request leaves open, an outside server takes
 from the model's own generation_config.json (vLLM: `--generation-config auto`), at temperature 0, too."""
@@ -64,11 +86,49 @@ class Endpoint:
     """API key."""
 
 
+class _NoAnswer(Exception):
+    """One attempt brought no completion; the message says why."""
+
+    def __init__(self, why: str, pause_s: float | None = None, may_have_died: bool = True) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s
+        """Pause that the server asked for, in seconds."""
+        self.may_have_died = may_have_died
+        """Whether the engine may be dead, rather than the reply wrong."""
+
+
+class _Refused(Exception):
+    """The server refuses this request and no other; the message is what it says."""
+
+
+class _TooFast(Exception):
+    """The server limits the rate of requests (429)."""
+
+    def __init__(self, why: str, pause_s: float | None) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s
+
+
 class Client:
     """Sends requests to one served checkpoint, spread over its replicas, at most `concurrency` at once."""
 
-    def __init__(self, urls: Sequence[str], model: str, api_key: str, concurrency: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        api_key: str,
+        concurrency: int,
+        timeout_s: float,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """
+        Args:
+            timeout_s: Longest time for one attempt, from sending it to the end of the reply.
+            patience_s: Longest time that a request waits for a server that limits the rate of requests.
+        """
         self.model = model
+        self.timeout_s = timeout_s
+        self.patience_s = patience_s
         self._replicas = [_open_replica(url, api_key, timeout_s) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._resting_until = [0.0] * len(self._replicas)
@@ -93,33 +153,23 @@ class Client:
 
         Raises:
             EngineDied: no replica answered, after all retries.
-            BadConfig: the endpoint refuses the key or does not serve the model.
+            TryAgain: the server limits the rate of requests for longer than the client waits.
+            BadConfig: the endpoint refuses the key, does not serve the model, or is at another address.
         """
-        from openai import BadRequestError
-
-        async def send(replica: "AsyncOpenAI") -> Any:
-            return await replica.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": request.prompt}],
-                temperature=request.temperature,
-                max_tokens=request.max_tokens,
-                seed=request.seed,
-                stop=list(request.stop) or None,
-                **PLAIN_SAMPLING,
-                extra_body=PLAIN_SAMPLING_OF_VLLM,
-            )
-
+        asked: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": request.prompt}],
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+            "stop": list(request.stop) or None,
+            **PLAIN_SAMPLING,
+            **PLAIN_SAMPLING_OF_VLLM,
+        }
         try:
-            reply = await self._send(request.key, send)
-        except BadRequestError as error:
-            return Completion(text=f"{error.message}", finish_reason="error", tokens=0)
-        choice, usage = reply.choices[0], reply.usage
-        return Completion(
-            text=_valid_unicode(choice.message.content or ""),
-            finish_reason=choice.finish_reason,
-            tokens=usage.completion_tokens if usage else 0,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-        )
+            return await self._send(request.key, asked, lambda body: read_completion(body, request.max_tokens))
+        except _Refused as refusal:
+            return Completion(text=str(refusal), finish_reason="error", tokens=0)
 
     async def log_probabilities(self, prompt: str, reply: str) -> list[tuple[int, float | None]]:
         """Each token of the prompt and of the unfinished reply in the model's chat template: id and log-probability
@@ -130,59 +180,112 @@ class Client:
         Raises:
             EngineDied, BadConfig: as `complete`; BadConfig also if the endpoint knows no `prompt_logprobs`.
         """
-        from openai import BadRequestError
-
-        async def send(replica: "AsyncOpenAI") -> Any:
-            return await replica.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}],
-                temperature=0,
-                max_tokens=1,
-                extra_body={"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True},
-            )
-
+        asked = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}],
+            "temperature": 0,
+            "max_tokens": 1,
+            "prompt_logprobs": 0,
+            "add_generation_prompt": False,
+            "continue_final_message": True,
+        }
         fix = "eval.benchmarks.NAME.likelihood needs vLLM; set it to 0"
         try:
-            answered = await self._send(f"likelihood of {reply}", send)
-        except BadRequestError as error:
-            raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs: {error.message}; {fix}") from error
-        found: list[dict[str, Any] | None] | None = (answered.model_extra or {}).get("prompt_logprobs")
+            found = await self._send(f"likelihood of {reply}", asked, read_prompt_log_probabilities)
+        except _Refused as refusal:
+            raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs: {refusal}; {fix}") from refusal
         if found is None:
             raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs; {fix}")
-        # The first token is not predicted, so vLLM leaves its id out; all texts begin with the same one.
-        tokens = [next(iter(options.items()), None) if options else None for options in found]
-        return [(-1, None) if token is None else (int(token[0]), token[1]["logprob"]) for token in tokens]
+        return found
 
-    async def _send(self, key: str, send: Callable[["AsyncOpenAI"], Awaitable[R]]) -> R:
-        """Send to the least busy replica that answers.
+    async def _send(self, key: str, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
+        """Send to the least busy replica that answers, and read the body of its reply.
+
+        Args:
+            read: May raise `Malformed`, which counts as no answer.
 
         Raises:
             EngineDied: no replica answered, after all retries.
-            BadConfig: the endpoint refuses the key or does not serve the model.
-            BadRequestError: the endpoint refuses the request.
+            _Refused: the endpoint refuses this request.
+            TryAgain, BadConfig: as `complete`.
         """
-        from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError
-
         async with self._free, self._as_sent(key):
             for index in self._by_preference():
                 self._outstanding[index] += 1
                 try:
-                    return await send(self._replicas[index])
-                except BadRequestError:
-                    raise
-                except (AuthenticationError, PermissionDeniedError) as error:
-                    raise BadConfig(
-                        f"{self._url(index)}: {error.message}; set CRESCENT_API_KEY to the key of this endpoint"
-                    ) from error
-                except NotFoundError as error:
-                    raise BadConfig(f"{self._url(index)}: does not serve {self.model}: {error.message}") from error
-                except APIError as error:
+                    return await self._ask(index, asked, read)
+                except _NoAnswer as error:
                     self._resting_until[index] = time.monotonic() + REST_S
-                    cause: APIError = error
+                    cause = error
                 finally:
                     self._outstanding[index] -= 1
             urls = ", ".join(map(self._url, range(len(self._replicas))))
-            raise EngineDied(f"{urls}: {cause.message}", self._sent) from cause
+            # A wrong reply is no sign that any of the requests in flight kills the engine.
+            raise EngineDied(f"{urls}: {cause}", self._sent if cause.may_have_died else ()) from cause
+
+    async def _ask(self, index: int, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
+        """Ask one replica, several times if need be.
+
+        Raises:
+            _NoAnswer: it did not answer.
+        """
+        deadline = time.monotonic() + self.patience_s
+        tries = 0
+        while True:
+            try:
+                return await self._attempt(index, asked, read)
+            except _TooFast as error:
+                pause = error.pause_s if error.pause_s is not None else LONGEST_PAUSE_S * (0.5 + random.random())
+                if time.monotonic() + pause > deadline:
+                    raise TryAgain(
+                        f"{self._url(index)} limits the rate of requests ({error}); nothing is lost: lower "
+                        "serving.concurrency, or run the same command again later"
+                    ) from error
+            except _NoAnswer as error:
+                tries += 1
+                if tries == TRIES:
+                    raise
+                backoff = min(LONGEST_PAUSE_S, 0.5 * 2 ** (tries - 1)) * (0.75 + random.random() / 4)
+                pause = backoff if error.pause_s is None else min(error.pause_s, self.patience_s)
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, index: int, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
+        from openai import APIError, APIStatusError, APITimeoutError
+
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                # A redirected request would arrive without its prompt, and bring a login page instead of a completion.
+                body: bytes = await self._replicas[index].post(
+                    "/chat/completions", body=dict(asked), cast_to=bytes, options={"follow_redirects": False}
+                )
+            return read(body)
+        except Malformed as error:
+            raise _NoAnswer(str(error), may_have_died=False) from error
+        except APIStatusError as error:
+            raise self._meaning_of(index, error) from error
+        except (TimeoutError, APITimeoutError) as error:
+            raise _NoAnswer(f"gave no whole reply within serving.request_timeout_s={self.timeout_s:g}") from error
+        except APIError as error:
+            why = str(error.__cause__ or "")
+            raise _NoAnswer(f"{error.message} ({why})" if why else error.message) from error
+
+    def _meaning_of(self, index: int, error: "APIStatusError") -> Exception:
+        """What follows from a reply with an error status."""
+        url, status, headers = self._url(index), error.status_code, error.response.headers
+        said = words_of(error.response.content)
+        if status in REFUSED:
+            return _Refused(f"refused with status {status}: {said}")
+        if status in WRONG_KEY:
+            return BadConfig(f"{url} answered {status}: {said}; set CRESCENT_API_KEY to the key of this endpoint")
+        if status == 404:
+            return BadConfig(f"{url}: does not serve {self.model}: {said}")
+        if status == 405 or 300 <= status < 400:
+            elsewhere = f" (it points to {headers['location'][:200]})" if "location" in headers else ""
+            fix = "serving.urls must be the address of the OpenAI API itself, e.g. http://host:8000/v1"
+            return BadConfig(f"{url} answered {status}{elsewhere}: {said}; {fix}")
+        if status == 429:
+            return _TooFast(said, _asked_pause(headers))
+        return _NoAnswer(f"answered {status}: {said}", _asked_pause(headers), may_have_died=status >= 500)
 
     @asynccontextmanager
     async def _as_sent(self, key: str) -> AsyncIterator[None]:
@@ -204,14 +307,28 @@ class Client:
 
 
 def _open_replica(url: str, api_key: str, timeout_s: float) -> "AsyncOpenAI":
-    """Client of one replica; a replica on this machine is reached without the environment's proxy."""
+    """Client of one replica; a replica on this machine is reached without the environment's proxy.
+
+    It makes one attempt. Attempts are counted by `Client`: the library would believe any reply, and a reply that comes
+    byte by byte never times out.
+    """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     with proxy_explained(url):
         transport = DefaultAsyncHttpxClient(trust_env=not is_loopback(url))
-    return AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=4, http_client=transport)
+    return AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=0, http_client=transport)
 
 
-def _valid_unicode(text: str) -> str:
-    """Lone surrogates cannot be encoded as UTF-8: they become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _asked_pause(headers: Any) -> float | None:
+    """Pause that a reply asks for in `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3)."""
+    given = headers.get("retry-after")
+    if given is None:
+        return None
+    try:
+        return max(0.0, float(given)) if float(given) < float("inf") else None
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
