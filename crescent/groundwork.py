@@ -163,11 +163,14 @@ def write_replay(place: Workplace) -> Done | None:
             serving = cfg.serving
             concurrency, timeout_s = serving.concurrency, serving.request_timeout_s
             async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
-                engine = Journaled(client, journal)
+                engine = Journaled(client, journal, serving.max_refused)
                 threshold = cfg.diversify.threshold
-                return await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
+                found = await write_instructions(engine, embed, cfg.pairs.replay, count, cfg.run.seed, threshold)
+                place.notice(stage, engine.refusals.line())
+                return found
 
         with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
+            place.notice(stage, journal.notice)
             pairs = run_async(stream())
             return pairs, sum(entry.completion.tokens for entry in journal.entries.values())
 
@@ -221,6 +224,7 @@ def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
         request_timeout_s=cfg.serving.request_timeout_s,
         seed=cfg.run.seed,
         grading_timeout_s=cfg.consensus.grading_timeout_s,
+        max_refused=cfg.serving.max_refused,
     )
 
 

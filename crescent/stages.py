@@ -4,6 +4,7 @@ What a stage computes is written elsewhere, without paths. This module says what
 which settings and inputs it is a function of.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from crescent.config import Child, Config, Keep, Labels, Split, Start, TrainJob, Tuning
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
+from crescent.engine.refusals import REFUSED
 from crescent.groundwork import (
     accepted_questions,
     ask_eval,
@@ -199,7 +201,7 @@ class Stages(Workplace):
                 passed = {f"pass@{k}": share for k, share in score.pass_at.items()}
                 found = {"accuracy": score.accuracy, "unparsed": score.unparsed, **known, **voted, **passed}
                 metrics |= {f"{score.benchmark}/{name}": value for name, value in found.items()}
-            return metrics
+            return metrics | self._refused(stage, read_lines(folder / RESPONSES, Response))
 
         done = self.do(stage, "eval", work, {"checkpoint": checkpoint.digest})
         run_harness(self, checkpoint)
@@ -249,6 +251,14 @@ class Stages(Workplace):
             self.once.drop(f"round-{beaten.round}/train", "weights")
         return finished
 
+    def _refused(self, stage: str, responses: Sequence[Response]) -> dict[str, float]:
+        """Counts of the requests that the engine refused, as metrics; they are shown, too."""
+        counts = Counter(response.benchmark for response in responses if response.finish_reason == REFUSED)
+        for benchmark, count in counts.items():
+            total = sum(response.benchmark == benchmark for response in responses)
+            self.notice(stage, f"{count} of {total} requests of {benchmark} were refused and count as wrong answers")
+        return {f"{benchmark}/refused": float(count) for benchmark, count in counts.items()}
+
     def _synthesise(
         self,
         endpoint: Endpoint,
@@ -267,16 +277,20 @@ class Stages(Workplace):
         async def stream() -> Synthesis:
             timeout_s, concurrency = cfg.request_timeout_s, cfg.concurrency
             async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
-                engine = Journaled(client, journal)
+                engine = Journaled(client, journal, cfg.max_refused)
                 memory = remember(past, others, embed)
                 ahead = max(concurrency, BLOCK)
-                return await synthesise(engine, embed, task, reads, memory, watch, counts, ahead=ahead)
+                found = await synthesise(engine, embed, task, reads, memory, watch, counts, ahead=ahead)
+            self.notice(stage, engine.refusals.line())
+            refused = len(engine.refusals.refused)
+            return replace(found, metrics={**found.metrics, **({"refused": refused} if refused else {})})
 
         with (
             Journal(folder / SCRATCH / "journal.jsonl") as journal,
             self.embedder() as embed,
             open_task(self.cfg.task, self.cfg.consensus.grading_timeout_s) as task,
         ):
+            self.notice(stage, journal.notice)
             try:
                 return run_async(stream())
             except BaseExceptionGroup as group:

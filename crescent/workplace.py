@@ -69,6 +69,11 @@ class Workplace:
         """Run a stage once: `work` fills the stage's folder unless it is finished already."""
         return self.once(stage, work, stage_settings(self.cfg, kind), inputs)
 
+    def notice(self, stage: str, what: str) -> None:
+        """Show a line about a stage, if there is any."""
+        if what:
+            self.observer.say(f"{stage}: {what}")
+
     def embedder(self) -> AbstractContextManager[Embed]:
         """The function that turns texts into vectors, open as long as the context lasts."""
         return open_embedder(self.cfg.diversify, self.asking_model.weights)

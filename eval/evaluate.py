@@ -6,6 +6,7 @@ of another. Each finished completion is a line in a journal: an interrupted eval
 
 import asyncio
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -149,13 +150,15 @@ def run(job: EvalJob) -> list[Score]:
 async def _answer(job: EvalJob, benchmarks: dict[str, Benchmark], path: Path) -> tuple[list[Response], list[Score]]:
     items = [item for found in benchmarks.values() for item in found.items]
     shots = {name: found.shots for name, found in benchmarks.items()}
-    responses = sum(samples_of(job.eval.benchmarks[item.benchmark], job.eval) for item in items)
-    report = progress(path.with_name("progress.jsonl"), responses)
+    total = sum(samples_of(job.eval.benchmarks[item.benchmark], job.eval) for item in items)
     key = os.environ.get("CRESCENT_API_KEY", "none")
     readings = open_readers(job.eval.benchmarks, job.task, job.grading_timeout_s)
     with Journal(path) as journal, readings as readers:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
-            engine = Journaled(client, journal)
+            engine = Journaled(client, journal, job.max_refused)
+            refused = engine.refusals.refused
+            report = progress(path.with_name("progress.jsonl"), total, lambda: len(refused))
+            show_notice(journal)
             return await evaluate(engine, items, job.eval, job.task.answer_prompt, readers, job.seed, report, shots)
 
 
@@ -163,6 +166,12 @@ async def _score_likelihoods(job: EvalJob, benchmarks: dict[str, Benchmark]) -> 
     key = os.environ.get("CRESCENT_API_KEY", "none")
     async with Client(job.urls, job.model, key, 1, job.request_timeout_s) as client:
         return await score_likelihoods(client, benchmarks, job.eval, job.task.answer_prompt)
+
+
+def show_notice(journal: Journal) -> None:
+    """Write what a person should know about the journal to the log."""
+    if journal.notice:
+        print(journal.notice, file=sys.stderr, flush=True)
 
 
 def list_items(job: EvalJob) -> list[Item]:

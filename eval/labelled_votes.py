@@ -19,6 +19,7 @@ from crescent.records import Answer, Item, Question, Vote, write_lines
 from crescent.synthesis.consensus import SILENCE, read_answer, sample_request, vote
 from crescent.tasks import Task
 from eval.benchmarks import choose, load
+from eval.evaluate import show_notice
 from eval.progress import progress
 from eval.reading import Reader, open_readers
 from eval.results import write_result
@@ -117,9 +118,12 @@ def run(job: ReliabilityJob) -> dict[str, Reliability]:
 
 
 async def _ask(job: ReliabilityJob, items: Sequence[Item], path: Path) -> list[tuple[Vote, LabelledVote]]:
-    report = progress(path.with_name("progress.jsonl"), len(items) * job.consensus.samples)
     key = os.environ.get("CRESCENT_API_KEY", "none")
     readings = open_readers(job.eval.benchmarks, job.task, job.consensus.grading_timeout_s)
     with Journal(path) as journal, readings as readers:
         async with Client(job.urls, job.model, key, job.concurrency, job.request_timeout_s) as client:
-            return await ask_votes(Journaled(client, journal), items, job, readers, report)
+            engine = Journaled(client, journal, job.max_refused)
+            refused, total = engine.refusals.refused, len(items) * job.consensus.samples
+            report = progress(path.with_name("progress.jsonl"), total, lambda: len(refused))
+            show_notice(journal)
+            return await ask_votes(engine, items, job, readers, report)

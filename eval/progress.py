@@ -7,8 +7,12 @@ from pathlib import Path
 import msgspec
 
 
-def progress(path: Path, total: int) -> Callable[[int], None]:
-    """A function that appends `{"done": n, "total": m}` to `path`, at most once a second and after the last item."""
+def progress(path: Path, total: int, refused: Callable[[], int] = lambda: 0) -> Callable[[int], None]:
+    """A function that appends `{"done": n, "total": m}` to `path`, at most once a second and after the last item.
+
+    Args:
+        refused: Number of requests that the engine refused so far; it is written where it is not zero.
+    """
     written = -1.0
 
     def report(done: int) -> None:
@@ -17,6 +21,7 @@ def progress(path: Path, total: int) -> Callable[[int], None]:
         if written < 0 or now - written >= 1 or done == total:
             written = now
             with path.open("ab") as file:
-                file.write(msgspec.json.encode({"done": done, "total": total}) + b"\n")
+                count = {"refused": refused()} if refused() else {}
+                file.write(msgspec.json.encode({"done": done, "total": total, **count}) + b"\n")
 
     return report

@@ -57,6 +57,8 @@ class EvalJob:
     request_timeout_s: float = 600.0
     seed: int = 0
     grading_timeout_s: float = 5.0
+    max_refused: float = 0.02
+    """Value of `serving.max_refused`."""
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
@@ -77,6 +79,8 @@ class ReliabilityJob:
     concurrency: int = 64
     request_timeout_s: float = 600.0
     seed: int = 0
+    max_refused: float = 0.02
+    """Value of `serving.max_refused`."""
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)

@@ -60,6 +60,10 @@ class ServingConfig:
     """Longest time until the first completion, in seconds."""
     request_timeout_s: float = 600.0
     """Longest time for one request before it is sent again, in seconds."""
+    max_refused: float = 0.02
+    """Largest share of a stage's requests that the engine may refuse, e.g. because a prompt is too long, in [0, 1]. A
+    refused request has no answer, which counts as a wrong one; above this share the stage ends. Fewer than three never
+    end it."""
     max_restarts: int = 8
     """Largest number of restarts of a dead engine in a run. A request that kills the engine costs two: after the first,
     suspects are sent alone; after the second, the run continues without that request."""
@@ -70,6 +74,7 @@ class ServingConfig:
         require(self.cpu_cache_gib >= 1, "serving.cpu_cache_gib", self.cpu_cache_gib, "must be at least 1 GiB")
         require(self.start_timeout_s > 0, "serving.start_timeout_s", self.start_timeout_s, "must be positive")
         require(self.request_timeout_s > 0, "serving.request_timeout_s", self.request_timeout_s, "must be positive")
+        require(0 <= self.max_refused <= 1, "serving.max_refused", self.max_refused, "must lie in [0, 1]")
         require(self.max_restarts >= 0, "serving.max_restarts", self.max_restarts, "must not be negative")
         for url in self.urls:
             fix = "put the key into the environment variable CRESCENT_API_KEY, which is never saved"

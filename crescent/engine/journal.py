@@ -21,14 +21,13 @@ from typing import Self
 import msgspec
 
 from crescent.engine.client import Engine, EngineDied
+from crescent.engine.refusals import CANARY, MAX_REFUSED, REFUSED, SKIPPED, Refusals, is_skipped
 from crescent.machine.disk import write_whole
 from crescent.machine.failpoint import failpoint
 from crescent.records import Completion, Request, digest
 
 UNANSWERED = "unanswered"
 """Finish reason of a request that the engine had not answered when it died."""
-CANARY = Request("canary", "1", temperature=0.0, max_tokens=1, seed=0)
-"""Request that any live engine can answer."""
 
 
 DAMAGED = ".damaged"
@@ -124,11 +123,15 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         found = read_journal(path)
-        self.entries = {entry.key: entry for entry in found.entries}
+        # What an engine refused costs nothing to ask again, and the next engine may have a longer context.
+        kept = (entry for entry in found.entries if entry.completion.finish_reason != REFUSED or _is_skipped(entry))
+        self.entries = {entry.key: entry for entry in kept}
         self.recovered = sum(entry.completion.finish_reason != UNANSWERED for entry in self.entries.values())
         """Number of completions found when the file was opened: work that an interruption did not lose."""
         self.damaged = len(found.damaged)
         """Number of lines that were not as they were written; what they answered is asked again."""
+        self.notice = _notice(path, self.damaged)
+        """What a person should know about the file; empty if it is whole."""
         if found.damaged:
             set_damaged_lines_aside(path, found)
         elif found.torn:
@@ -166,6 +169,18 @@ class Journal:
         self._file.close()
 
 
+def _notice(path: Path, damaged: int) -> str:
+    if not damaged:
+        return ""
+    lines = "1 line was" if damaged == 1 else f"{damaged} lines were"
+    kept = path.name + DAMAGED
+    return f"{path}: {lines} not as written; kept in {kept} beside it, and what they answered is asked again"
+
+
+def _is_skipped(entry: Entry) -> bool:
+    return is_skipped(entry.completion)
+
+
 def set_damaged_lines_aside(path: Path, found: JournalLines) -> None:
     """Append the damaged lines of a journal to the file beside it, then write the journal without them."""
     with path.with_name(path.name + DAMAGED).open("ab") as aside:
@@ -180,11 +195,14 @@ class Journaled:
 
     Requests that the engine had when it died are suspects: each is sent again alone, with no other request in flight.
     If the engine dies again, the request is skipped: its completion is an error, as for a request the engine refuses.
+    Refused requests are counted and not written down.
     """
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
+    def __init__(self, engine: Engine, journal: Journal, max_refused: float = MAX_REFUSED) -> None:
+        """`max_refused`: share of refused requests above which the stage ends, in [0, 1]."""
         self.engine = engine
         self.journal = journal
+        self.refusals = Refusals(max_refused)
         self._waiting: dict[str, Request] = {}
         self._in_flight = SharedLock()
 
@@ -193,10 +211,18 @@ class Journaled:
 
         Raises:
             EngineDied: the engine died. The journal now holds the requests it had, or the one that killed it.
+            BadConfig, Missing, TryAgain: the engine refuses everything, or too much (`Refusals.add`).
         """
+        self.refusals.asked += 1
         known = self.journal.find(request)
-        if known is not None:
-            return known
+        completion = known if known is not None else await self._ask(request)
+        if completion.finish_reason == REFUSED:
+            await self.refusals.add(request, completion, self.engine)
+        else:
+            self.refusals.answered += 1
+        return completion
+
+    async def _ask(self, request: Request) -> Completion:
         suspect = self.journal.is_suspect(request)
         async with self._in_flight.exclusive() if suspect else self._in_flight.shared():
             if suspect:
@@ -206,14 +232,15 @@ class Journaled:
                 completion = await self.engine.complete(request)
             except EngineDied as error:
                 if suspect:
-                    reason = f"{request.key} is skipped: the engine died of it twice, first among others, then alone"
-                    self.journal.append(request, Completion(reason, "error", tokens=0))
+                    reason = f"{request.key} {SKIPPED}"
+                    self.journal.append(request, Completion(reason, REFUSED, tokens=0))
                     raise EngineDied(f"{error}; {reason}") from error
                 self._suspect(error)
                 raise
             finally:
                 self._waiting.pop(request.key, None)
-            self.journal.append(request, completion)
+            if completion.finish_reason != REFUSED:
+                self.journal.append(request, completion)
         return completion
 
     def _suspect(self, error: EngineDied) -> None:

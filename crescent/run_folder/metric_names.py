@@ -78,6 +78,9 @@ UNANIMOUS = Metric(
     "synthesis", "unanimous", Unit.count, "unanimous questions", "Questions whose first ⌊K/2⌋+1 answers all agree"
 )
 TOKENS = Metric("synthesis", "tokens", Unit.tokens, "tokens", "Tokens generated for questions and answers")
+REFUSED_REQUESTS = Metric(
+    "synthesis", "refused", Unit.count, "refused requests", "Requests that the engine refused; they have no answer"
+)
 UNDECIDED = Metric(
     "synthesis",
     "undecided",
@@ -265,6 +268,9 @@ ACCURACY_HIGH = Metric(
     "eval", "{benchmark}/high", Unit.share, "accuracy, upper end", "Upper end of the accuracy's 95% Wilson interval"
 )
 UNPARSED = Metric("eval", "{benchmark}/unparsed", Unit.count, "unparsed", "Responses without a final answer")
+REFUSED_ITEMS = Metric(
+    "eval", "{benchmark}/refused", Unit.count, "refused items", "Requests that the engine refused; they count as wrong"
+)
 STRICT = Metric(
     "eval", "{benchmark}/strict", Unit.share, "strict", "Share correct when only the requested answer format counts"
 )
