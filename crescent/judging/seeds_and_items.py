@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Table = NDArray[np.float64]
 RESAMPLES = 4_999
+FEW = 2
+"""Resamples where the bootstrap interval is not shown."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def resampled(table: "Table", alpha: float, seed: int, resamples: int = RESAMPLE
     dice = np.random.default_rng(seed)
     of_seeds = dice.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     of_items = dice.multinomial(items, np.full(items, 1 / items), size=resamples)
-    means = ((of_seeds @ table) * of_items).sum(axis=1) / table.size
+    # Not by BLAS: its threads wait for each other on a busy machine, and the product is small.
+    means = (np.einsum("rs,si->ri", of_seeds, table) * of_items).sum(axis=1) / table.size
     low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
     return Interval(float(low), float(high), float(means.std()), math.inf)
 

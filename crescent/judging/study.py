@@ -22,6 +22,7 @@ from crescent.judging.item_records import (
     right,
 )
 from crescent.judging.seeds_and_items import (
+    FEW,
     Assumed,
     Estimate,
     Interval,
@@ -344,7 +345,7 @@ def _guard(findings: Findings, arm: str) -> GuardResult:
         missing.append(f"the same items of {study.guard.benchmark} in all runs")
         rows = []
     table = np.stack([accuracy(own) - accuracy(base) for own, base in rows]) if len(rows) > 1 else None
-    found = estimate(table, study.alpha) if table is not None else None
+    found = estimate(table, study.alpha, resamples=FEW) if table is not None else None
     return GuardResult(arm, found, study.guard.margin, tuple(missing))
 
 
@@ -365,7 +366,7 @@ def _model(findings: Findings, name: str) -> ModelRow:
     return ModelRow(
         name=name,
         seeds=len(by_seed),
-        primary=estimate(table, study.alpha) if table is not None else None,
+        primary=estimate(table, study.alpha, resamples=FEW) if table is not None else None,
         by_round=tuple(by_round),
         secondary=secondary,
         tokens=fmean(record.tokens for record in answered) if answered else None,
@@ -406,6 +407,6 @@ def _secondary(findings: Findings, contrast: str, figure: Secondary) -> tuple[fl
         error = float(np.std(means, ddof=1)) / len(means) ** 0.5
         return fmean(means), t_interval(fmean(means), error, len(means) - 1, study.alpha)
     if len(rows) > 1 and len({len(row) for row in rows}) == 1:
-        result = estimate(np.stack(rows), study.alpha)
+        result = estimate(np.stack(rows), study.alpha, resamples=FEW)
         return result.mean, Interval(result.low, result.high, result.two_way.error, result.two_way.freedom)
     return None
