@@ -204,7 +204,7 @@ def parse_contrast(text: str) -> dict[tuple[str, str], int]:
             raise BadConfig(f"{where}: {measure} is no measure; one of {', '.join(MEASURES)}, or none")
         weights[name, measure] += sign
     found = {cell: weight for cell, weight in weights.items() if weight}
-    if not found or sum(found.values()):
+    if not found or sum(found.values()) != 0:
         raise BadConfig(f"{where}: must be a difference, whose weights add up to zero; e.g. 'majority - base'")
     return found
 

@@ -92,7 +92,7 @@ def _ambiguous(study: StudyConfig, records: StudyRecords) -> Iterator[str]:
 def _answers(study: StudyConfig, records: StudyRecords) -> Iterator[str]:
     primary = study.primary
     by_line: dict[str, list[str]] = defaultdict(list)
-    bases = {}
+    bases: dict[str, str] = {}
     for run in records.runs:
         for round_ in run.rounds:
             found: BenchmarkRecord | None = records.evaluations.get(round_.evaluation, {}).get(primary.benchmark)

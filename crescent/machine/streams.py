@@ -97,7 +97,7 @@ def steady_streams(patience_s: float | None = None) -> None:
                 stream.flush()
         steady = SteadyOutput(descriptor, patience_s)
         text = io.TextIOWrapper(
-            io.BufferedWriter(steady),
+            io.BufferedWriter(steady),  # type: ignore[type-var]  # its write takes less than any buffer
             encoding=stream.encoding if stream is not None else "utf-8",
             errors="backslashreplace",
             line_buffering=name == "stderr" or steady.isatty(),

@@ -11,8 +11,8 @@ from crescent.judging.item_records import StudyRecords
 from crescent.judging.seeds_and_items import Estimate
 from crescent.judging.study import ContrastResult, ModelRow, StudyResult
 from crescent.judging.wording import p_number, percent, percent_number, points_number, points_number_with_interval
-from crescent.selection.arms import CAUTIONS
 from crescent.machine.inert_text import visible
+from crescent.selection.arms import CAUTIONS
 from crescent.show.compare import escaped, print_sheet
 from crescent.show.texts import UNKNOWN, Sheet
 
