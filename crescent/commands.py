@@ -8,6 +8,7 @@
     crescent sync RUN                upload what W&B is missing of a run, never twice
     crescent report RUN…             one HTML file about a run, or a comparison of several
     crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
+    crescent verify RUN              whether everything in a run folder is as it was written
 
 Each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -223,6 +224,21 @@ def doctor_command(arguments: Sequence[str]) -> None:
     through_hydra("config", as_config, show_doctor)
 
 
+def verify_command(arguments: Sequence[str]) -> None:
+    """`crescent verify`: whether everything in a run folder is as it was written."""
+    parser = ArgumentParser(
+        "crescent verify",
+        description="Check every manifest, file and journal of a run, and say what a rerun would do. Changes nothing. "
+        "Ends with 65 if something is damaged, with 75 if something could not be read.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    given = parser.parse_args(arguments)
+
+    from crescent.reading.verification import verify_run
+
+    verify_run(run_named(given.run), lambda line: open_console().print(line, soft_wrap=True))
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
@@ -231,6 +247,7 @@ COMMANDS: dict[str, Command] = {
     "sync": sync_command,
     "report": report_command,
     "doctor": doctor_command,
+    "verify": verify_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 

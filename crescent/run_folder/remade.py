@@ -98,16 +98,14 @@ def duration(seconds: float) -> str:
 def _explain_inputs(root: Path, stage: str, changed: list[tuple[str, object, object]]) -> str:
     stages = {str(manifest["digest"]): name for name, manifest in manifests_of(root).items()}
     former = _set_aside_by_digest(root)
-    lines, restorable = [], False
+    lines = []
     for name, old, new in changed:
         where = [f"now {stages[str(new)]}" if str(new) in stages else "", former.get(str(old), "")]
-        restorable = restorable or str(old) in former
         known = f" ({', '.join(filter(None, where))})" if any(where) else ""
         lines.append(f"  {name.removeprefix(INPUT)}: {str(old)[:8]} → {str(new)[:8]}{known}")
-    back = f"put the former back if it is intact (crescent repair {root}), or " if restorable else ""
     return (
         f"{stage} is finished, but an input was remade and came out differently since:\n" + "\n".join(lines) + "\n"
-        f"the settings are the same; {back}make this stage and all later ones again (run.redo={stage}); "
+        f"the settings are the same; make this stage and all later ones again (run.redo={stage}); "
         f"{stage} was not changed"
     )
 
