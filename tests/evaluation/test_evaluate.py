@@ -274,7 +274,7 @@ def test_a_way_of_its_own_that_makes_no_sense_is_refused(own: dict[str, Any], me
 
 def test_items_do_not_depend_on_how_they_are_asked() -> None:
     plain, own = (
-        Config(eval=EvalConfig(benchmarks={"dev": BenchmarkConfig(**more)}))
+        Config(bait=BaitConfig(prompts={"plain": "Ask."}), eval=EvalConfig(benchmarks={"dev": BenchmarkConfig(**more)}))
         for more in ({}, {"temperature": 1.0, "samples": 8})
     )
     assert stage_settings(plain, "benchmarks") == stage_settings(own, "benchmarks")
