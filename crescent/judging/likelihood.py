@@ -6,11 +6,12 @@ full stop. A child that only learned how answers are written does not rise here.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from crescent.records import digest
-from crescent.tasks.equivalence import as_number, normal
+from crescent.tasks.equivalence import as_number, compact, normal
 
 FILE = "likelihoods.jsonl"
 """Name of the file of an eval stage with one `Likelihood` per line."""
@@ -57,8 +58,13 @@ def distractors(target: str, others: Iterable[str], count: int) -> list[str]:
         near = [int(number) + step for step in STEPS]
         same_sign = [value for value in near if (value < 0) == (number < 0)]
         return [str(value) for value in same_sign[:count]]
-    different = {normal(other): other for other in sorted(others) if normal(other) != normal(target)}
+    different = {_spelling(other): other for other in sorted(others) if _spelling(other) != _spelling(target)}
     return sorted(different.values(), key=lambda other: digest("distractor", target, other))[:count]
+
+
+def _spelling(answer: str) -> str:
+    """One spelling for what differs in spaces, or in braces around a single character."""
+    return re.sub(r"\{(\w)\}", r"\1", compact(normal(answer)))
 
 
 def summed(candidates: Sequence[Sequence[tuple[int, float | None]]]) -> list[float]:
