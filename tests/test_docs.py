@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -175,6 +175,8 @@ def is_setting(name: str) -> bool:
         hints = get_type_hints(cfg)
         if part not in hints:
             return False
+        if get_origin(hints[part]) is dict:
+            return True
         cfg = next((kind for kind in get_args(hints[part]) if is_dataclass(kind)), hints[part])
     return True
 

@@ -15,7 +15,7 @@ from crescent.judging.item_records import read_records
 from crescent.judging.study import judge_study
 from crescent.reading.study import read_study, read_study_runs
 from crescent.run_folder.declaration import DECLARATIONS
-from crescent.run_folder.manifest import REUSED, tree_digest
+from crescent.run_folder.manifest import REUSED
 
 ONCE = ("+experiment=smoke_study", "hydra.mode=RUN", "bait.questions=20", "eval.benchmarks.sums_dev.items=10")
 
@@ -40,7 +40,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_runs_with_and_without_a_study_share_their_stages(runs: dict[str, Path]) -> None:
-    assert tree_digest(runs["undeclared"]) == tree_digest(runs["majority"])
     reused = {path.name.removesuffix(REUSED) for path in runs["undeclared"].glob(f"round-1/*{REUSED}")}
     assert reused == {"synthesis", "pairs", "train", "eval"}, "all but the verdict, which names its run"
 

@@ -18,7 +18,7 @@ from crescent.records import Candidate, Done, read_lines
 from crescent.report.collapse_figures import collapse_figures
 from crescent.report.run import read_report
 from crescent.report.tables import MEASURES, training_sheet
-from crescent.run_folder.manifest import MANIFEST
+from crescent.run_folder.manifest import MANIFEST, SEAL
 from crescent.run_folder.metric import LOOP, READ, STEP, Unit
 from crescent.run_folder.metric_names import (
     AGREEMENT,
@@ -222,6 +222,7 @@ def as_written_before(root: Path) -> None:
     """Give the two renamed metrics the names that they had, in manifests and in metrics.jsonl."""
     for path in root.glob(f"round-*/synthesis/{MANIFEST}"):
         manifest = json.loads(path.read_text())
+        del manifest[SEAL]  # Manifests had none then.
         manifest["metrics"] = {OLD.get(name, name): value for name, value in manifest["metrics"].items()}
         path.write_text(json.dumps(manifest))
     lines = [{OLD.get(name, name): value for name, value in line.items()} for line in read_metrics(root)]

@@ -192,6 +192,7 @@ def test_a_contaminated_question_is_quarantined_and_counted_by_rule() -> None:
     assert counts == {
         "quarantined": 2,
         "quarantined_ngram": 1,
+        "quarantined_computation": 0,
         "quarantined_masked": 1,
         "quarantined_similarity": 0,
     }
