@@ -21,6 +21,7 @@ install: .venv/installed
 	@touch $@
 
 quickstart: install
+	$(BIN)/python -m crescent.warm_start eval=sums_quickstart run.name=quickstart-start
 	$(BIN)/python -m crescent.loop +experiment=quickstart
 
 # Two files of tests at once where there is memory for two models; WORKERS=0: one after another, in this process.

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
 from crescent.run_folder.manifest import SCRATCH, verified_manifest
-from crescent.run_folder.places import RESPONSES
+from crescent.run_folder.places import LABELLED, RESPONSES
 from crescent.synthesis.replay import write_instructions
+from crescent.tasks.computation import same_computation
 from crescent.workplace import Workplace
 
 
@@ -57,6 +59,7 @@ def list_benchmarks(place: Workplace) -> Done:
         job = eval_job(place, folder, Endpoint((), "none", "none"))
         place.run_child(stage, [sys.executable, "-P", "-m", "eval", "--items"], job, folder, {})
         items = read_lines(folder / "items.jsonl", Item)
+        refuse_taught(items, place.cfg.model)
         # Even if no cosines are needed: a missing embedder fails here, before anything is served.
         with place.embedder() as embed:
             np.save(folder / "vectors.npy", embed([item.question for item in items]))
@@ -64,6 +67,26 @@ def list_benchmarks(place: Workplace) -> Done:
 
     own = place.cfg.diversify.embedder is Embedder.self and place.cfg.diversify.path is None
     return place.do(stage, "benchmarks", work, {"model": place.asking_model.digest} if own else {})
+
+
+def refuse_taught(items: Sequence[Item], model: ModelConfig) -> None:
+    """Refuse benchmarks of which the model was taught an item by `python -m crescent.warm_start`.
+
+    Raises:
+        BadConfig: the weights lie beside labelled problems, and a benchmark asks one of them.
+    """
+    labelled = Path(model.path).parent / LABELLED
+    if not labelled.is_file():
+        return
+    taught = {same_computation(item.question) or item.question for item in read_lines(labelled, Item)}
+    known = [item for item in items if (same_computation(item.question) or item.question) in taught]
+    if known:
+        counts = Counter(item.benchmark for item in known)
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise BadConfig(
+            f"model.path={model.path} was taught the answers to benchmark items ({listed}; the first is "
+            f"{known[0].question!r}); make it with the same eval settings as this run: python -m crescent.warm_start"
+        )
 
 
 def list_others(place: Workplace) -> Done | None:

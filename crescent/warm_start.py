@@ -21,9 +21,10 @@ from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.hydra_door import through_hydra
 from crescent.errors import DataSaysNo
 from crescent.records import Item, Pair, digest, read_lines, write_lines
+from crescent.run_folder.places import LABELLED
 from crescent.tasks.computation import same_computation
 
-LABELLED = "labelled"
+SOURCE = "labelled"
 """Name of the benchmark that the labelled problems come from."""
 
 
@@ -48,7 +49,7 @@ def warm_start(cfg: WarmStartConfig) -> None:
     output = cfg.run.folder
     items = labelled_items(cfg)
     pairs = list(pairs_of(items, cfg))
-    write_lines(output / "labelled.jsonl", items)
+    write_lines(output / LABELLED, items)
     write_lines(output / "pairs.jsonl", pairs)
     labels = {"labelled problems": str(len(items)), "digest of their source": digest(as_settings(cfg.labelled))}
     job = TrainJob(
@@ -69,17 +70,17 @@ def warm_start(cfg: WarmStartConfig) -> None:
 def labelled_items(cfg: WarmStartConfig) -> list[Item]:
     """The labelled problems that no benchmark asks, in any order of their terms."""
     listing = cfg.run.folder / "benchmarks"
-    benchmarks = {**cfg.eval.benchmarks, LABELLED: cfg.labelled}
+    benchmarks = {**cfg.eval.benchmarks, SOURCE: cfg.labelled}
     job = EvalJob(replace(cfg.eval, benchmarks=benchmarks), cfg.task, [], "none", str(listing.resolve()))
     do_job(["eval", "--items"], job, listing / "items.yaml")
     listed = read_lines(listing / "items.jsonl", Item)
-    asked = [item for item in listed if item.benchmark != LABELLED]
+    asked = [item for item in listed if item.benchmark != SOURCE]
     texts = {item.question for item in asked}
     computations = {computation for item in asked if (computation := same_computation(item.question)) is not None}
     found = [
         item
         for item in listed
-        if item.benchmark == LABELLED
+        if item.benchmark == SOURCE
         and item.question not in texts
         and same_computation(item.question) not in computations
     ]

@@ -25,12 +25,17 @@ KILL_S = 65.0
 def execute(cfg: Config, loop: Loop) -> None:
     """Run the loop in its folder and show the outcome."""
     from crescent.doors.plan import check_machine
+    from crescent.reading.rounds import read_run
+    from crescent.report.lenient import LenientReader
+    from crescent.report.run_headline import read_headline
     from crescent.show.console import show_outcome
 
     check_machine(cfg)
     with open_run(cfg) as stages:
         rounds = loop(cfg.run.rounds, stages)
-    show_outcome(cfg, cfg.run.folder, rounds)
+    root = cfg.run.folder
+    found = read_headline(LenientReader(root), read_run(root, cfg.run.name))
+    show_outcome(cfg, root, rounds, (found.claim, *found.lines))
 
 
 @contextmanager

@@ -53,9 +53,10 @@ def check_model_folder(path: Path) -> None:
         BadConfig: the weights are pickles, or the folder brings its own code (`auto_map`).
     """
     if not path.is_dir():
+        made = "; weights of a run, or of `python -m crescent.warm_start`, have to be made first"
         raise Missing(
             f"model.path={path}: no such folder; give one with safetensors weights, a hub id (`organisation/name`) "
-            "or `packaged:smollm2`"
+            f"or `packaged:smollm2`{made if path.name == 'weights' else ''}"
         )
     config = read_json(path / "config.json")
     if "auto_map" in config:

@@ -16,7 +16,7 @@ from crescent.report.funnel import FunnelStep, funnel
 from crescent.report.lenient import LenientReader
 from crescent.report.questions import RoundQuestions, read_questions
 from crescent.report.run_headline import Headline, base_of, read_headline
-from crescent.report.texts import listed
+from crescent.report.texts import listed, unbroken
 from crescent.run_folder.metric_names import monitors_among
 from crescent.run_folder.places import CONFIG
 
@@ -112,7 +112,8 @@ def read_report(summary: RunSummary, rate: float | None = None, samples: bool = 
     versions = sorted({str(manifest["made_from"].get("version")) for manifest in manifests if manifest is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))
-    headline = read_headline(reader, summary)
+    found = read_headline(reader, summary)
+    headline = Headline(found.claim, tuple(map(unbroken, found.lines)))
     notes = [*_unfinished(summary), *summary.missing, *reader.run.missing, *_unmeasured(reader, summary)]
     return RunReport(
         summary=summary,

@@ -12,7 +12,6 @@ from crescent.reading.rounds import EVALUATION_ONLY, RESAMPLES, BenchmarkResult,
 from crescent.records import Comparison, Response, Vote
 from crescent.report.costs import best_round
 from crescent.report.lenient import LenientReader
-from crescent.report.texts import unbroken
 from crescent.run_folder.places import RESPONSES
 
 
@@ -27,8 +26,7 @@ class Headline:
 
 def read_headline(reader: LenientReader, summary: RunSummary) -> Headline:
     """The headline, from the comparisons that the run folder allows."""
-    found = headline(summary, _pooled(reader, summary), _against_votes(reader, summary))
-    return Headline(found.claim, tuple(map(unbroken, found.lines)))
+    return headline(summary, _pooled(reader, summary), _against_votes(reader, summary))
 
 
 def headline(summary: RunSummary, pooled: Comparison | None, against_votes: Mapping[str, Comparison]) -> Headline:

@@ -286,14 +286,17 @@ def accuracy_on(benchmark: str, evaluation: Evaluation) -> str:
     return next((percent(score.accuracy) for score in evaluation.scores if score.benchmark == benchmark), "")
 
 
-def show_outcome(cfg: Config, root: Path, rounds: list[Round]) -> None:
-    """Print the rounds, where everything lies, and what to run next."""
+def show_outcome(cfg: Config, root: Path, rounds: list[Round], claim: Sequence[str]) -> None:
+    """Print the rounds, what may be claimed, where everything lies, and what to run next."""
     console = RichConsole(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False)
     console.print(RoundsPicture(rounds))
     if cfg.tracking.console is Console.quiet:
         # The other views printed each verdict when it was reached.
         for round_ in rounds:
             console.print(verdict_line(round_), soft_wrap=True)
+    console.print()
+    for line in claim:
+        console.print(visible(line), soft_wrap=True)
     accepted = (round_.child for round_ in reversed(rounds) if round_.verdict.action == "accept")
     best = next(accepted, rounds[0].parent).checkpoint
     origin = "the base: no child was accepted" if best.round == 0 else f"round {best.round}"

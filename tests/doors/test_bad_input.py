@@ -27,7 +27,7 @@ def model_folder(root: Path, weights: str) -> Path:
 
 
 def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
-    ended = crescent(tmp_path, "+experiment=quickstart", hide="vllm")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", hide="vllm")
     assert ended.returncode == 69
     for part in ("serving.engine=vllm", "make install", "pip install -e '.[gpu]'", "serving.urls"):
         assert part in ended.stderr
@@ -35,7 +35,7 @@ def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_trainer_is_found_out_before_anything_is_started(tmp_path: Path) -> None:
-    ended = crescent(tmp_path, "+experiment=quickstart", hide="trl peft")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", hide="trl peft")
     assert ended.returncode == 69
     assert "train.trainer=sft needs trl, peft" in ended.stderr
     assert list(tmp_path.iterdir()) == []
@@ -48,7 +48,7 @@ def test_a_misspelt_stage_to_redo_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_folder_is_named(tmp_path: Path) -> None:
-    ended = crescent(tmp_path, "+experiment=quickstart", f"model.path={tmp_path}/nowhere")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", f"model.path={tmp_path}/nowhere")
     assert ended.returncode == 69
     assert f"{tmp_path}/nowhere" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -56,14 +56,14 @@ def test_a_missing_model_folder_is_named(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, "pytorch_model.bin")
-    ended = crescent(tmp_path, "+experiment=quickstart", f"model.path={folder}")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", f"model.path={folder}")
     assert ended.returncode == 2
     assert "pytorch_model.bin" in ended.stderr
     assert "safetensors" in ended.stderr
 
 
 def test_an_unknown_accelerate_config_is_refused(tmp_path: Path) -> None:
-    ended = crescent(tmp_path, "+experiment=quickstart", "train.accelerate=sixty_gpus")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", "train.accelerate=sixty_gpus")
     assert ended.returncode == 2
     assert "train.accelerate=sixty_gpus" in ended.stderr
     assert "train/accelerate" in ended.stderr
@@ -86,7 +86,7 @@ def test_a_round_without_a_usable_question_ends_with_65_and_says_why(tmp_path: P
 
 @pytest.mark.real
 def test_a_real_engine_that_dies_at_its_start_shows_its_last_words_and_the_fix(tmp_path: Path) -> None:
-    ended = crescent(tmp_path, "+experiment=quickstart", "serving.arguments=[--no-such-option]")
+    ended = crescent(tmp_path, "+experiment=instruct_sums", "serving.arguments=[--no-such-option]")
     assert ended.returncode == 69
     assert "unrecognized arguments: --no-such-option" in ended.stderr
     assert "Check serving.arguments" in ended.stderr

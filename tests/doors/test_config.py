@@ -131,7 +131,7 @@ def test_brackets_in_a_name_are_text_and_no_markup(tmp_path: Path) -> None:
 
 
 def test_jobs_survive_the_way_through_their_file(tmp_path: Path) -> None:
-    cfg = composed("+experiment=quickstart")
+    cfg = composed("+experiment=instruct_sums")
     for job in (
         TrainJob(cfg.model, cfg.train, pairs="pairs.jsonl", output="out", seed=3),
         EvalJob(cfg.eval, cfg.task, urls=["http://127.0.0.1:1/v1"], model="m", output="out"),

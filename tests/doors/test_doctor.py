@@ -132,7 +132,7 @@ def test_a_large_model_never_trains_on_the_cpu_unasked(qwen: Config, monkeypatch
     with pytest.raises(Missing, match=r"7\.6 billion parameters would train on the CPU.*train\.accelerate=cpu"):
         check_gpu(qwen)
     check_gpu(replace(qwen, train=replace(qwen.train, accelerate="cpu")))
-    check_gpu(composed("+experiment=quickstart"))
+    check_gpu(composed("+experiment=instruct_sums"))
 
 
 def test_adapters_in_float32_are_refused_on_a_gpu_only(qwen: Config) -> None:

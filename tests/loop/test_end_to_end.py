@@ -40,7 +40,7 @@ TINY = (
 
 
 def crescent(root: Path, failpoint: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=quickstart", f"run.root={root}", *TINY]
+    command = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=instruct_sums", f"run.root={root}", *TINY]
     environment = {**os.environ, "CRESCENT_FAILPOINT": failpoint, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
@@ -57,7 +57,7 @@ def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> TwoRounds:
     root = tmp_path_factory.mktemp("runs")
     killed = crescent(root, failpoint="journal.append:45=kill9")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    folder = root / "quickstart"
+    folder = root / "instruct-sums"
     journal = folder / "round-1" / "synthesis.partial" / "scratch" / "journal.jsonl"
     assert journal.read_bytes().count(b"\n") == 45
     return TwoRounds(folder, crescent(root))
@@ -81,7 +81,7 @@ def test_two_real_rounds_survive_a_kill_and_the_second_is_written_by_the_first_r
     assert trained[1] is not None
     assert trained[2] is not None
     assert synthesis is not None
-    names = [f"quickstart-r{n:02d}-{manifest['digest'][:8]}" for n, manifest in trained.items() if manifest]
+    names = [f"instruct-sums-r{n:02d}-{manifest['digest'][:8]}" for n, manifest in trained.items() if manifest]
     assert [line["checkpoint"] for line in served] == names
     for line in served:
         assert line["outcome"] == "proven"
