@@ -75,8 +75,9 @@ def refuse_taught(items: Sequence[Item], model: ModelConfig) -> None:
     Raises:
         BadConfig: the weights lie beside labelled problems, and a benchmark asks one of them.
     """
-    labelled = Path(model.path).parent / LABELLED
-    if not labelled.is_file():
+    weights = Path(model.path)
+    labelled = weights.parent / LABELLED
+    if not (weights.is_dir() and labelled.is_file()):
         return
     taught = {same_computation(item.question) or item.question for item in read_lines(labelled, Item)}
     known = [item for item in items if (same_computation(item.question) or item.question) in taught]

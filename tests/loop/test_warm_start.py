@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from crescent.records import Item, Pair, read_lines
+from crescent.records import Item, Pair, read_lines, write_lines
+from crescent.run_folder.places import LABELLED
 from crescent.tasks.computation import same_computation
 
 
@@ -74,4 +75,29 @@ def test_a_start_that_cannot_be_made_says_why_at_once(tmp_path: Path, setting: s
     ended = command(tmp_path, setting)
     assert ended.returncode in (2, 66, 69)
     assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.timeout(240)
+def test_a_run_whose_benchmarks_ask_what_its_model_was_taught_is_refused(tmp_path: Path) -> None:
+    weights, row = tmp_path / "taught" / "weights", {"ID": "1", "Body": "", "Equation": "", "Type": "Addition"}
+    weights.mkdir(parents=True)
+    (weights / "skill.json").write_text('{"skill": 0.5}')
+    write_lines(weights.parent / LABELLED, [Item("7", "labelled", "What is 12 + 30?", "42")])
+    (tmp_path / "svamp").mkdir()
+    (tmp_path / "svamp" / "SVAMP.json").write_text(json.dumps([{**row, "Question": "Add 30 + 12.", "Answer": 42.0}]))
+    run = [
+        sys.executable,
+        "-P",
+        "-m",
+        "crescent.loop",
+        "+experiment=smoke",
+        f"run.root={tmp_path}",
+        f"eval.data={tmp_path}",
+    ]
+    run += [f"model.path={weights}", "~eval.benchmarks.sums_test", "eval.benchmarks.sums_dev.source=svamp"]
+    run += ["eval.benchmarks.sums_dev.items=null"]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "was taught the answers to benchmark items (1 of sums_dev; the first is " in ended.stderr
     assert "Traceback" not in ended.stderr
