@@ -9,6 +9,7 @@ import sys
 from crescent.machine.program import run_to_exit_code
 
 COMMANDS = {
+    "client": "CPU time of one completion in the process that asks, compared with plain aiohttp (a minute)",
     "grading": "speed of comparing final answers, compared with math-verify (a minute)",
     "dedup": "speed of self-deduplication, compared with pairwise Python and FAISS",
     "training": "speed of training, compared with two TRL scripts (ten minutes)",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import client
 from benchmarks.__main__ import COMMANDS
 from benchmarks.contamination import measure
 from benchmarks.tables import rate
@@ -50,6 +51,13 @@ def test_a_module_with_a_main_is_listed() -> None:
 def test_a_rate_is_shown_with_its_interval() -> None:
     assert rate(59, 96) == "61% [51, 71] of 96"
     assert rate(0, 0) == "–"
+
+
+def test_the_cost_of_a_completion_is_compared_with_that_of_plain_aiohttp() -> None:
+    rows = {row["contender"]: row for row in client.measure(number=20, in_flight=4, repeats=2)}
+    assert set(rows) == {"aiohttp, msgspec", "our client", "our client with a journal"}
+    assert rows["aiohttp, msgspec"]["÷ baseline"] == 1
+    assert all(row["median, ms"] > 0 for row in rows.values())
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "sums"])
