@@ -32,7 +32,7 @@ KNOWN_TO_ONE_PLACE = {
     "trackio": {"crescent/tracking/trackio.py"},
     "trl": {"train/trainers/sft.py", "train/trainers/dpo.py", "train/trainers/grpo.py"},
     "vllm": set[str](),
-    "openai": {"crescent/engine/client.py"},
+    "aiohttp": {"crescent/engine/transport.py"},
     "hydra": {"crescent/doors/hydra_door.py"},
 }
 

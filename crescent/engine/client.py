@@ -20,15 +20,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+
+import msgspec
 
 from crescent.engine.replies import Malformed, read_completion, read_prompt_log_probabilities, words_of
+from crescent.engine.transport import Connections, NoReply, Reply
 from crescent.errors import BadConfig, TryAgain
-from crescent.machine.proxies import is_loopback, proxy_explained
 from crescent.records import Completion, Request
-
-if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
 
 R = TypeVar("R")
 
@@ -129,7 +128,7 @@ class Client:
         self.model = model
         self.timeout_s = timeout_s
         self.patience_s = patience_s
-        self._replicas = [_open_replica(url, api_key, timeout_s) for url in urls]
+        self._replicas = [Connections(url, api_key) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._resting_until = [0.0] * len(self._replicas)
         """Time until which a replica that did not answer gets no requests: a dead one always looks idle."""
@@ -209,11 +208,12 @@ class Client:
             _Refused: the endpoint refuses this request.
             TryAgain, BadConfig: as `complete`.
         """
+        body = msgspec.json.encode(asked)
         async with self._free, self._as_sent(key):
             for index in self._by_preference():
                 self._outstanding[index] += 1
                 try:
-                    return await self._ask(index, asked, read)
+                    return await self._ask(index, body, read)
                 except _NoAnswer as error:
                     self._resting_until[index] = time.monotonic() + REST_S
                     cause = error
@@ -223,7 +223,7 @@ class Client:
             # A wrong reply is no sign that any of the requests in flight kills the engine.
             raise EngineDied(f"{urls}: {cause}", self._sent if cause.may_have_died else ()) from cause
 
-    async def _ask(self, index: int, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
+    async def _ask(self, index: int, body: bytes, read: Callable[[bytes], R]) -> R:
         """Ask one replica, several times if need be.
 
         Raises:
@@ -233,7 +233,7 @@ class Client:
         tries = 0
         while True:
             try:
-                return await self._attempt(index, asked, read)
+                return await self._attempt(index, body, read)
             except _TooFast as error:
                 pause = error.pause_s if error.pause_s is not None else LONGEST_PAUSE_S * (0.5 + random.random())
                 if time.monotonic() + pause > deadline:
@@ -249,30 +249,25 @@ class Client:
                 pause = backoff if error.pause_s is None else min(error.pause_s, self.patience_s)
             await asyncio.sleep(pause)
 
-    async def _attempt(self, index: int, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
-        from openai import APIError, APIStatusError, APITimeoutError
-
+    async def _attempt(self, index: int, body: bytes, read: Callable[[bytes], R]) -> R:
         try:
             async with asyncio.timeout(self.timeout_s):
-                # A redirected request would arrive without its prompt, and bring a login page instead of a completion.
-                body: bytes = await self._replicas[index].post(
-                    "/chat/completions", body=dict(asked), cast_to=bytes, options={"follow_redirects": False}
-                )
-            return read(body)
+                reply = await self._replicas[index].post("/chat/completions", body)
+        except TimeoutError as error:
+            raise _NoAnswer(f"gave no whole reply within serving.request_timeout_s={self.timeout_s:g}") from error
+        except NoReply as error:
+            raise _NoAnswer(str(error)) from error
+        if not 200 <= reply.status < 300:
+            raise self._meaning_of(index, reply)
+        try:
+            return read(reply.body)
         except Malformed as error:
             raise _NoAnswer(str(error), may_have_died=False) from error
-        except APIStatusError as error:
-            raise self._meaning_of(index, error) from error
-        except (TimeoutError, APITimeoutError) as error:
-            raise _NoAnswer(f"gave no whole reply within serving.request_timeout_s={self.timeout_s:g}") from error
-        except APIError as error:
-            why = str(error.__cause__ or "")
-            raise _NoAnswer(f"{error.message} ({why})" if why else error.message) from error
 
-    def _meaning_of(self, index: int, error: "APIStatusError") -> Exception:
+    def _meaning_of(self, index: int, reply: Reply) -> Exception:
         """What follows from a reply with an error status."""
-        url, status, headers = self._url(index), error.status_code, error.response.headers
-        said = words_of(error.response.content)
+        url, status, headers = self._url(index), reply.status, reply.headers
+        said = words_of(reply.body)
         if status in REFUSED:
             return _Refused(f"refused with status {status}: {said}")
         if status in WRONG_KEY:
@@ -303,23 +298,10 @@ class Client:
         )
 
     def _url(self, index: int) -> str:
-        return str(self._replicas[index].base_url)
+        return self._replicas[index].url
 
 
-def _open_replica(url: str, api_key: str, timeout_s: float) -> "AsyncOpenAI":
-    """Client of one replica; a replica on this machine is reached without the environment's proxy.
-
-    It makes one attempt. Attempts are counted by `Client`: the library would believe any reply, and a reply that comes
-    byte by byte never times out.
-    """
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-    with proxy_explained(url):
-        transport = DefaultAsyncHttpxClient(trust_env=not is_loopback(url))
-    return AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout_s, max_retries=0, http_client=transport)
-
-
-def _asked_pause(headers: Any) -> float | None:
+def _asked_pause(headers: Mapping[str, str]) -> float | None:
     """Pause that a reply asks for in `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3)."""
     given = headers.get("retry-after")
     if given is None:

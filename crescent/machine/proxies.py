@@ -7,11 +7,14 @@ import ipaddress
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from crescent.errors import Missing
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts that `NO_PROXY` names for libraries that read the environment themselves."""
+SCHEMES = ("http", "https", "socks4", "socks5", "socks5h")
+"""Kinds of proxies."""
 
 
 def is_loopback(url: str) -> bool:
@@ -38,9 +41,26 @@ def keep_loopback_direct(environment: MutableMapping[str, str]) -> None:
     environment["NO_PROXY"] = environment["no_proxy"] = ",".join(hosts)
 
 
+def proxy_of(url: str) -> str | None:
+    """Proxy that the environment names for a URL; `None` if it is reached directly, as this machine always is.
+
+    Raises:
+        ValueError: nothing knows how to speak to such a proxy.
+    """
+    scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname or ""
+    named = getproxies()
+    proxy = named.get(scheme) or named.get("all")
+    if not proxy or is_loopback(url) or proxy_bypass(host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in SCHEMES or not urlsplit(proxy).hostname:
+        raise ValueError(f"unknown kind of proxy: {urlsplit(proxy).scheme}://…")
+    return proxy
+
+
 @contextmanager
 def proxy_explained(url: str) -> Iterator[None]:
-    """Translate what httpx raises when it opens a client for `url` and the environment names a proxy it cannot use.
+    """Translate what is raised when a client for `url` is opened and the environment names a proxy that it cannot use.
 
     Raises:
         Missing: the proxy needs another package, or is no URL.
@@ -53,5 +73,5 @@ def proxy_explained(url: str) -> Iterator[None]:
         cause = str(error).splitlines()[0].split(", but")[0]
         raise Missing(
             f"{url}: the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({cause}); "
-            "for socks5: pip install 'httpx[socks]'; to do without a proxy: NO_PROXY='*'"
+            "for socks5: pip install 'httpx[socks]' aiohttp-socks; to do without a proxy: NO_PROXY='*'"
         ) from error

@@ -104,7 +104,7 @@ def test_help_and_refusals_import_nothing_heavy(tmp_path: Path) -> None:
         "sys.argv = ['crescent', 'consensus.samples=1']\n"
         "try:\n    crescent.loop.main()\n"
         "except SystemExit as ended:\n    assert ended.code == 2, ended.code\n"
-        "heavy = {'torch', 'transformers', 'vllm', 'trl', 'wandb', 'openai', 'datasets', 'sympy', 'scipy'}\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'trl', 'wandb', 'aiohttp', 'datasets', 'sympy', 'scipy'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, check=True, timeout=60)

@@ -23,7 +23,7 @@ from crescent.records import Response, read_lines, write_lines
 from crescent.run_folder.manifest import seal, tree_digest
 from crescent.show.compare import as_markdown
 
-HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "openai", "scipy", "numpy", "sympy"}
+HEAVY = {"torch", "transformers", "vllm", "datasets", "reasoning_gym", "wandb", "aiohttp", "scipy", "numpy", "sympy"}
 """Modules that are not imported before a wrong setting is refused."""
 SUMS = (
     *("serving=fake", "model.context=512", "task=arithmetic", "eval=arithmetic", "~eval.benchmarks.sums_test"),

@@ -14,7 +14,7 @@ import pytest
 from crescent.reading.trace import Trace, trace
 from crescent.records import Candidate, Pair, Vote, read_lines
 
-HEAVY = {"torch", "vllm", "hydra", "omegaconf", "scipy", "transformers", "numpy", "wandb", "datasets", "openai"}
+HEAVY = {"torch", "vllm", "hydra", "omegaconf", "scipy", "transformers", "numpy", "wandb", "datasets", "aiohttp"}
 """What no `--help` may wait for."""
 TOO_HEAVY = HEAVY - {"omegaconf", "numpy"}
 """What no trace may wait for."""
