@@ -1,11 +1,12 @@
 # make quickstart   set up and run the loop on a small real model: about ten minutes on two cores after the download
 # make test         set up and run the tests: about twenty minutes on two cores after the download
+# make soak         kill, interrupt and starve small runs of fakes some hundred times: MINUTES=180 at most
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install quickstart test check newest
+.PHONY: install quickstart test check soak newest
 
 install: .venv/installed
 
@@ -34,6 +35,12 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The result goes to tests/reliability/last_soak.json and, by hand, into docs/reliability.md (--table prints it).
+MINUTES ?= 180
+
+soak: install
+	$(BIN)/python tests/reliability/soak.py --minutes $(MINUTES)
 
 # What the newest allowed versions would change in both tested sets. Needs uv (pip install uv); installs nothing.
 newest:

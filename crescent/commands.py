@@ -9,6 +9,7 @@
     crescent report RUN…             one HTML file about a run, or a comparison of several
     crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
     crescent verify RUN              whether everything in a run folder is as it was written
+    crescent repair RUN              set aside what is damaged, restore what another run holds; deletes nothing
 
 Each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -239,6 +240,27 @@ def verify_command(arguments: Sequence[str]) -> None:
     verify_run(run_named(given.run), lambda line: open_console().print(line, soft_wrap=True))
 
 
+def repair_command(arguments: Sequence[str]) -> None:
+    """`crescent repair`: set aside what is damaged, restore what another run still holds."""
+    parser = ArgumentParser(
+        "crescent repair",
+        description="Set damaged stages and journal lines of a run aside, so that the next run makes them again, "
+        "and link stages from other runs that hold them intact. Deletes nothing; without --yes, it only says what it "
+        "would do.",
+        epilog="Runs in the same folder, those of run.reuse and those of --from are searched for intact copies.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("--yes", action="store_true", help="do it")
+    parser.add_argument("--from", dest="named", nargs="+", default=[], metavar="RUN", help="runs to look in first")
+    given = parser.parse_args(arguments)
+
+    from crescent.doors.repair import repair_run
+
+    donors = [run_named(name) for name in given.named]
+    console = open_console()
+    repair_run(run_named(given.run), given.yes, donors, lambda line: console.print(line, soft_wrap=True))
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
@@ -248,6 +270,7 @@ COMMANDS: dict[str, Command] = {
     "report": report_command,
     "doctor": doctor_command,
     "verify": verify_command,
+    "repair": repair_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 

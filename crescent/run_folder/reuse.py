@@ -134,8 +134,7 @@ def _link(run: Path, stage: str, final: Path) -> TakenOver | str:
                 raise _Changed
             # Before the folder has its name: a stage that was not made here never passes for one that was.
             failpoint("reuse.note")
-            note = {"run": maker, "digest": manifest["digest"]}
-            write_whole(_note_beside(final), json.dumps(note, indent=1).encode())
+            note_reused(final, maker, manifest)
             failpoint("reuse.rename")
     except (FileNotFoundError, Unreadable, _Changed):
         clear_draft(final)
@@ -147,6 +146,12 @@ def _link(run: Path, stage: str, final: Path) -> TakenOver | str:
         return f"it cannot be linked ({error.strerror})"
     failpoint("reuse.committed")
     return TakenOver(manifest, maker)
+
+
+def note_reused(final: Path, maker: str, manifest: Mapping[str, Any]) -> None:
+    """Note beside a stage's folder which run made it."""
+    note = {"run": maker, "digest": manifest["digest"]}
+    write_whole(_note_beside(final), json.dumps(note, indent=1).encode())
 
 
 def maker_of(run: Path, stage: str) -> str:
