@@ -25,7 +25,8 @@ class ModelConfig:
     context: int = 4096
     """Longest prompt plus answer, in tokens; determines the size of the server's key-value cache."""
     parameters_b: float | None = None
-    """Number of parameters in billions, for the estimates of `mode=plan`; read from a local folder if null."""
+    """Number of parameters in billions, for the estimates of `mode=plan` and the check of the disk. Null: as the
+    weights, the hub's cache, `config.json` or the size in the name says (`crescent/models/model_size.py`)."""
 
     def __post_init__(self) -> None:
         require(

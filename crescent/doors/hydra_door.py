@@ -24,6 +24,7 @@ from crescent.config.standalone import EvaluationConfig
 from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
+from crescent.doors.run_name import named_after_model
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 from crescent.errors import BadConfig, CrescentError, known_cause
 from crescent.machine.inert_text import visible_lines
@@ -123,10 +124,13 @@ def is_given(key: str) -> bool:
 def as_config(composed: DictConfig) -> Config:
     """The composed config as checked dataclasses.
 
-    In a sweep, the run is named after the settings that vary, and reuses stages of the other runs of the sweep.
+    The run is named after the model that the command line names, if any. In a sweep, it is also named after the
+    settings that vary, and reuses stages of the other runs of the sweep.
     """
     cfg = OmegaConf.to_object(composed)
     assert isinstance(cfg, Config)
+    if HydraConfig.initialized():
+        cfg = named_after_model(cfg, given_keys(), os.environ.get(SWEPT, "").split())
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         group = cfg.tracking.group or cfg.run.name
         root = Path(cfg.run.root)

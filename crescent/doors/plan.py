@@ -24,7 +24,7 @@ from crescent.config import (
     WhileTraining,
     samples_of,
 )
-from crescent.doors.preflight import check_evaluation, check_gpu
+from crescent.doors.preflight import check_evaluation, check_gpu, check_models
 from crescent.doors.reusable import reusable_runs
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
@@ -77,6 +77,7 @@ def check_machine(cfg: Config) -> None:
         Missing: something must be installed, or disk space freed.
         BadConfig: a name in the config is unknown.
     """
+    check_models(cfg)
     check_evaluation(cfg)
     if cfg.train.trainer is not Trainer.fake:
         needed = ["torch", "transformers", "trl", "peft", *(["accelerate"] if cfg.train.accelerate else [])]

@@ -16,6 +16,8 @@ from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
 from crescent.machine.processes import ERRORS
 from crescent.models.estimates import model_parameters
+from crescent.models.model_folder import check_model_folder, is_hub_id
+from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import completed, stage_settings
 from crescent.tasks import open_task
@@ -24,6 +26,22 @@ LARGE = 1e9
 """Number of parameters from which training on a CPU takes days."""
 ON_CPU = ("cpu", "two_cpus")
 """Files in train/accelerate that ask for a CPU."""
+
+
+def check_models(cfg: Config) -> None:
+    """Refuse a model that cannot be asked and trained: of a folder everything is checked, of a hub id only its name,
+    until its small files are downloaded.
+
+    Raises:
+        Missing, BadConfig: as `check_model_folder`.
+    """
+    if cfg.serving.engine is EngineKind.fake:
+        return
+    for path in filter(None, (cfg.model.path, cfg.train.student)):
+        if path.startswith(PACKAGED):
+            packaged_folder(path.removeprefix(PACKAGED))
+        elif not is_hub_id(path):
+            check_model_folder(Path(path).expanduser())
 
 
 def check_gpu(cfg: Config) -> None:

@@ -1,9 +1,7 @@
 """Estimates, before anything is started, of the memory and the disk space that a model and its training need."""
 
-from pathlib import Path
-
 from crescent.config import Child, Config, Dtype, Keep, Trainer, Tuning
-from crescent.models.model_folder import count_parameters
+from crescent.models.model_size import measure
 
 GIB = 1 << 30
 BYTES = {Dtype.float32: 4, Dtype.bfloat16: 2, Dtype.auto: 2}
@@ -21,11 +19,13 @@ QLORA_BYTES = 0.52
 
 
 def model_parameters(cfg: Config) -> float | None:
-    """Number of parameters of the trained model, from the config or a local folder's weights; `None` if unknown."""
-    if cfg.model.parameters_b is not None and cfg.train.student is None:
+    """Number of parameters of the trained model: as `model.parameters_b` states, else as the model itself says; `None`
+    if unknown."""
+    if cfg.train.student is not None:
+        return measure(cfg.train.student)
+    if cfg.model.parameters_b is not None:
         return cfg.model.parameters_b * 1e9
-    folder = Path(cfg.train.student or cfg.model.path)
-    return float(count_parameters(folder)) if folder.is_dir() else None
+    return measure(cfg.model.path, cfg.model.revision)
 
 
 def trainer_gib(cfg: Config, parameters: float) -> float:

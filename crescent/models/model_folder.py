@@ -5,11 +5,14 @@ Only headers are read, so the supervisor needs no torch.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from crescent.config import ModelConfig
 from crescent.errors import BadConfig, Missing
+from crescent.models.trainable import check_fetched, check_small_files, check_tensor_types
+from crescent.models.trainable import read_json as read_json
 
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
@@ -17,7 +20,10 @@ ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 """Name of an adapter's settings in its folder, as peft writes it."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*")
+"""Names of a hub repository's files that say what its model is."""
+NOT_WANTED = ("*/*", "consolidated*")
+"""Names of files with other formats of the same weights: subfolders (e.g. original/), and Mistral's single file."""
 
 
 def find_model(model: ModelConfig) -> Path:
@@ -27,22 +33,42 @@ def find_model(model: ModelConfig) -> Path:
         BadConfig, Missing: as `check_model_folder`; also if the hub has no such model or cannot be reached.
     """
     folder = Path(model.path).expanduser()
-    if not folder.is_dir() and model.path.count("/") == 1 and not model.path.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-
-        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
-        # Other formats of the same weights: subfolders (e.g. original/), and Mistral's single file.
-        unwanted = ["*/*", "consolidated*"]
-        try:
-            found = snapshot_download(
-                model.path, revision=model.revision, allow_patterns=wanted, ignore_patterns=unwanted
-            )
-        except (OSError, ValueError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise Missing(f"model.path={model.path}: {cause}; check the name, the network and HF_TOKEN") from error
-        folder = Path(found)
+    if is_hub_id(model.path):
+        # What cannot be trained is refused before its weights are downloaded.
+        check_small_files(_download(model, SMALL_FILES))
+        folder = _download(model, (*SMALL_FILES, "*.safetensors"))
     check_model_folder(folder)
     return folder
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a `model.path` names a repository of the hub: it looks like one, and no folder here has that name."""
+    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).is_dir()
+
+
+def cached_snapshot(model: ModelConfig) -> Path | None:
+    """Folder in which the hub's cache keeps what it has of a model; `None` if it has nothing."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model.path, revision=model.revision, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+
+
+def _download(model: ModelConfig, wanted: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(
+            model.path, revision=model.revision, allow_patterns=[*wanted], ignore_patterns=[*NOT_WANTED]
+        )
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise Missing(
+            f"model.path={model.path}: no such folder, and on the hub: {cause}; check name, network and HF_TOKEN"
+        ) from error
+    return Path(found)
 
 
 def check_model_folder(path: Path) -> None:
@@ -50,7 +76,8 @@ def check_model_folder(path: Path) -> None:
 
     Raises:
         Missing: the folder, its configuration, its tokenizer, a shard or a part of a shard is missing.
-        BadConfig: the weights are pickles, or the folder brings its own code (`auto_map`).
+        BadConfig: the weights are pickles or quantised, the folder brings its own code (`auto_map`), or the model is
+            none that can be asked in turns.
     """
     if not path.is_dir():
         made = "; weights of a run, or of `python -m crescent.warm_start`, have to be made first"
@@ -58,18 +85,9 @@ def check_model_folder(path: Path) -> None:
             f"model.path={path}: no such folder; give one with safetensors weights, a hub id (`organisation/name`) "
             f"or `packaged:smollm2`{made if path.name == 'weights' else ''}"
         )
-    config = read_json(path / "config.json")
-    if "auto_map" in config:
-        raise BadConfig(
-            f"{path}/config.json: `auto_map` asks to run Python code from the model's folder, which Crescent never "
-            "does; if transformers supports the architecture, delete the `auto_map` entry, else use another model"
-        )
-    if not any((path / name).is_file() for name in TOKENIZERS):
-        raise Missing(
-            f"{path}: no tokenizer ({', '.join(TOKENIZERS)}); copy it from the model that these weights derive from"
-        )
+    check_small_files(path)
     for shard in weight_files(path):
-        read_tensor_header(shard)
+        check_tensor_types(shard, read_tensor_header(shard))
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -98,6 +116,8 @@ def weight_files(path: Path) -> list[Path]:
             "use a revision with safetensors, or convert once with `AutoModelForCausalLM.from_pretrained(...)."
             "save_pretrained(...)` in an isolated environment"
         )
+    if any(path.glob("*.gguf")):
+        raise BadConfig(f"{path}: only GGUF weights, which cannot be trained; use the model that they were made from")
     raise Missing(f"{path}: no weights (model.safetensors or {INDEX}); fetch the model again")
 
 
@@ -108,6 +128,7 @@ def read_tensor_header(file: Path) -> dict[str, Any]:
         Missing: the file is shorter or longer than its header says.
     """
     damaged = f"{file}: the file is damaged or was cut short; fetch or write it again"
+    check_fetched(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -128,18 +149,3 @@ def count_parameters(path: Path) -> int:
     return sum(
         math.prod(tensor["shape"]) for file in weight_files(path) for tensor in read_tensor_header(file).values()
     )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a model folder.
-
-    Raises:
-        Missing: the file is missing or contains no JSON object.
-    """
-    try:
-        loaded = json.loads(file.read_bytes())  # UTF-8, whatever the locale is
-    except (OSError, ValueError) as error:
-        raise Missing(f"{file}: cannot be read as JSON ({error}); fetch the model again") from error
-    if not isinstance(loaded, dict):
-        raise Missing(f"{file}: not a JSON object; fetch the model again")
-    return loaded

@@ -22,6 +22,7 @@ def model_folder(root: Path, weights: str) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
     (folder / weights).write_bytes(b"x")
     return folder
 
@@ -52,6 +53,7 @@ def test_a_missing_model_folder_is_named(tmp_path: Path) -> None:
     assert ended.returncode == 69
     assert f"{tmp_path}/nowhere" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -6,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from model_folders import write_model
 
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.disk import whole_folder
@@ -13,31 +13,10 @@ from crescent.models.model_folder import INDEX, check_model_folder, count_parame
 from crescent.models.packaged_model import packaged_model
 
 
-def safetensors_bytes(**shapes: list[int]) -> bytes:
-    """A safetensors file of float32 zeros, written by hand from the format's description."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        size = 4
-        for side in shape:
-            size *= side
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(end)
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A folder that passes every check: 6 + 4 parameters in two shards."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "model-1.safetensors").write_bytes(safetensors_bytes(a=[2, 3]))
-    (folder / "model-2.safetensors").write_bytes(safetensors_bytes(b=[4]))
-    (folder / INDEX).write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
-    return folder
+    return write_model(tmp_path / "model")
 
 
 def test_a_whole_folder_passes_and_its_parameters_are_counted(model: Path) -> None:
