@@ -185,7 +185,7 @@ def write_replay(place: Workplace) -> Done | None:
     def ask(endpoint: Endpoint, folder: Path) -> tuple[list[Pair], int]:
         async def stream() -> list[Pair]:
             serving = cfg.serving
-            concurrency, timeout_s = serving.concurrency, serving.request_timeout_s
+            concurrency, timeout_s = serving.in_flight(len(endpoint.urls)), serving.request_timeout_s
             async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
                 engine = Journaled(client, journal, serving.max_refused)
                 threshold = cfg.diversify.threshold
@@ -244,7 +244,7 @@ def eval_job(place: Workplace, folder: Path, endpoint: Endpoint) -> EvalJob:
         urls=list(endpoint.urls),
         model=endpoint.model,
         output=str(folder.resolve()),
-        concurrency=cfg.serving.concurrency,
+        concurrency=cfg.serving.in_flight(len(endpoint.urls)),
         request_timeout_s=cfg.serving.request_timeout_s,
         seed=cfg.run.seed,
         grading_timeout_s=cfg.consensus.grading_timeout_s,

@@ -30,6 +30,7 @@ from crescent.groundwork import (
 from crescent.judging import verdict
 from crescent.judging.collapse import monitors
 from crescent.judging.measurements import Answers
+from crescent.machine.nvidia import visible_gpus
 from crescent.machine.program import run_async
 from crescent.models.embedders import Embed
 from crescent.records import (
@@ -60,7 +61,7 @@ from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
 from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
-from crescent.workplace import Workplace, numbers, trainer_command
+from crescent.workplace import Workplace, layout_name, numbers, trainer_command
 
 
 class Stages(Workplace):
@@ -156,7 +157,7 @@ class Stages(Workplace):
             assert self.base_model.weights is not None
             job = TrainJob(
                 model=replace(cfg.model, path=self.base_model.weights, parameters_b=None),
-                train=replace(cfg.train, student=None),
+                train=replace(cfg.train, student=None, accelerate=layout_name(cfg.train, visible_gpus())),
                 pairs=str((pairs.folder / "pairs.jsonl").resolve()),
                 output=str(folder.resolve()),
                 seed=cfg.run.seed,
@@ -275,7 +276,7 @@ class Stages(Workplace):
             self.observer.progress(stage, *progress.completions(reads.consensus.samples), progress.note())
 
         async def stream() -> Synthesis:
-            timeout_s, concurrency = cfg.request_timeout_s, cfg.concurrency
+            timeout_s, concurrency = cfg.request_timeout_s, cfg.in_flight(len(endpoint.urls))
             async with Client(endpoint.urls, endpoint.model, endpoint.key, concurrency, timeout_s) as client:
                 engine = Journaled(client, journal, cfg.max_refused)
                 memory = remember(past, others, embed)

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from crescent.config import Config, Trainer, write_job
+from crescent.config import AUTO, Config, TrainConfig, Trainer, Tuning, write_job
 from crescent.engine.server import Server
 from crescent.errors import BadConfig
+from crescent.machine.nvidia import visible_gpus
 from crescent.machine.processes import report_progress, run_child
 from crescent.models.embedders import Embed, open_embedder
 from crescent.records import (
@@ -104,24 +105,56 @@ def numbers(path: Path) -> dict[str, float]:
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
-def trainer_command(cfg: Config) -> list[str]:
+def trainer_command(cfg: Config, gpus: Sequence[str] | None = None) -> list[str]:
     """Command that starts the trainer; the job file is its last argument.
+
+    Args:
+        gpus: GPUs that this process may use; `None`: those of this machine.
 
     Raises:
         BadConfig: `train.accelerate` names no configuration.
     """
     if cfg.train.trainer is Trainer.fake:
         return [sys.executable, "-P", "-m", "crescent.engine.fakes", "train"]
-    if cfg.train.accelerate is None:
+    found = visible_gpus() if gpus is None and cfg.train.accelerate == AUTO else gpus or ()
+    name = layout_name(cfg.train, found)
+    if name is None:
         return [sys.executable, "-P", "-m", "train"]
-    package = importlib.util.find_spec("train")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    named = Path(package.submodule_search_locations[0]) / "accelerate" / f"{cfg.train.accelerate}.yaml"
-    config = named if named.exists() else Path(cfg.train.accelerate)
-    if not config.exists():
-        raise BadConfig(f"train.accelerate={cfg.train.accelerate}: neither {named} nor a file of that path exists")
-    launched = ["--config_file", str(config.absolute()), "-m", "train"]
+    count = ["--num_processes", str(auto_processes(cfg.train, found))] if cfg.train.accelerate == AUTO else []
+    launched = ["--config_file", str(find_layout(name).absolute()), *count, "-m", "train"]
     if cfg.launch.nodes:
         return [*cfg.launch.nodes, sys.executable, "-P", "-m", "launch.node", *launched]
     return [sys.executable, "-P", "-m", "accelerate.commands.launch", *launched]
+
+
+def layout_name(train: TrainConfig, gpus: Sequence[str]) -> str | None:
+    """`train.accelerate` with a file in place of `auto`. Weights that all learn are split among several GPUs (ZeRO-3);
+    of a model with adapters each GPU has a copy (DDP)."""
+    if train.accelerate != AUTO:
+        return train.accelerate
+    if auto_processes(train, gpus) == 1:
+        return None
+    return "zero3" if train.tuning is Tuning.full else "eight_gpus"
+
+
+def auto_processes(train: TrainConfig, gpus: Sequence[str]) -> int:
+    """Number of processes of `train.accelerate=auto`: one for each GPU, as far as `train.batch` can be divided among
+    them."""
+    fitting = (count for count in range(len(gpus), 1, -1) if train.batch % (train.micro_batch * count) == 0)
+    return next(fitting, 1)
+
+
+def find_layout(name: str) -> Path:
+    """File of a configuration for `accelerate launch`: one of train/accelerate, or a path.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    package = importlib.util.find_spec("train")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    named = Path(package.submodule_search_locations[0]) / "accelerate" / f"{name}.yaml"
+    config = named if named.exists() else Path(name)
+    if not config.exists():
+        raise BadConfig(f"train.accelerate={name}: neither {named} nor a file of that path exists")
+    return config

@@ -61,6 +61,7 @@ from crescent.config.synthesis import DiversifyConfig as DiversifyConfig
 from crescent.config.synthesis import Embedder as Embedder
 from crescent.config.synthesis import Recheck as Recheck
 from crescent.config.synthesis import TaskConfig as TaskConfig
+from crescent.config.training import AUTO as AUTO
 from crescent.config.training import TRAIN_LAYOUT as TRAIN_LAYOUT
 from crescent.config.training import Batching as Batching
 from crescent.config.training import DpoConfig as DpoConfig
@@ -139,9 +140,9 @@ class Config:
         gradable = train.trainer is not Trainer.grpo or self.task.answer_style is not AnswerStyle.code
         rule = "needs a known answer, and programs are only compared with each other (task.answer_style=code)"
         require(gradable, "train.trainer", "grpo", rule, "use train.trainer=dpo or sft")
-        several = not self.launch.nodes or train.accelerate is not None
+        several = not self.launch.nodes or train.accelerate not in (None, AUTO)
         rule, fix = "several nodes (launch.nodes) need an accelerate file", "see docs/training.md"
-        require(several, "train.accelerate", None, rule, f"{fix}, or leave launch.nodes empty")
+        require(several, "train.accelerate", train.accelerate, rule, f"{fix}, or leave launch.nodes empty")
         check_arm(self.pairs, train, self.task)
         if self.study is not None:
             check_study(self.study, self.run, self.eval, self.pairs, self.verdict)

@@ -1,5 +1,6 @@
 """Settings of the engine."""
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -45,13 +46,17 @@ class ServingConfig:
     child: Child = Child.adapter
     while_training: WhileTraining = WhileTraining.stop
     concurrency: int = 256
-    """Largest number of requests in flight."""
+    """Largest number of requests that one replica works on at once. Clients send half as many again, so that none waits
+    for them; to `urls` they send no more than this for each."""
     memory_share: float = 0.9
     """Share of the GPU's memory for vLLM, in (0, 1]."""
     cpu_cache_gib: int = 2
     """Size of the key-value cache on a CPU, in GiB."""
     tensor_parallel: int = 1
     """Number of GPUs that share one copy of the model."""
+    replicas: int | str = "auto"
+    """Number of engines that share the requests, each on `tensor_parallel` GPUs of its own. `auto`: as many as the
+    machine's GPUs allow; one on a CPU."""
     eager: bool = False
     """Whether to skip graph capture and compilation: starts minutes earlier, runs somewhat slower."""
     arguments: list[str] = field(default_factory=list)
@@ -65,8 +70,13 @@ class ServingConfig:
     refused request has no answer, which counts as a wrong one; above this share the stage ends. Fewer than three never
     end it."""
     max_restarts: int = 8
-    """Largest number of restarts of a dead engine in a run. A request that kills the engine costs two: after the first,
+    """Largest number of restarts of a replica in a run. A request that kills the engine costs two: after the first,
     suspects are sent alone; after the second, the run continues without that request."""
+
+    def in_flight(self, replicas: int) -> int:
+        """Largest number of requests that a client has sent and that are not answered yet."""
+        each = self.concurrency if self.urls else math.ceil(1.5 * self.concurrency)
+        return each * max(1, replicas)
 
     def __post_init__(self) -> None:
         require(self.concurrency >= 1, "serving.concurrency", self.concurrency, "must be at least 1")
@@ -76,6 +86,11 @@ class ServingConfig:
         require(self.request_timeout_s > 0, "serving.request_timeout_s", self.request_timeout_s, "must be positive")
         require(0 <= self.max_refused <= 1, "serving.max_refused", self.max_refused, "must lie in [0, 1]")
         require(self.max_restarts >= 0, "serving.max_restarts", self.max_restarts, "must not be negative")
+        require(self.tensor_parallel >= 1, "serving.tensor_parallel", self.tensor_parallel, "must be at least 1")
+        counted = isinstance(self.replicas, int) and self.replicas >= 1
+        require(counted or self.replicas == "auto", "serving.replicas", self.replicas, "must be auto or at least 1")
+        rule = "counts the engines that are started, and serving.urls names engines that run"
+        require(not self.urls or self.replicas == "auto", "serving.replicas", self.replicas, rule, "leave it at auto")
         for url in self.urls:
             fix = "put the key into the environment variable CRESCENT_API_KEY, which is never saved"
             # Whatever is not the plain address of an endpoint may hold a secret, so it is not repeated.

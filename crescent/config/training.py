@@ -8,6 +8,9 @@ TRAIN_LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointi
 """Settings of `train` that only say how the work is laid out on the machine: an interrupted run may resume with
 others."""
 
+AUTO = "auto"
+"""Value of `train.accelerate` that takes all GPUs."""
+
 
 class Trainer(Choice):
     """How the child learns from the votes. All but `fake` are TRL's own trainers."""
@@ -178,7 +181,8 @@ class TrainConfig:
     """Whether to use the fused kernels of liger-kernel, on a GPU: less memory and time."""
     accelerate: str | None = None
     """Name of a file in train/accelerate (`one_gpu`, `eight_gpus`, `zero3`, …) or a path, for `accelerate launch`;
-    null: a plain process."""
+    null: a plain process; `auto`: all GPUs of the machine, or as many as `batch` can be divided among, each with a copy
+    of a model that learns adapters (DDP), or with its share of one whose weights all learn (ZeRO-3)."""
 
     def __post_init__(self) -> None:
         require(0 < self.alpha <= 1, "train.alpha", self.alpha, "must lie in (0, 1]", "0.5 is half way")

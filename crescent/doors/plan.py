@@ -24,8 +24,10 @@ from crescent.config import (
     WhileTraining,
     samples_of,
 )
+from crescent.doors.gpu_plan import gpu_lines
 from crescent.doors.preflight import check_evaluation, check_gpu, check_models
 from crescent.doors.reusable import reusable_runs
+from crescent.engine.placement import seats_here
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
 from crescent.judging.comparison import minimum_detectable_gain
@@ -66,7 +68,8 @@ def show_plan(cfg: Config) -> None:
         check_machine(cfg)
     except CrescentError as error:
         console.print(f"cannot run here: {error}")
-    for line in [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg), *machine_lines(cfg, root)]:
+    about_run = [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg)]
+    for line in [*about_run, *gpu_lines(cfg), *machine_lines(cfg, root)]:
         console.print(line, soft_wrap=True)
 
 
@@ -86,6 +89,7 @@ def check_machine(cfg: Config) -> None:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
     check_gpu(cfg)
+    seats_here(cfg.serving)
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()
@@ -230,12 +234,12 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     lines = [f"disk        {disk:.1f} GiB for {cfg.run.rounds} rounds, {free:.1f} GiB free: {_fits(disk, free)}"]
     found = gpus()
     if found and found[0].memory_gib is None:
-        lines.append(f"GPU         {found[0].name}: its driver does not say how much memory it has")
+        lines.append(f"GPU memory  {found[0].name}: its driver does not say how much memory it has")
         return lines
     if found and found[0].memory_gib is not None:
         space = found[0].memory_gib * cfg.serving.memory_share * cfg.serving.tensor_parallel
         lines.append(
-            f"GPU         {weights:.1f} GiB of weights in {space:.1f} GiB for the engine: {_fits(weights * 1.1, space)}"
+            f"GPU memory  {weights:.1f} GiB of weights in {space:.1f} GiB for the engine: {_fits(weights * 1.1, space)}"
         )
         shared = " (ZeRO and FSDP spread them over the GPUs)" if cfg.train.tuning is Tuning.full else ""
         held = trainer_gib(cfg, parameters)

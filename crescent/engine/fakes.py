@@ -14,12 +14,12 @@ import random
 import re
 import signal
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from crescent.config import TrainJob, Tuning, read_job
+from crescent.engine.key import OPEN, SHUT, SUPERVISOR, Door
 from crescent.machine.failpoint import failpoint
 from crescent.machine.program import run_to_exit_code
 from crescent.records import Pair, Proof, digest, read_lines
@@ -95,7 +95,7 @@ class FakeEngine(ThreadingHTTPServer):
         self.name = name
         self.base = read_skill(weights)
         self.adapters: dict[str, float] = {}
-        self.lock = threading.Lock()
+        self.door = Door()
 
     def skill(self, model: str) -> float:
         return self.base if model == self.name else self.adapters[model]
@@ -143,6 +143,8 @@ class FakeEngine(ThreadingHTTPServer):
                 self.adapters[body["lora_name"]] = read_skill(body["lora_path"])
             case "/v1/unload_lora_adapter":
                 del self.adapters[body["lora_name"]]
+            case path if path == OPEN:
+                pass
             case "/collective_rpc":
                 self.base = read_skill(body["kwargs"]["weights_path"])
             case "/reset_prefix_cache":
@@ -163,6 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self._send(401, {"error": {"message": "wrong key"}})
+            return
+        if not self.server.door.lets_in(self.path, SUPERVISOR in self.headers):
+            self._send(503, json.loads(SHUT))
             return
         try:
             self._send(200, self.server.models() if self.path == "/v1/models" else self.server.answer(self.path, body))

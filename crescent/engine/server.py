@@ -1,35 +1,35 @@
-"""Start, watch and stop the engine.
+"""All replicas of the engine, as the run asks them.
 
-One server runs for the whole run (a child process on loopback, with a random key). Each round's child is loaded as an
-adapter under a new name, as merged weights reloaded in place, or by a restart. Before it is used, its log-probabilities
-prove that it is the trained model (`crescent.engine.proof`). Any OpenAI-compatible endpoint can be used instead
-(`serving.urls`).
+They run for the whole run: child processes on loopback, with a random key. Each round's child is loaded as an adapter
+under a new name, as merged weights reloaded in place, or by a restart. Before it is used, its log-probabilities prove
+on every replica that it is the trained model (`crescent.engine.proof`). Any OpenAI-compatible endpoints can be used
+instead (`serving.urls`).
 """
 
-import json
 import os
+import queue
 import secrets
-import socket
-import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from crescent.config import Child, EngineKind, ModelConfig, ServingConfig, Start, TrainConfig, WhileTraining
+from crescent.config import ModelConfig, ServingConfig, TrainConfig, WhileTraining
 from crescent.engine.client import Endpoint, EngineDied
-from crescent.engine.failure import explain_failure
+from crescent.engine.deaths import Deaths
+from crescent.engine.engine_process import Setup
 from crescent.engine.outside import is_here
-from crescent.engine.proof import ASSUMED_NOISE, LEAST_NOISE, NOISE_LIMIT, Finding, Outcome, distance, find, noise
-from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
-from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
-from crescent.machine.proxies import is_loopback, proxy_explained
-from crescent.records import Checkpoint, Proof, to_line
-from launch import ChildProcess, Launch
+from crescent.engine.placement import Seat, seats_here
+from crescent.engine.replica import Replica
+from crescent.errors import CrescentError, TryAgain
+from crescent.records import Checkpoint
+from launch import Launch
 
 T = TypeVar("T")
+
+WATCH_S = 0.5
+"""Seconds between two looks at the processes of several replicas."""
 
 
 class Server:
@@ -45,88 +45,52 @@ class Server:
         log: Path,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """
+        Args:
+            log: Log of a single engine; of several, the third has `server-3.log` in place of `server.log`.
+            say: Shows a line about what the engine does, from any thread: it can take minutes to start.
+        """
         self.serving = serving
-        self.model = model
-        self.train = train
-        self.launch = launch
-        self.name = name
         self.log = log
         self.say = say
-        """Shows a line about what the engine does: it can take minutes to start."""
-        self.served: Checkpoint | None = None
-        self._process: ChildProcess | None = None
-        self._held: Checkpoint | None = None
-        """Checkpoint whose complete weights the process holds; adapters are loaded beside them."""
+        self.deaths = Deaths(log.parent / "engine_deaths.jsonl")
         own_key = "crescent-" + secrets.token_urlsafe(24)
-        self._key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
-        self._urls: tuple[str, ...] = tuple(serving.urls)
-        self._log_begin = 0
-        """Size of the log, in bytes, before the process was started."""
-        self._base_proofs: dict[str, Proof] = {}
-        """Proof of the last child that was trained from a base, by digest of the base. It holds the base's
-        log-probabilities, too, so the base can be recognised by it."""
-        self._noises: dict[str, float] = {}
-        """Noise that this process measured on the base, by URL, in nats."""
+        self.key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
+        setup = Setup(serving, model, train, launch, name, self.key)
+        places: Sequence[Seat | str] = serving.urls or seats_here(serving)
+        self.replicas = [self._replica(setup, number, place, len(places)) for number, place in enumerate(places, 1)]
+        self._restarts: list[threading.Thread] = []
+        """Restarts in the background since the replicas were last made to serve something."""
 
     def ask(self, checkpoint: Checkpoint, work: Callable[[Endpoint], T]) -> T:
         """Do `work` on the served checkpoint; a dead engine is restarted, a limited number of times.
 
-        After a restart, `work` starts from the beginning: it must find its earlier completions in a journal.
+        A replica that dies beside others is restarted while those go on. If no replica answers a request of `work`, it
+        starts from the beginning: it must find its earlier completions in a journal.
         """
         while True:
             try:
-                return work(self.serve(checkpoint))
+                endpoint = self.serve(checkpoint)
+                with self._watched(checkpoint):
+                    return work(endpoint)
             except EngineDied as error:
-                self.stop()
-                deaths = self._count_death(str(error))
-                if deaths > self.serving.max_restarts:
-                    raise TryAgain(
-                        f"the engine died {deaths} times in this run "
-                        f"(serving.max_restarts={self.serving.max_restarts}): {error}\n{self._failure()}\n"
-                        f"nothing is lost: look into {self.log}, delete {self._deaths}, and run the same command again"
-                    ) from error
-                self.say(f"the engine died and is restarted ({deaths} of {self.serving.max_restarts}): {error}")
-
-    @property
-    def _deaths(self) -> Path:
-        return self.log.parent / "engine_deaths.jsonl"
-
-    def _count_death(self, cause: str) -> int:
-        """Number of deaths over all attempts of the run, so that a scheduler cannot restart a hopeless run for ever."""
-        with self._deaths.open("ab+") as deaths:
-            deaths.write(to_line({"cause": cause, "time": time.time()}))
-            deaths.seek(0)
-            return len(deaths.readlines())
+                self._recover(error)
 
     def serve(self, checkpoint: Checkpoint) -> Endpoint:
-        """Make the engine serve `checkpoint`, and prove that it does.
-
-        Raises:
-            Missing: its weights were deleted (`run.keep`).
-        """
-        if self.served != checkpoint or not self._alive():
-            if checkpoint.weights is None and (checkpoint.adapter is None or self.serving.child is not Child.adapter):
-                raise Missing(
-                    f"{checkpoint.name}: its weights were deleted at the end of its round (run.keep=best); "
-                    f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
-                )
-            self.served = None
-            self._load(checkpoint)
-            self._prove(checkpoint)
-            self.served = checkpoint
-        return Endpoint(self._urls, self._model_name(checkpoint), self._key)
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        """Make the engine answer with the checkpoint's weights; measure its noise on the base while it holds that."""
-        way = self.serving.child
-        if not self.serving.urls and (not self._alive() or way is Child.restart or self._origin() != checkpoint.origin):
-            self._start(checkpoint if way is Child.restart else checkpoint.origin)
-        if self.serving.urls or self._held == checkpoint.origin:
-            self._measure_noise(checkpoint)
-        if way is Child.adapter:
-            self._load_adapter(checkpoint)
-        elif self._held != checkpoint:
-            self._reload(checkpoint)
+        """Make all replicas serve `checkpoint`, and prove that they do; raises as `Replica.serve`."""
+        self._finish_restarts()
+        self._restarts.clear()
+        replicas = self._usable()
+        for replica in replicas:
+            replica.permit()
+        try:
+            at_once(replicas, lambda replica: replica.serve(checkpoint))
+        except EngineDied:
+            raise
+        except BaseException:
+            self.stop()  # the others may still be starting
+            raise
+        return Endpoint(tuple(replica.url for replica in replicas), replicas[0].model_name(checkpoint), self.key)
 
     def pause(self) -> None:
         """Free memory for the trainer, if `serving.while_training` says so."""
@@ -141,247 +105,114 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """Stop the server and all its processes."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        self.served = self._held = None
+        """Stop all engines and all their processes."""
+        at_once(self.replicas, Replica.stop)
 
-    def _failure(self) -> str:
-        """What the log says about errors since the process was started, and its last lines."""
-        return explain_failure(self.log, self._log_begin)
+    def _replica(self, setup: Setup, number: int, place: Seat | str, count: int) -> Replica:
+        """A replica; several have logs of their own, and say who they are."""
+        log = self.log if count == 1 else self.log.with_stem(f"{self.log.stem}-{number}")
+        name = "" if count == 1 else f"replica {number} of {count}: "
+        return Replica(setup, number, place, log, self.log.parent / "served.jsonl", lambda line: self.say(name + line))
 
-    def _alive(self) -> bool:
-        return bool(self.serving.urls) or (self._process is not None and self._process.poll() is None)
+    def _usable(self) -> list[Replica]:
+        """The replicas without those that died too often; all of them, if all did: they were started on purpose."""
+        counts = self.deaths.count()
+        usable = [replica for replica in self.replicas if counts[replica.number] <= self.serving.max_restarts]
+        return usable or self.replicas
 
-    def _origin(self) -> Checkpoint | None:
-        """Untrained model whose architecture the process runs; another architecture needs another process."""
-        return self._held.origin if self._held is not None else None
-
-    def _model_name(self, checkpoint: Checkpoint) -> str:
-        if self.serving.urls and checkpoint.adapter is None:
-            return self._remote_base()
-        if self.serving.child is Child.adapter:
-            return checkpoint.name
-        return self.name
-
-    def _remote_base(self) -> str:
-        """Name of the base at an external endpoint: `model.path` if it lists that, else its first model that is not an
-        adapter."""
-        listed = self._request("GET", "/v1/models", None, timeout_s=60)["data"]
-        if any(entry["id"] == self.model.path for entry in listed):
-            return self.model.path
-        bases = [entry["id"] for entry in listed if not entry.get("parent")]
-        if not bases:
-            adapters = ", ".join(entry["id"] for entry in listed)
-            raise BadConfig(
-                f"serving.urls={self._urls[0]}: it lists no base model, only adapters: {adapters or 'none'}"
-            )
-        return str(bases[0])
-
-    def _start(self, checkpoint: Checkpoint) -> None:
-        """Start the engine with the complete weights of a checkpoint."""
-        self.stop()
-        began = time.monotonic()
-        self.say(f"the engine starts; its log is {self.log}")
-        port = _free_port()
-        self._urls = (f"http://127.0.0.1:{port}/v1",)
-        weights, name = checkpoint.weights, self._model_name(checkpoint)
-        assert weights is not None
-        if self.serving.engine is EngineKind.vllm:
-            lora, on_cpu = self.train.lora, runs_on_cpu()
-            command = vllm_command(self.serving, self.model, lora, weights, name, port, on_cpu)
-        else:
-            command = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", weights, str(port), name]
-        self._log_begin = self.log.stat().st_size if self.log.exists() else 0
-        self._process = self.launch.start(command, self.log, vllm_environment(self.serving, self._key))
-        self._wait_until_it_answers(name)
-        self._held = checkpoint
-        self.say(f"the engine answers after {time.monotonic() - began:.0f} s")
-
-    def _wait_until_it_answers(self, model: str) -> None:
-        """Wait for a real completion: a server can list its models with a dead engine behind it."""
-        deadline = time.monotonic() + self.serving.start_timeout_s
-        body = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
-        while time.monotonic() < deadline:
-            assert self._process is not None
-            if self._process.poll() is not None:
-                code = self._process.poll()
-                self.stop()
-                raise Missing(f"the engine failed to start (exit code {code}): {self._failure()}")
-            try:
-                self._post("/v1/completions", body, timeout_s=60)
-                return
-            except CrescentError:
-                time.sleep(0.2)
-        self.stop()
-        limit = f"serving.start_timeout_s={self.serving.start_timeout_s:g}"
-        late = f"the engine gave no completion within {limit}; raise that if it was still loading"
-        raise TryAgain(f"{late}\n{self._failure()}")
-
-    def _load_adapter(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.adapter is not None:
-            # Each replica loads it. A name that it already knows is fine: an interrupted run loaded it.
-            for url in self._urls:
-                body = {"lora_name": checkpoint.name, "lora_path": checkpoint.adapter}
-                self._post("/v1/load_lora_adapter", body, timeout_s=600, url=url, accept=("already been loaded",))
-
-    def _reload(self, checkpoint: Checkpoint) -> None:
-        assert checkpoint.weights is not None
-        body = {"method": "reload_weights", "kwargs": {"weights_path": checkpoint.weights}}
-        self._held = None
-        self._post("/collective_rpc", body, timeout_s=600)
-        self._held = checkpoint
-        if not self._drop_cache():
-            self.say("the engine keeps what it cached under the earlier weights, and is restarted")
-            self._start(checkpoint)
-
-    def _drop_cache(self) -> bool:
-        """Whether the engine dropped the keys and values that it cached. The proof cannot notice those of earlier
-        weights: requests for log-probabilities of a prompt do not read the cache."""
-        for query in ("", "?reset_running_requests=true"):
-            with suppress(CrescentError):  # it cannot: restarting helps
-                reply = self._post(f"/reset_prefix_cache{query}", {}, timeout_s=60)
-                if isinstance(reply, dict) and reply.get("success") is True:
-                    return True
-        return False
-
-    def _measure_noise(self, checkpoint: Checkpoint) -> None:
-        """Measure how far engine and trainer are apart on the base, which is served now, on the child's texts.
+    def _recover(self, error: EngineDied) -> None:
+        """Stop the replicas that do not answer, so that they are started again.
 
         Raises:
-            CrescentError: they do not hold the same base.
+            TryAgain: all died too often.
         """
-        if checkpoint.proof is None or not self._trained_from_base(checkpoint):
+        self._finish_restarts()
+        silent = [replica for replica in self._usable() if not replica.answers()]
+        if not silent and not self._restarts:  # they look well, but a request found none that answers
+            silent = self._usable()
+        most = self.serving.max_restarts
+        for replica in silent:
+            said = replica.failure()
+            replica.stop()
+            deaths = self.deaths.add(replica.number, str(error))
+            counts = self.deaths.count()
+            if all(counts[other.number] > most for other in self.replicas):
+                raise TryAgain(
+                    f"the engine died {deaths} times in this run (serving.max_restarts={most}): {error}\n{said}\n"
+                    f"nothing is lost: look into {replica.log}, delete {self.deaths.path}, and run the same command "
+                    "again"
+                ) from error
+            replica.say(f"the engine died and is restarted ({deaths} of {most}): {error}")
+
+    @contextmanager
+    def _watched(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Restart replicas that die meanwhile. A single one is not watched: its clients notice."""
+        if len(self.replicas) == 1 or self.serving.urls:
+            yield
             return
-        base = checkpoint.origin
-        for url in self._urls:
-            found = noise(self._answers(checkpoint.proof, base, url), checkpoint.proof.parent)
-            if found > (limit := NOISE_LIMIT[self.model.dtype]):
-                raise CrescentError(
-                    f"{url} does not serve the base of {checkpoint.name}: its log-probabilities differ by {found:.3f} "
-                    f"nats (root mean square; at most {limit} is rounding) from those by the trainer; it must serve "
-                    f"{base.weights} in {self.model.dtype.value}, not quantised"
-                )
-            self._noises[url] = found
-
-    def _trained_from_base(self, checkpoint: Checkpoint) -> bool:
-        return self.train.start is Start.base or checkpoint.round == 1
-
-    def _noise(self, url: str) -> float:
-        """The engine's noise as measured on the base: now, or earlier in this run; or else as assumed."""
-        measured = self._noises.get(url, last_noise(self._proofs))
-        least = LEAST_NOISE[self.model.dtype]
-        return ASSUMED_NOISE[self.model.dtype] if measured is None else max(measured, least)
-
-    @property
-    def _proofs(self) -> Path:
-        return self.log.parent / "served.jsonl"
-
-    def _prove(self, checkpoint: Checkpoint) -> None:
-        """Compare the served model's log-probabilities with those that the trainer recorded.
-
-        Raises:
-            CrescentError: the server does not answer with the checkpoint's weights.
-        """
-        proof = checkpoint.proof or self._base_proofs.get(checkpoint.digest)
-        if proof is None:
-            return  # a base of which no child was trained yet
-        expected, other = (proof.child, proof.parent) if checkpoint.proof else (proof.parent, proof.child)
-        for url in self._urls:
-            served = self._answers(proof, checkpoint, url)
-            found = find(served, expected, other, self._noise(url))
-            if found.outcome is Outcome.proven and checkpoint.proof is None:
-                self._noises[url] = noise(served, expected)
-            line = {"checkpoint": checkpoint.name, "url": url, **asdict(found), "measured_noise": self._noises.get(url)}
-            line |= {"from_own": distance(served, expected), "from_other": distance(served, other)}
-            with self._proofs.open("ab") as proofs:
-                proofs.write(to_line(line))
-            if found.outcome is Outcome.wrong:
-                raise CrescentError(refusal(url, checkpoint.name, found))
-            if found.outcome is Outcome.unknown:
-                self.say(
-                    f"{checkpoint.name} cannot be told from its parent or child: training changed log-probabilities by "
-                    f"{found.shift:.2g} nats, and engine and trainer differ by {found.noise:.2g} on the same weights"
-                )
-        if checkpoint.proof and self._trained_from_base(checkpoint):
-            self._base_proofs[checkpoint.origin.digest] = checkpoint.proof
-
-    def _answers(self, proof: Proof, checkpoint: Checkpoint, url: str) -> list[list[float | None]]:
-        """Log-probabilities of the proof's texts under a checkpoint that is served now."""
-        # One text at a time: vLLM 0.32 on CPU fails on prompt_logprobs of several LoRA requests in one batch.
-        return [self._log_probabilities(ids, self._model_name(checkpoint), url) for ids in proof.token_ids]
-
-    def _log_probabilities(self, token_ids: Sequence[int], model: str, url: str) -> list[float | None]:
-        body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        reply = self._post("/v1/completions", body, timeout_s=600, url=url)
-        found: list[float | None] = []
-        for token, options in zip(token_ids, reply["choices"][0]["prompt_logprobs"], strict=True):
-            found.append(options[str(token)]["logprob"] if options else None)
-        return found
-
-    def _post(
-        self, path: str, body: dict[str, Any], timeout_s: float, url: str | None = None, accept: Sequence[str] = ()
-    ) -> Any:
-        return self._request("POST", path, body, timeout_s, url, accept)
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None,
-        timeout_s: float,
-        url: str | None = None,
-        accept: Sequence[str] = (),
-    ) -> Any:
-        """Send a request to the server; `accept` are words in a refusal that mean nothing had to be done."""
-        import httpx
-
-        target = (url or self._urls[0]).rstrip("/").removesuffix("/v1") + path
-        headers = {"Authorization": f"Bearer {self._key}"}
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(checkpoint, over), daemon=True)
+        watcher.start()
         try:
-            with proxy_explained(target):
-                reply = httpx.request(
-                    method, target, json=body, headers=headers, timeout=timeout_s, trust_env=not is_loopback(target)
-                )
-        except httpx.HTTPError as error:
-            raise EngineDied(f"{target}: {error or type(error).__name__}") from error
-        if reply.is_success or any(words in reply.text for words in accept):
-            return reply.json() if reply.headers.get("content-type", "").startswith("application/json") else None
-        cause = f"{target} answered {reply.status_code}: {reply.text[:500]}"
-        if reply.status_code in (401, 403):
-            raise BadConfig(f"{cause}; set CRESCENT_API_KEY to the key of this endpoint")
-        if reply.status_code >= 500:
-            raise EngineDied(cause)
-        raise CrescentError(cause)
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    def _watch(self, checkpoint: Checkpoint, over: threading.Event) -> None:
+        while not over.wait(WATCH_S):
+            for replica in self.replicas:
+                if replica.died:
+                    replica.served = None
+                    restart = threading.Thread(target=self._restart, args=(replica, checkpoint), daemon=True)
+                    self._restarts.append(restart)
+                    restart.start()
+
+    def _restart(self, replica: Replica, checkpoint: Checkpoint) -> None:
+        """Start a dead replica again; it is left out if that does not work, or if it died too often."""
+        deaths, most = self.deaths.add(replica.number, "its process ended"), self.serving.max_restarts
+        if deaths > most:
+            replica.say(f"died {deaths} times (serving.max_restarts={most}) and is left out; its log is {replica.log}")
+            return
+        replica.say(f"died and is restarted while the others go on ({deaths} of {most}); its log is {replica.log}")
+        try:
+            replica.serve(checkpoint)
+        except (CrescentError, OSError) as error:
+            replica.say(f"is left out until the next stage: {error}")
+
+    def _finish_restarts(self) -> None:
+        for restart in self._restarts:
+            restart.join()
 
 
-def refusal(url: str, name: str, found: Finding) -> str:
-    """Why a server is not trusted to serve a checkpoint, and what to do."""
-    lines = [f"{url} does not serve {name}"]
-    if found.slope is not None:
-        lines.append(
-            f"regression slope {found.slope:.2f} ± {found.standard_error:.2f}, where 1 stands for its weights and 0 "
-            "for those of its parent or child"
-        )
-    lines.append(
-        f"log-probabilities differ by {found.left:.4f} nats from the recorded ones, and by {found.noise:.4f} between "
-        "engine and trainer on the same weights"
-    )
-    return f"{'; '.join(lines)}; serve children by serving.child=restart, which is slower and safer"
+def at_once(replicas: Sequence[Replica], work: Callable[[Replica], None]) -> None:
+    """Do `work` for all replicas at the same time.
 
+    Raises:
+        EngineDied: from `work`, when it is done for the others.
+        Exception: any other one from `work`, at once.
+    """
+    if len(replicas) == 1:
+        work(replicas[0])
+        return
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-def last_noise(proofs: Path) -> float | None:
-    """The noise that was measured last in a run; `None` if none was."""
-    found = None
-    for line in proofs.read_bytes().splitlines() if proofs.exists() else []:
-        with suppress(ValueError):  # a torn line
-            found = json.loads(line).get("measured_noise") or found
-    return found
+    def do(replica: Replica) -> None:
+        try:
+            work(replica)
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for replica in replicas:
+        threading.Thread(target=do, args=(replica,), daemon=True).start()
+    died = None
+    for _ in replicas:
+        error = ended.get()
+        if isinstance(error, EngineDied):
+            died = error
+        elif error is not None:
+            raise error
+    if died is not None:
+        raise died

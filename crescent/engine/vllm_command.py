@@ -4,9 +4,10 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 
 from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingConfig
-from crescent.engine.key import RequireKey
+from crescent.engine.key import STARTS_SHUT, RequireKey
 from crescent.errors import Missing
 
 
@@ -51,10 +52,18 @@ def vllm_command(
     return [*command, "--disable-uvicorn-access-log", *serving.arguments]
 
 
-def vllm_environment(serving: ServingConfig, key: str) -> dict[str, str]:
-    """Environment variables of the server. They win over those of this process."""
+def vllm_environment(
+    serving: ServingConfig, key: str, gpus: Sequence[str] = (), cores: Sequence[int] = ()
+) -> dict[str, str]:
+    """Environment variables of the server. They win over those of this process.
+
+    Args:
+        gpus: GPUs that it may use, if not all.
+        cores: CPU cores that it may use, if not all.
+    """
     environment = {
         "VLLM_API_KEY": key,
+        STARTS_SHUT: "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -71,8 +80,13 @@ def vllm_environment(serving: ServingConfig, key: str) -> dict[str, str]:
     if runs_on_cpu():
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_cache_gib)
         # The automatic binding leaves one core of a small machine unused.
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", cores)
+        bound = ",".join(map(str, cores or sorted(os.sched_getaffinity(0))))
+        asked = None if cores else os.environ.get("VLLM_CPU_OMP_THREADS_BIND")
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = asked or bound
+    if gpus:
+        # The numbers of nvidia-smi; CUDA counts the fastest GPU first.
+        environment |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+        environment |= {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return environment
 
 

@@ -1,6 +1,8 @@
 """What nvidia-smi says about the GPUs now, and what the installed torch asks of their driver; loads nothing heavy."""
 
 import importlib.util
+import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -58,6 +60,16 @@ def ask_nvidia_smi() -> Answer:
         return Answer(problem=f"nvidia-smi ended with {ended.returncode}: {said[:300] or 'no message'}")
     found = tuple(status for line in ended.stdout.splitlines() if (status := read_status(line)) is not None)
     return Answer(found, None if found else "nvidia-smi lists no GPU")
+
+
+def visible_gpus() -> list[str]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: what it says, or else all of nvidia-smi."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(gpu.index) for gpu in ask_nvidia_smi().gpus]
+    found = [name.strip() for name in named.split(",")]
+    # CUDA ignores everything from the first name that is none (https://docs.nvidia.com/cuda/cuda-programming-guide).
+    return list(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), found))
 
 
 def read_status(line: str) -> GpuStatus | None:

@@ -33,10 +33,11 @@ class Awkward:
         return LocalLaunch(grace_s=1).start([*program, *served], log, environment)
 
 
-def awkward_server(tmp_path: Path, *ways: str, child: Child = Child.adapter) -> tuple[Server, Awkward]:
-    server, launch = new_server(tmp_path, replace(FAKE, child=child)), Awkward(*ways)
-    server.launch = launch
-    return server, launch
+def awkward_server(
+    tmp_path: Path, *ways: str, child: Child = Child.adapter, max_restarts: int = 1
+) -> tuple[Server, Awkward]:
+    launch = Awkward(*ways)
+    return new_server(tmp_path, replace(FAKE, child=child, max_restarts=max_restarts), launch), launch
 
 
 def test_the_cause_is_shown_though_200_lines_follow_it(tmp_path: Path) -> None:
@@ -50,8 +51,7 @@ def test_the_cause_is_shown_though_200_lines_follow_it(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_dies_later_shows_its_cause_too(tmp_path: Path) -> None:
-    server, _ = awkward_server(tmp_path, "dies-when-asked")
-    server.serving = replace(server.serving, max_restarts=0)
+    server, _ = awkward_server(tmp_path, "dies-when-asked", max_restarts=0)
     with pytest.raises(TryAgain) as ended:
         server.ask(child_of(tmp_path, 1.0), lambda endpoint: endpoint)
     assert CAUSE in str(ended.value)

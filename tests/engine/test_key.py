@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from crescent.engine.key import RequireKey
+from crescent.engine.key import OPEN, STARTS_SHUT, SUPERVISOR, RequireKey
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 KEY = {"Authorization": "Bearer right"}
@@ -57,3 +57,21 @@ def test_a_web_socket_without_the_key_is_closed_before_it_opens(server: TestClie
     with pytest.raises(WebSocketDisconnect) as closed, server.websocket_connect("/v1/realtime"):
         pass
     assert closed.value.code == 1008
+
+
+def test_a_server_that_starts_shut_answers_only_its_supervisor_until_that_opens_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "right")
+    monkeypatch.setenv(STARTS_SHUT, "1")
+    app = Starlette(routes=[Route("/v1/completions", answer)])
+    app.add_middleware(RequireKey)
+    with TestClient(app) as client:
+        ours = {**KEY, SUPERVISOR: "yes"}
+        assert client.get("/v1/completions", headers=KEY).status_code == 503
+        assert client.post(OPEN, headers=KEY).status_code == 503, "clients cannot open it"
+        assert client.get("/v1/completions", headers=ours).text == "secret"
+        assert client.get("/v1/completions", headers=KEY).status_code == 503
+        assert client.post(OPEN, headers={SUPERVISOR: "yes"}).status_code == 401
+        assert client.post(OPEN, headers=ours).status_code == 200
+        assert client.get("/v1/completions", headers=KEY).text == "secret"

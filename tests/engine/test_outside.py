@@ -97,9 +97,8 @@ def test_a_short_context_a_wrong_key_and_silence_are_refused(outside: Outside, t
 def test_a_server_on_this_machine_is_said_to_keep_its_gpu_memory(outside: Outside, tmp_path: Path) -> None:
     lines: list[str] = []
     for url, expected in ((outside.url, 1), ("http://192.0.2.77:8000/v1", 0)):
-        server = new_server(tmp_path, replace(FAKE, urls=[url], while_training=WhileTraining.stop))
         lines.clear()
-        server.say = lines.append
+        server = new_server(tmp_path, replace(FAKE, urls=[url], while_training=WhileTraining.stop), say=lines.append)
         server.pause()
         assert sum("keeps its memory while the trainer works" in line for line in lines) == expected
         server.stop()

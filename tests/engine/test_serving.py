@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from crescent.engine.fakes import PROOF_IDS, log_probabilities
 from crescent.engine.server import Server
 from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
 from crescent.records import Checkpoint, Completion, Proof, Request
-from launch import ChildProcess
+from launch import ChildProcess, Launch
 from launch.local import LocalLaunch
 
 FAKE = ServingConfig(
@@ -32,11 +32,26 @@ FAKE = ServingConfig(
 BASE = Checkpoint("t-base", 0, "base", weights="fake:0.2")
 
 
-def new_server(tmp_path: Path, serving: ServingConfig = FAKE, launch: object = None, name: str = "t") -> Server:
-    model = ModelConfig(path="fake:0.2", dtype=Dtype.float32)
-    started = launch if isinstance(launch, Recorder) else LocalLaunch(grace_s=2)
-    server = Server(serving, model, TrainConfig(), started, name, tmp_path / "logs" / "server.log")
-    return server
+def new_server(
+    tmp_path: Path,
+    serving: ServingConfig = FAKE,
+    launch: Launch | None = None,
+    name: str = "t",
+    dtype: Dtype = Dtype.float32,
+    say: Callable[[str], None] = lambda line: None,
+) -> Server:
+    model = ModelConfig(path="fake:0.2", dtype=dtype)
+    log = tmp_path / "logs" / "server.log"
+    return Server(serving, model, TrainConfig(), launch or LocalLaunch(grace_s=2), name, log, say)
+
+
+def kill_engine(url: str) -> None:
+    """Kill the engine behind a URL as a crash would."""
+    port = url.removesuffix("/v1").split(":")[-1]
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if {"crescent.engine.fakes", port} <= set(process.cmdline()):
+                process.kill()
 
 
 @pytest.fixture
@@ -54,9 +69,9 @@ class Recorder:
         self.commands: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
 
-    def start(self, command: list[str], log: Path, environment: dict[str, str]) -> ChildProcess:
-        self.commands.append(command)
-        self.environments.append(environment)
+    def start(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> ChildProcess:
+        self.commands.append(list(command))
+        self.environments.append(dict(environment))
         return LocalLaunch(grace_s=1).start(self.instead, log, environment)
 
 
@@ -128,7 +143,7 @@ def test_a_stale_child_is_distinguished_from_the_next_one_and_from_the_base(tmp_
         server.serve(BASE)
         (tmp_path / "child-0.2").mkdir()
         (tmp_path / "child-0.2" / "skill.json").write_text('{"skill": 0.9}')
-        server.served = None
+        server.replicas[0].served = None
         with pytest.raises(CrescentError, match="does not serve t-base"):
             server.serve(replace(BASE, weights=str(tmp_path / "child-0.2")))
     finally:
@@ -137,8 +152,7 @@ def test_a_stale_child_is_distinguished_from_the_next_one_and_from_the_base(tmp_
 
 def test_a_child_that_learned_next_to_nothing_is_served_with_a_note(tmp_path: Path) -> None:
     lines: list[str] = []
-    server = new_server(tmp_path)
-    server.say = lines.append
+    server = new_server(tmp_path, say=lines.append)
     try:
         server.serve(child_of(tmp_path, 0.2001))
     finally:
@@ -148,9 +162,8 @@ def test_a_child_that_learned_next_to_nothing_is_served_with_a_note(tmp_path: Pa
 
 def test_an_engine_that_dies_while_it_loads_a_child_raises_engine_died(server: Server, tmp_path: Path) -> None:
     server.serve(BASE)
-    assert server._process is not None
-    server._alive = lambda: True  # type: ignore[method-assign]  # it dies just after it was seen alive
-    server._process.stop()
+    server.replicas[0]._runs = lambda: True  # type: ignore[method-assign]  # it dies just after it was seen alive
+    kill_engine(server.replicas[0].url)
     with pytest.raises(EngineDied):
         server.serve(child_of(tmp_path, 1.0))
 
@@ -162,11 +175,7 @@ def test_a_dead_engine_is_started_again_and_asked_again(server: Server) -> None:
     def work(endpoint: Endpoint) -> list[Completion]:
         attempts.append(endpoint)
         if len(attempts) == 1:
-            port = first.urls[0].removesuffix("/v1").split(":")[-1]
-            for process in psutil.process_iter():
-                with suppress(psutil.Error):
-                    if {"crescent.engine.fakes", port} <= set(process.cmdline()):
-                        process.kill()
+            kill_engine(first.urls[0])
         return ask(endpoint, sum_request(1))
 
     assert server.ask(BASE, work)[0].finish_reason == "stop"
@@ -238,19 +247,18 @@ def test_a_running_endpoint_can_be_used_instead_of_our_own_server(
     assert ask(running, sum_request(1)), "a server that we did not start keeps running"
 
 
-def test_replicas_share_the_work_and_replace_each_other(server: Server, tmp_path: Path) -> None:
-    other = new_server(tmp_path / "other")
-    other._key = server._key
+def test_replicas_share_the_work_and_replace_each_other(tmp_path: Path) -> None:
+    server = new_server(tmp_path, replace(FAKE, replicas=2))
     try:
-        urls = (server.serve(BASE).urls[0], other.serve(BASE).urls[0])
-        endpoint = Endpoint(urls, "t-base", server._key)
+        endpoint = server.serve(BASE)
+        assert len(set(endpoint.urls)) == 2
         assert len(ask(endpoint, *map(sum_request, range(30)))) == 30
-        other.stop()
+        kill_engine(endpoint.urls[1])
         assert len(ask(endpoint, *map(sum_request, range(30)))) == 30, (
             "the other replica takes over the work of a dead one"
         )
     finally:
-        other.stop()
+        server.stop()
 
 
 def served_lines(tmp_path: Path) -> list[dict[str, object]]:
@@ -259,13 +267,13 @@ def served_lines(tmp_path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("way", [Child.adapter, Child.reload])
 def test_the_engines_own_noise_is_measured_on_the_base_before_a_child_is_proven(way: Child, tmp_path: Path) -> None:
-    server = new_server(tmp_path, replace(FAKE, child=way))
+    server = new_server(tmp_path, replace(FAKE, child=way), dtype=Dtype.bfloat16)
     # An engine whose values are all 0.03 off. Distances alone could not tell such a child from its parent.
-    exact = server._log_probabilities
-    server._log_probabilities = lambda *asked: [  # type: ignore[method-assign]
+    connection = server.replicas[0].connection
+    exact = connection.log_probabilities
+    connection.log_probabilities = lambda *asked: [  # type: ignore[method-assign]
         None if value is None else value + 0.03 for value in exact(*asked)
     ]
-    server.model = replace(server.model, dtype=Dtype.bfloat16)
     try:
         server.serve(child_of(tmp_path, 0.4))
     finally:
@@ -286,7 +294,7 @@ def test_an_interrupted_run_goes_on_with_the_noise_that_it_measured(tmp_path: Pa
         server.stop()
     (_, _, last) = (tmp_path / "logs" / "served.jsonl").read_text().splitlines()[0:3]
     assert last.startswith('{"measured_no')
-    assert server._noise(server._urls[0]) == 0.07
+    assert server.replicas[0].prover.noise() == 0.07
 
 
 def test_an_endpoint_with_another_base_is_refused_with_what_it_should_serve(server: Server, tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""One replica: an engine of our own, or an endpoint that somebody else started, and what it serves."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from crescent.config import Child
+from crescent.engine.connection import Connection
+from crescent.engine.engine_process import EngineProcess, Setup
+from crescent.engine.key import OPEN
+from crescent.engine.placement import Seat
+from crescent.engine.proving import Prover
+from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.records import Checkpoint
+
+
+class Replica:
+    """Serves one checkpoint after another. It is asked by nobody else before each is proven."""
+
+    def __init__(
+        self, setup: Setup, number: int, place: Seat | str, log: Path, findings: Path, say: Callable[[str], None]
+    ) -> None:
+        """
+        Args:
+            number: Number among the replicas, from 1.
+            place: Where to start an engine, or the URL of an endpoint that runs already.
+            log: Log of the engine that is started.
+            findings: File of the run with all proofs.
+        """
+        self.setup = setup
+        self.number = number
+        self.log = log
+        self.say = say
+        self.engine = EngineProcess(setup, place, log, say) if isinstance(place, Seat) else None
+        self.connection = self.engine.connection if self.engine else Connection(str(place), setup.key)
+        self.prover = Prover(self.connection, setup.model, setup.train, findings, say)
+        self.served: Checkpoint | None = None
+        self._held: Checkpoint | None = None
+        """Checkpoint whose complete weights the process holds; adapters are loaded beside them."""
+        self._busy = threading.RLock()
+        """Held while it is made to serve something."""
+
+    @property
+    def url(self) -> str:
+        return self.connection.url
+
+    def serve(self, checkpoint: Checkpoint) -> None:
+        """Make it serve `checkpoint`, prove that it does, and let others ask it.
+
+        Raises:
+            EngineDied: it died meanwhile.
+            Missing: its engine does not start, or the checkpoint's weights were deleted (`run.keep`).
+            TryAgain: its engine does not start in time, or was stopped meanwhile.
+            CrescentError: it does not answer with the checkpoint's weights.
+        """
+        with self._busy:
+            if self.served == checkpoint and self._runs():
+                return
+            adapters = self.setup.serving.child is Child.adapter
+            if checkpoint.weights is None and (checkpoint.adapter is None or not adapters):
+                raise Missing(
+                    f"{checkpoint.name}: its weights were deleted at the end of its round (run.keep=best); "
+                    f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
+                )
+            self.served = None
+            self._load(checkpoint)
+            self.prover.prove(checkpoint, self.model_name(checkpoint))
+            if self.engine is not None:
+                self.connection.post(OPEN, {})
+            self.served = checkpoint
+
+    def permit(self) -> None:
+        """Let it be started again after `stop`."""
+        if self.engine is not None:
+            self.engine.permit()
+
+    def stop(self) -> None:
+        """Stop its engine, also one that another thread is starting."""
+        if self.engine is not None:
+            self.engine.stop()
+        with self._busy:
+            self.served = self._held = None
+
+    @property
+    def died(self) -> bool:
+        """Whether it served something until its engine ended by itself."""
+        return self.served is not None and self.engine is not None and not self.engine.runs
+
+    def answers(self) -> bool:
+        """Whether its own engine serves something and completes a request; `False` for an endpoint."""
+        served = self.served
+        return self.engine is not None and served is not None and self.engine.completes(self.model_name(served))
+
+    def failure(self) -> str:
+        """What the engine's log says about errors since it was started."""
+        return "" if self.engine is None else self.engine.failure()
+
+    def model_name(self, checkpoint: Checkpoint) -> str:
+        """Name of the checkpoint in requests."""
+        if self.engine is None and checkpoint.adapter is None:
+            return self._remote_base()
+        if self.setup.serving.child is Child.adapter:
+            return checkpoint.name
+        return self.setup.name
+
+    def _runs(self) -> bool:
+        return self.engine is None or self.engine.runs
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Make the engine answer with the checkpoint's weights; measure its noise on the base while it holds that."""
+        way = self.setup.serving.child
+        # Another architecture needs another process.
+        other = self._held is None or self._held.origin != checkpoint.origin
+        if self.engine is not None and (not self._runs() or way is Child.restart or other):
+            self._start(checkpoint if way is Child.restart else checkpoint.origin)
+        if self.engine is None or self._held == checkpoint.origin:
+            base = checkpoint.origin
+            self.prover.measure_noise(checkpoint, self.model_name(base))
+        if way is Child.adapter:
+            self._load_adapter(checkpoint)
+        elif self._held != checkpoint:
+            self._reload(checkpoint)
+
+    def _start(self, checkpoint: Checkpoint) -> None:
+        """Start the engine with the complete weights of a checkpoint."""
+        assert self.engine is not None
+        assert checkpoint.weights is not None
+        self._held = None
+        self.engine.start(checkpoint.weights, self.model_name(checkpoint))
+        self._held = checkpoint
+
+    def _load_adapter(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.adapter is not None:
+            body = {"lora_name": checkpoint.name, "lora_path": checkpoint.adapter}
+            # A name that it already knows is fine: an interrupted run loaded it.
+            self.connection.post("/v1/load_lora_adapter", body, timeout_s=600, accept=("already been loaded",))
+
+    def _reload(self, checkpoint: Checkpoint) -> None:
+        assert checkpoint.weights is not None
+        body = {"method": "reload_weights", "kwargs": {"weights_path": checkpoint.weights}}
+        self._held = None
+        self.connection.post("/collective_rpc", body, timeout_s=600)
+        self._held = checkpoint
+        if not self._drop_cache():
+            self.say("the engine keeps what it cached under the earlier weights, and is restarted")
+            self._start(checkpoint)
+
+    def _drop_cache(self) -> bool:
+        """Whether the engine dropped the keys and values that it cached. The proof cannot notice those of earlier
+        weights: requests for log-probabilities of a prompt do not read the cache."""
+        for query in ("", "?reset_running_requests=true"):
+            with suppress(CrescentError):  # it cannot: restarting helps
+                reply = self.connection.post(f"/reset_prefix_cache{query}", {})
+                if isinstance(reply, dict) and reply.get("success") is True:
+                    return True
+        return False
+
+    def _remote_base(self) -> str:
+        """Name of the base at an external endpoint: `model.path` if it lists that, else its first model that is not an
+        adapter."""
+        listed, path = self.connection.get("/v1/models")["data"], self.setup.model.path
+        if any(entry["id"] == path for entry in listed):
+            return path
+        bases = [entry["id"] for entry in listed if not entry.get("parent")]
+        if not bases:
+            adapters = ", ".join(entry["id"] for entry in listed)
+            raise BadConfig(f"serving.urls={self.url}: it lists no base model, only adapters: {adapters or 'none'}")
+        return str(bases[0])
