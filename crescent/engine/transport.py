@@ -101,7 +101,7 @@ class Connections:
 
         uses_tls = any(urlsplit(url).scheme == "https" for url in (self.url, self._proxy) if url)
         # Requests in flight are limited by the client: a second limit would only make some of them wait unseen.
-        settings = {"limit": 0, "keepalive_timeout": KEPT_S, "ssl": _trusted() if uses_tls else True}
+        settings: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEPT_S, "ssl": _trusted() if uses_tls else True}
         if _is_socks(self._proxy):
             connector: BaseConnector = _import_socks().from_url(self._proxy, **settings)
             return connector
