@@ -2,7 +2,6 @@
 trusted, and let the base write the general instructions that are replayed in training.
 """
 
-import hashlib
 import json
 import math
 import sys
@@ -20,10 +19,11 @@ from crescent.errors import BadConfig, TryAgain
 from crescent.judging.reliability import read_reliability
 from crescent.machine.processes import run_child
 from crescent.machine.program import run_async
+from crescent.models.model_digest import content, model_digest
 from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
-from crescent.run_folder.manifest import SCRATCH, verified_manifest
+from crescent.run_folder.manifest import SCRATCH, manifests_of, verified_manifest
 from crescent.run_folder.places import LABELLED, RESPONSES
 from crescent.synthesis.replay import write_instructions
 from crescent.tasks.computation import same_computation
@@ -48,7 +48,8 @@ def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:
         return Checkpoint(name, 0, digest(path), weights=path)
     packaged = path.startswith(PACKAGED)
     folder = convert_packaged(place, path.removeprefix(PACKAGED)) if packaged else find_model(model)
-    return Checkpoint(name, 0, folder_digest(folder), weights=str(folder.resolve()))
+    known = as_recorded([model_digest(folder), folder_digest(folder)], [place.root, *place.once.donors.runs])
+    return Checkpoint(name, 0, known, weights=str(folder.resolve()))
 
 
 def list_benchmarks(place: Workplace) -> Done:
@@ -270,16 +271,23 @@ def convert_packaged(place: Workplace, name: str) -> Path:
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest of a model folder: the whole of small files; size, beginning and end of large ones."""
-    edge = 1 << 20
-    parts = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        hashed = hashlib.sha256()
-        with path.open("rb") as file:
-            hashed.update(file.read(edge))
-            if size > edge:
-                file.seek(max(edge, size - edge))
-                hashed.update(file.read(edge))
-        parts.append((path.relative_to(folder).as_posix(), size, hashed.hexdigest()))
-    return digest(parts)
+    """Digest of everything in a folder: the whole of small files; size, beginning and end of large ones."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([(path.relative_to(folder).as_posix(), *content(path)) for path in paths])
+
+
+def as_recorded(digests: Sequence[str], runs: Sequence[Path]) -> str:
+    """The digest of one model, of several kinds that it can have, by which the first run that knows it recorded it.
+
+    Earlier runs recorded the digest of everything in the model's folder. What is loaded is a part of that: if it is
+    still the same, so is the model, and their stages count as made from it.
+
+    Args:
+        digests: The usual one first; it is returned if no run knows the model.
+    """
+    for run in runs:
+        inputs = [manifest["made_from"]["inputs"].values() for manifest in manifests_of(run).values()]
+        recorded = {str(value) for values in inputs for value in values}
+        if (found := next((known for known in digests if known in recorded), None)) is not None:
+            return found
+    return digests[0]

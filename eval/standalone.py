@@ -183,7 +183,7 @@ def evaluate(cfg: EvaluationConfig) -> None:
 def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | None) -> Checkpoint:
     """The checkpoint to evaluate: a local model, one from the hub or one that an endpoint serves, with an adapter or
     without."""
-    from crescent.groundwork import find_one, folder_digest
+    from crescent.groundwork import as_recorded, find_one, folder_digest
 
     if listed is None:
         base = find_one(stages, cfg.model, "base")
@@ -194,7 +194,10 @@ def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | No
     if cfg.adapter is None:
         return base
     folder = Path(cfg.adapter).resolve()
-    identity = digest(base.digest, folder_digest(folder))
+    earlier = [folder_digest(Path(base.weights))] if listed is None and base.weights else []
+    identity = as_recorded(
+        [digest(known, folder_digest(folder)) for known in [base.digest, *earlier]], [cfg.run.folder]
+    )
     name = f"{cfg.run.name[:40]}-adapter-{identity[:8]}"
     return Checkpoint(name, 0, identity, adapter=str(folder), proof=find_proof(folder, cfg), base=base)
 
