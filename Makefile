@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install quickstart test check soak newest
+.PHONY: install quickstart test check soak audit newest
 
 install: .venv/installed
 
@@ -41,6 +41,10 @@ MINUTES ?= 180
 
 soak: install
 	$(BIN)/python tests/reliability/soak.py --minutes $(MINUTES)
+
+# Known vulnerabilities of the pinned packages, where PyPI can be asked.
+audit: install
+	$(BIN)/python -P launch/audit.py
 
 # What the newest allowed versions would change in both tested sets. Needs uv (pip install uv); installs nothing.
 newest:

@@ -1,6 +1,16 @@
-"""Text of a model or a library, made harmless for a terminal."""
+"""Text of a model or a library, made harmless for a terminal and for programs that calculate tables."""
 
+import re
 import unicodedata
+
+CALCULATED = re.compile(r" *[=+\-@\t\r\n＝＋－＠]")
+"""Matches text that a spreadsheet would calculate (https://owasp.org/www-community/attacks/CSV_Injection)."""
+NUMBER = re.compile(r"[+\-−]?[0-9][0-9.,]*")
+
+
+def uncalculated(text: str) -> str:
+    """The text for a cell of a table: with an apostrophe before it if it begins like a formula and is no number."""
+    return f"'{text}" if CALCULATED.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def visible(text: str) -> str:

@@ -20,11 +20,10 @@ import io
 import re
 from collections.abc import Iterator
 
-from crescent.machine.inert_text import visible
+from crescent.machine.inert_text import uncalculated, visible
 from crescent.reading.rounds import BenchmarkResult, RoundSummary, RunSummary
 from crescent.reading.runs import ComparedRuns
 
-CALCULATED = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 Cell = str | int | float | None
 COLUMNS = (
     *("run", "folder", "status", "seed"),
@@ -110,8 +109,4 @@ def _scores(result: BenchmarkResult, run: RunSummary, round_: RoundSummary) -> d
 
 
 def _cell(value: Cell) -> Cell:
-    """Text that begins like a formula would be calculated when the file is opened (OWASP, CSV injection)."""
-    if not isinstance(value, str):
-        return value
-    guarded = "'" if CALCULATED.match(value.lstrip(" ")) else ""
-    return guarded + visible(value)
+    return visible(uncalculated(value)) if isinstance(value, str) else value

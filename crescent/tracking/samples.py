@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from crescent.errors import DataSaysNo
+from crescent.machine.inert_text import uncalculated, visible_lines
 from crescent.reading.finished import RunReader
 from crescent.records import Candidate, Response, Verdict, Vote
 from crescent.run_folder.places import RESPONSES
@@ -22,6 +23,13 @@ class Table:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str | int | float | None, ...], ...]
+
+    @property
+    def cells(self) -> list[list[str | int | float | None]]:
+        """The rows for a program that shows them and exports them as CSV: no text is calculated or obeyed there."""
+        return [
+            [visible_lines(uncalculated(cell)) if isinstance(cell, str) else cell for cell in row] for row in self.rows
+        ]
 
 
 def sample_questions(run: RunReader, number: int) -> Table:

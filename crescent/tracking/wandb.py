@@ -209,9 +209,7 @@ class WandbReporter:
         try:
             # A new object each time: W&B ignores changes to an object that it was given before.
             made = {
-                name: wandb.Table(
-                    columns=list(table.columns), data=[list(cells) for cells in table.rows], allow_mixed_types=True
-                )
+                name: wandb.Table(columns=list(table.columns), data=table.cells, allow_mixed_types=True)
                 for name, table in tables.items()
             }
             run.log({**rest, **made})
