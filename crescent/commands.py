@@ -10,6 +10,7 @@
     crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
     crescent verify RUN              whether everything in a run folder is as it was written
     crescent repair RUN              set aside what is damaged, restore what another run holds; deletes nothing
+    crescent export RUN --to FOLDER  a checkpoint, or with --pairs its training data, that works without the run
 
 Each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -261,6 +262,45 @@ def repair_command(arguments: Sequence[str]) -> None:
     repair_run(run_named(given.run), given.yes, donors, lambda line: console.print(line, soft_wrap=True))
 
 
+def export_command(arguments: Sequence[str]) -> None:
+    """`crescent export`: a checkpoint or its training data, as a folder that works without the run."""
+    parser = ArgumentParser(
+        "crescent export",
+        description="Write a round's child with tokenizer, licence and a card (data lineage, scores), or with --pairs "
+        "what it was trained on, as a data set. The run is not changed.",
+        epilog="See docs/own.md.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("--round", default="best", metavar="N", help="a round (default: best, the last accepted)")
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="new folder to write")
+    parser.add_argument("--pairs", action="store_true", help="its training data instead: SFT and preference rows")
+    parser.add_argument("--merge", action="store_true", help="complete weights, even if the run has only an adapter")
+    parser.add_argument("--gguf", action="store_true", help="also a GGUF file, with llama.cpp's converter")
+    parser.add_argument("--base", metavar="ID", help="hub id of the base, if the run started from a folder")
+    parser.add_argument("--push", metavar="ID", help="upload the folder to this repository of the Hugging Face hub")
+    parser.add_argument("--public", action="store_true", help="with --push: a new repository is public")
+    given = parser.parse_args(arguments)
+    if given.pairs and (given.merge or given.gguf or given.base):
+        raise BadConfig("--pairs exports training data: leave out --merge, --gguf and --base")
+    if given.public and not given.push:
+        raise BadConfig("--public is about the repository that --push makes: give --push ORGANISATION/NAME, too")
+
+    from crescent.doors.export import export_model, push
+
+    run, console = run_named(given.run), open_console()
+    if given.pairs:
+        from crescent.doors.export_pairs import export_pairs
+
+        rows = export_pairs(run, given.round, given.to)
+        what = ", ".join(f"{count} rows as {form}" for form, count in rows.items())
+    else:
+        chosen = export_model(run, given.round, given.to, given.merge, given.base, given.gguf)
+        what = f"round {chosen.round_.round}, {chosen.round_.checkpoint}"
+    console.print(f"{given.to}  {what}", soft_wrap=True)
+    if given.push:
+        console.print(push(given.to, given.push, "dataset" if given.pairs else "model", given.public), soft_wrap=True)
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
@@ -271,6 +311,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor_command,
     "verify": verify_command,
     "repair": repair_command,
+    "export": export_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 

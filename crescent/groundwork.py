@@ -4,6 +4,7 @@ trusted, and let the base write the general instructions that are replayed in tr
 
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from crescent.config import Config, Embedder, EngineKind, EvalJob, ModelConfig, ReliabilityJob, Trainer
+from crescent.config import (
+    Config,
+    Embedder,
+    EngineKind,
+    EvalJob,
+    ModelConfig,
+    ReliabilityJob,
+    Source,
+    Trainer,
+    own_place,
+)
 from crescent.engine.client import Client, Endpoint, EngineDied
 from crescent.engine.journal import Journal, Journaled
-from crescent.errors import BadConfig, TryAgain
+from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.judging.reliability import read_reliability
 from crescent.machine.processes import run_child
 from crescent.machine.program import run_async
@@ -67,7 +78,36 @@ def list_benchmarks(place: Workplace) -> Done:
         return {"items": len(items)}
 
     own = place.cfg.diversify.embedder is Embedder.self and place.cfg.diversify.path is None
-    return place.do(stage, "benchmarks", work, {"model": place.asking_model.digest} if own else {})
+    inputs = {"model": place.asking_model.digest} if own else {}
+    return place.do(stage, "benchmarks", work, {**inputs, **own_data(place.cfg)})
+
+
+def own_data(cfg: Config) -> dict[str, str]:
+    """Digests of the benchmarks' own files and folders, as inputs of the stages that read them.
+
+    Sets that are published, or that the hub keeps, are not among them: their settings name them.
+
+    Raises:
+        Missing: a file is not there.
+    """
+    named = cfg.eval.data or os.environ.get("CRESCENT_DATA")
+    found: dict[str, str] = {}
+    for name, benchmark in cfg.eval.benchmarks.items():
+        place = own_place(benchmark, Path(named) if named else None)
+        if place is not None:
+            found[f"benchmark {name}"] = folder_digest(place) if place.is_dir() else file_digest(place)
+        elif benchmark.source is Source.jsonl:
+            raise Missing(
+                f"eval.benchmarks.{name}.path={benchmark.path}: no such file in {Path.cwd()}"
+                f"{f' or in {named}' if named else ''}; give the file with one JSON object a line"
+            )
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's content, 16 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def refuse_taught(items: Sequence[Item], model: ModelConfig) -> None:
@@ -158,7 +198,7 @@ def calibrate(place: Workplace, base: Checkpoint) -> Done | None:
             metrics[f"{benchmark}/auroc"] = measured.auroc
         return {name: value for name, value in metrics.items() if value is not None}
 
-    return place.do(stage, "reliability", work, {"checkpoint": base.digest})
+    return place.do(stage, "reliability", work, {"checkpoint": base.digest, **own_data(place.cfg)})
 
 
 def run_harness(place: Workplace, checkpoint: Checkpoint) -> Done | None:

@@ -24,6 +24,7 @@ from crescent.groundwork import (
     find_models,
     list_benchmarks,
     list_others,
+    own_data,
     run_harness,
     write_replay,
 )
@@ -204,7 +205,7 @@ class Stages(Workplace):
                 metrics |= {f"{score.benchmark}/{name}": value for name, value in found.items()}
             return metrics | self._refused(stage, read_lines(folder / RESPONSES, Response))
 
-        done = self.do(stage, "eval", work, {"checkpoint": checkpoint.digest})
+        done = self.do(stage, "eval", work, {"checkpoint": checkpoint.digest, **own_data(self.cfg)})
         run_harness(self, checkpoint)
         return Evaluation(checkpoint, read_scores(done.folder), done)
 

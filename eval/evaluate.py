@@ -25,7 +25,7 @@ from crescent.machine.disk import write_whole
 from crescent.machine.program import run_async
 from crescent.records import Item, Request, Response, Score, request_seed, to_line, write_lines
 from crescent.run_folder.places import RESPONSES
-from eval.benchmarks import Benchmark, read, usable
+from eval.benchmarks import Benchmark, check_apart, read, usable
 from eval.benchmarks.shots import STOP, Shot
 from eval.likelihoods import prompt_of, score_likelihoods
 from eval.progress import progress
@@ -180,9 +180,12 @@ def list_items(job: EvalJob) -> list[Item]:
     Of a generated family only the chosen items, because the others are endless. No engine is asked anything.
 
     Raises:
-        Missing, BadConfig, DataSaysNo: as `eval.benchmarks.load`.
+        Missing, BadConfig, DataSaysNo: as `eval.benchmarks.load` and `eval.benchmarks.check_apart`.
     """
-    return [item for name, config in job.eval.benchmarks.items() for item in usable(name, config, job.eval.data).items]
+    benchmarks = job.eval.benchmarks
+    items = [item for name, config in benchmarks.items() for item in usable(name, config, job.eval.data).items]
+    check_apart(benchmarks, items)
+    return items
 
 
 def write_items(job: EvalJob, console: Console) -> None:

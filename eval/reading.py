@@ -39,7 +39,7 @@ class Reader:
 
     def read(self, completion: Completion, target: str) -> Reading:
         final, correct = grade(completion, target, self.task)
-        return Reading(final, correct, *match(completion, target, self.style))
+        return Reading(final, correct, *match(completion, target, self.style, final))
 
 
 @contextmanager
@@ -63,8 +63,13 @@ def grade(completion: Completion, target: str, task: Task) -> tuple[str | None, 
     return final, final is not None and task.correct(final, target)
 
 
-def match(completion: Completion, target: str, style: AnswerStyle) -> tuple[bool | None, bool | None]:
-    """Whether it is right by the strict and by the flexible score; `None` for options and programs."""
+def match(
+    completion: Completion, target: str, style: AnswerStyle, final: str | None
+) -> tuple[bool | None, bool | None]:
+    """Whether it is right by the strict and by the flexible score; `None` for options and programs, and where a text
+    has no flexible one: a text is strictly right if it is the reference letter by letter."""
+    if style is AnswerStyle.text:
+        return final == target, None
     if style not in (AnswerStyle.number, AnswerStyle.math):
         return None, None
     # The message of a server that refuses a request is not an answer, whatever number it contains.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from crescent.config.checks import Choice as Choice
 from crescent.config.checks import require as require
 from crescent.config.checks import require_fields as require_fields
+from crescent.config.evaluation import OWN as OWN
 from crescent.config.evaluation import BenchmarkConfig as BenchmarkConfig
 from crescent.config.evaluation import EvalConfig as EvalConfig
 from crescent.config.evaluation import HarnessConfig as HarnessConfig
@@ -16,6 +17,7 @@ from crescent.config.evaluation import Source as Source
 from crescent.config.evaluation import Split as Split
 from crescent.config.evaluation import can_vote as can_vote
 from crescent.config.evaluation import check_sources as check_sources
+from crescent.config.evaluation import own_place as own_place
 from crescent.config.evaluation import samples_of as samples_of
 from crescent.config.evaluation import style_of as style_of
 from crescent.config.evaluation import task_of as task_of

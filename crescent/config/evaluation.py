@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from crescent.config.checks import Choice, require, require_fields
@@ -29,13 +30,20 @@ class Source(Choice):
     """Multiple choice; `family` names a subject, e.g. `college_physics`, null means all."""
     mbpp = "mbpp"
     """Python functions with tests."""
+    jsonl = "jsonl"
+    """A file of your own, one JSON object a line; `path` names it, `question` and `answer` its fields."""
+    hub = "hub"
+    """Any data set of the Hugging Face hub, or a folder or file that `datasets` can load; `path` names it."""
 
 
+OWN = (Source.jsonl, Source.hub)
+"""Sources that are described by their fields: people's own data."""
 STYLES = dict.fromkeys(Source, (AnswerStyle.number, AnswerStyle.math)) | {
     Source.arc_challenge: (AnswerStyle.choice,),
     Source.mmlu: (AnswerStyle.choice,),
     Source.mbpp: (AnswerStyle.code,),
     Source.math500: (AnswerStyle.math,),
+    **dict.fromkeys(OWN, (AnswerStyle.number, AnswerStyle.math, AnswerStyle.choice, AnswerStyle.text)),
 }
 """Answer styles that can read the reference answers of a source, the source's own style first."""
 
@@ -83,7 +91,8 @@ class BenchmarkConfig:
     """Template for an item, with `{question}`; by default `task.answer_prompt`."""
     style: AnswerStyle | None = None
     """Way to find and compare answers. By default as the reference answers are written: numbers for word problems,
-    formulas for MATH-500, letters for options, programs for MBPP. (`task.answer_style` is for the run's questions.)"""
+    formulas for MATH-500, letters for options, programs for MBPP. A set of your own must say it: number, math,
+    choice or text. (`task.answer_style` is for the run's questions.)"""
     shots: int = 0
     """Number of solved problems that precede each item (eval/benchmarks/shots.py); 0 and 5 are usual. With shots, no
     prompt is used, because the shots show how to answer."""
@@ -96,6 +105,25 @@ class BenchmarkConfig:
     generated text, so without format. Needs vLLM; 7 is usual, 0 turns it off."""
     reply: str = field(default="The answer is ", metadata=earlier_runs("The answer is "))
     """Beginning of the reply whose ending is compared (`likelihood`): the same for every checkpoint."""
+    path: str | None = field(default=None, metadata=earlier_runs(None))
+    """For `source=jsonl` the file, packed with gzip or not; for `source=hub` the id of a data set, or a folder or file.
+    A path that is not there is looked for below the data folder (`eval.data`), too."""
+    question: str = field(default="question", metadata=earlier_runs("question"))
+    """Name of the field with the question in such a set. `a.b` is field `b` of the object in field `a`, `a.0` the first
+    entry of a list."""
+    answer: str = field(default="answer", metadata=earlier_runs("answer"))
+    """Name of the field with the reference answer. What stands before `####` in it, or around `\\boxed{}`, is no part
+    of the answer. For options: a letter, the number of an option from 0, or its text."""
+    choices: str | None = field(default=None, metadata=earlier_runs(None))
+    """Name of the field with the list of options; null: they stand in the question already. Needs style=choice."""
+    config: str | None = field(default=None, metadata=earlier_runs(None))
+    """Configuration (subset) of a data set on the hub."""
+    hub_split: str = field(default="test", metadata=earlier_runs("test"))
+    """Split of a data set on the hub that the items are taken from, whatever role (`split`) they have here."""
+    revision: str | None = field(default=None, metadata=earlier_runs(None))
+    """Commit of the data set on the hub. Set it so that others can repeat the run."""
+    divide: bool = field(default=False, metadata=earlier_runs(False))
+    """Whether `split` takes one half of a set of your own, so that dev and test can come from the same file."""
 
     def __post_init__(self) -> None:
         where = "eval.benchmarks.<name>"
@@ -130,9 +158,38 @@ class BenchmarkConfig:
         require(self.shots >= 0, f"{where}.shots", self.shots, "must not be negative", "0 or 5 are usual")
         rule = "shots already show how to answer, so a prompt is not used"
         require(self.shots == 0 or self.prompt is None, f"{where}.shots", self.shots, rule, f"leave out {where}.prompt")
+        self._check_own()
         solved = self.source is not Source.mbpp
         rule = "the reference of a program is its tests, which show no solution"
         require(self.shots == 0 or solved, f"{where}.shots", self.shots, rule, "set shots=0")
+
+    def _check_own(self) -> None:
+        """Check the settings that describe a set of one's own."""
+        where, own = "eval.benchmarks.<name>", self.source in OWN
+        given = bool(self.path)
+        rule = f"source={self.source.value} needs "
+        what = "a file" if self.source is Source.jsonl else "the id of a data set, or a folder"
+        require(given or not own, f"{where}.path", self.path, rule + what, "e.g. path=questions.jsonl")
+        styled = self.style is not None or not own
+        rule, fix = "how the reference answers are written is not known", "set style=number, math, choice or text"
+        require(styled, f"{where}.style", None, rule, fix)
+        described = {"path": self.path, "choices": self.choices, "config": self.config, "revision": self.revision}
+        for name, value in described.items():
+            ours = value is None or own
+            rule = f"source={self.source.value} has a format and a place of its own"
+            require(ours, f"{where}.{name}", value, rule, "set source=jsonl or source=hub, or leave it out")
+        on_hub = self.source is Source.hub or (self.config is None and self.revision is None)
+        require(on_hub, f"{where}.config", self.config or self.revision, "only a data set on the hub has one")
+        for name, value in (("question", self.question), ("answer", self.answer)):
+            require(bool(value.strip()), f"{where}.{name}", repr(value), "must name a field")
+        lettered = self.choices is None or self.style is AnswerStyle.choice
+        require(lettered, f"{where}.choices", self.choices, "options are answered with a letter", "set style=choice")
+        whole = not self.divide or own
+        rule = f"source={self.source.value} has its dev and test sets already"
+        require(whole, f"{where}.divide", self.divide, rule, "leave it out")
+        unlike = self.likelihood == 0 or not own or self.style is not AnswerStyle.text
+        rule = "distractors of texts are the answers to other questions, which tells nothing"
+        require(unlike, f"{where}.likelihood", self.likelihood, rule, "set likelihood=0")
 
 
 @dataclass
@@ -207,11 +264,39 @@ class EvalConfig:
             differ = samples == 1 or temperature_of(benchmark, self) > 0
             rule, fix = "greedy samples (temperature 0) are all the same", f"set it to 1, or {where}.temperature=0.6"
             require(differ, f"{where}.samples", samples, rule, fix)
+        self._check_apart()
+
+    def _check_apart(self) -> None:
+        """Check that no set of one's own decides and is reported with the same items."""
+        places: dict[tuple[str | None, ...], str] = {}
+        for name, each in self.benchmarks.items():
+            if each.source not in OWN:
+                continue
+            place = (each.path, each.config, each.hub_split if each.source is Source.hub else None)
+            other = places.setdefault(place, name)
+            first = self.benchmarks[other]
+            apart = first.split is each.split or (first.divide and each.divide)
+            rule = f"is also the path of {other}, so the same items would decide and be reported"
+            fix = f"set divide=true for {other} and for {name}, or give each a file"
+            require(apart, f"eval.benchmarks.{name}.path", each.path, rule, fix)
 
 
 def temperature_of(benchmark: BenchmarkConfig, evaluation: EvalConfig) -> float:
     """Sampling temperature of a benchmark."""
     return evaluation.temperature if benchmark.temperature is None else benchmark.temperature
+
+
+def own_place(benchmark: BenchmarkConfig, data: Path | None) -> Path | None:
+    """File or folder of a set of one's own on this machine; `None` if it is on the hub, or nowhere.
+
+    Args:
+        data: The data folder, for a relative path that is not there.
+    """
+    if benchmark.path is None:
+        return None
+    here = Path(benchmark.path).expanduser()
+    below = data / here if data is not None else here
+    return next((place for place in (here, below) if place.exists()), None)
 
 
 def samples_of(benchmark: BenchmarkConfig, evaluation: EvalConfig) -> int:
@@ -257,16 +342,25 @@ def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
     has nothing to vote on."""
     style = task.answer_style
     others = ", ".join(
-        source.value for source, styles in STYLES.items() if any(is_asked_for(each, task) for each in styles)
+        source.value
+        for source, styles in STYLES.items()
+        if source not in OWN and any(is_asked_for(each, task) for each in styles)
     )
     for name, benchmark in evaluation.benchmarks.items():
         own = style_of(benchmark, task)
         asked = benchmark.prompt is not None or benchmark.shots > 0 or is_asked_for(own, task)
         where = f"eval.benchmarks.{name}"
         rule = f"task.answer_prompt asks for another kind of answer (task.answer_style={style.value})"
-        tasks = {AnswerStyle.choice: "task=multiple_choice", AnswerStyle.code: "task=code"}.get(own, "task=math")
+        tasks = {
+            AnswerStyle.choice: "task=multiple_choice",
+            AnswerStyle.code: "task=code",
+            AnswerStyle.text: "task.answer_style=text",
+        }.get(own, "task=math")
         fix = f"use {tasks}, or one of {others} as source, or set {where}.prompt to ask for it"
-        require(asked, f"{where}.source", benchmark.source.value, rule, fix)
+        if benchmark.source in OWN:
+            fix = f"set {where}.prompt to ask for it, or {where}.style to how the answers are written, or use {tasks}"
+        key, value = ("style", own.value) if benchmark.source in OWN else ("source", benchmark.source.value)
+        require(asked, f"{where}.{key}", value, rule, fix)
     votes = style is not AnswerStyle.code or evaluation.reliability == 0
     rule = "programs are compared on inputs, and benchmark items have none (task.answer_style=code)"
     require(votes, "eval.reliability", evaluation.reliability, rule, "set eval.reliability=0")

@@ -17,6 +17,8 @@ class AnswerStyle(Choice):
     """The same marks, else the last formula, unless a number stands in a later sentence; compared symbolically."""
     choice = "choice"
     """The letter of an option."""
+    text = "text"
+    """A short text after the same marks, else the last line; compared without case, articles and punctuation."""
     code = "code"
     """A Python program, known by what it returns for inputs the model wrote itself."""
 

@@ -13,6 +13,7 @@ from crescent.config.standalone import EvaluationConfig
 from crescent.engine.outside import check_endpoint
 from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.groundwork import own_data
 from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
 from crescent.machine.processes import ERRORS
 from crescent.models.estimates import model_parameters
@@ -90,6 +91,7 @@ def check_evaluation(cfg: Config) -> None:
         Missing: something must be installed.
         BadConfig: lm-eval has no such task.
     """
+    own_data(cfg)
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
     key = os.environ.get("CRESCENT_API_KEY", "none")

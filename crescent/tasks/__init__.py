@@ -1,6 +1,6 @@
 """A task (domain): how final answers are found, and which of them are the same. One file each.
 
-A fourth task is a member of `crescent.config.AnswerStyle`, a file here, its line in `open_task`, and its settings in
+Another task is a member of `crescent.config.AnswerStyle`, a file here, its line in `open_task`, and its settings in
 conf/task, conf/bait and conf/eval.
 """
 
@@ -75,6 +75,10 @@ def open_task(cfg: TaskConfig, grading_timeout_s: float) -> AbstractContextManag
             from crescent.tasks.multiple_choice import MultipleChoice
 
             return MultipleChoice()
+        case AnswerStyle.text:
+            from crescent.tasks.text import TextTask
+
+            return TextTask()
         case AnswerStyle.code:
             from crescent.tasks.code import CodeTask
 

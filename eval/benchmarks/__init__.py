@@ -2,18 +2,20 @@
 
 Dev and test never share a question. GSM8K and MMLU have splits of their own: dev is GSM8K's train set and MMLU's
 validation set. GSM-Plus rewords GSM8K's test questions, so all of it is test. Everything else is divided by `half`, a
-hash of the letters of the question: dev and test stay disjoint whatever the seeds, sizes and options are.
+hash of the letters of the question: dev and test stay disjoint whatever the seeds, sizes and options are. People's own
+sets (`own`) are used whole unless they are told to divide; `check_apart` compares them with the others.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crescent.config import BenchmarkConfig, Source, Split
+from crescent.config import OWN, BenchmarkConfig, Source, Split
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.records import Item, digest
-from eval.benchmarks import generated, multiple_choice, word_problems
+from eval.benchmarks import generated, multiple_choice, own, word_problems
+from eval.benchmarks.multiple_choice import letters_of
 from eval.benchmarks.origin import Row
 from eval.benchmarks.shots import Shot, choose_shots, shot_source
 
@@ -88,13 +90,15 @@ def _shots(name: str, config: BenchmarkConfig, hidden: tuple[Item, ...], folder:
         pool = collect(name, source, generated.draw(name, source), enough=source.items)
         return choose_shots(name, config, pool.items, hidden, {})
     pool = collect(name, source, rows(name, source, folder))
-    worked = {} if source.source in CHOICES else word_problems.solutions(name, source, folder)
+    worked = {} if source.source in (*CHOICES, *OWN) else word_problems.solutions(name, source, folder)
     return choose_shots(name, config, pool.items, hidden, worked)
 
 
 def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Row]:
     """Rows of one set, from its files or from the hub."""
     match config.source:
+        case source if source in OWN:
+            return own.rows(name, config, folder)
         case source if source in CHOICES:
             return multiple_choice.rows(name, config, folder)
         case Source.mbpp:
@@ -107,7 +111,7 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> Iterable[Ro
 
 def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int | None = None) -> Benchmark:
     """Items from the rows of this split, the first of equal ones, until there are `enough`."""
-    divided = config.source not in OWN_SPLITS
+    divided = config.divide if config.source in OWN else config.source not in OWN_SPLITS
     items: dict[str, Item] = {}
     unusable = duplicates = 0
     for question, target in rows:
@@ -123,6 +127,30 @@ def collect(name: str, config: BenchmarkConfig, rows: Iterable[Row], enough: int
         if len(items) == enough:
             break
     return Benchmark(tuple(items.values()), unusable, duplicates)
+
+
+def check_apart(benchmarks: Mapping[str, BenchmarkConfig], items: Iterable[Item]) -> None:
+    """Refuse a set of one's own that shares questions with one of the other role; our own sets never do.
+
+    Args:
+        items: All usable items of all benchmarks.
+
+    Raises:
+        DataSaysNo: a question is in a dev and in a test set.
+    """
+    by_letters: dict[str, Item] = {}
+    shared: dict[tuple[str, str], list[Item]] = {}
+    for item in sorted(items, key=lambda item: benchmarks[item.benchmark].split is not Split.dev):
+        other = by_letters.setdefault(letters_of(item.question), item)
+        pair = benchmarks[other.benchmark], benchmarks[item.benchmark]
+        if pair[0].split is not pair[1].split and any(config.source in OWN for config in pair):
+            shared.setdefault((other.benchmark, item.benchmark), []).append(item)
+    for (dev, test), found in shared.items():
+        raise DataSaysNo(
+            f"eval.benchmarks.{dev} (dev) and eval.benchmarks.{test} (test): {len(found)} questions are in both, e.g. "
+            f"{found[0].question[:60]!r}; what decides must not be reported as a test: take them out of one of the "
+            "two, or give both the same path and divide=true"
+        )
 
 
 def half(question: str) -> Split:

@@ -1,0 +1,164 @@
+"""Exports of a recorded run on the fakes: folders that work, and say what they are, without the run."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from model_folders import safetensors_bytes, write_model
+from smoke_runs import reseal_alone, set_setting
+
+from crescent.commands import export_command
+from crescent.doors.export import export_model, find_base, push
+from crescent.doors.export_pairs import export_pairs
+from crescent.errors import BadConfig, Missing
+from crescent.records import Pair, read_lines
+
+RECORDED = Path(__file__).parent.parent / "recorded" / "run_before_wings.tar.gz"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished first round and half a second one; the first child was accepted."""
+    with tarfile.open(RECORDED) as packed:
+        packed.extractall(tmp_path, filter="data")
+    return tmp_path / "runs/smoke"
+
+
+@pytest.fixture
+def real(run: Path, tmp_path: Path) -> Path:
+    """The same run as if it had trained the adapter of a model in a folder of this machine."""
+    base = write_model(tmp_path / "Base-1B")
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (base / "LICENSE").write_text("Apache License")
+    set_setting(run, "path", str(base))
+    adapter = run / "round-1/train/adapter"
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base), "r": 8}))
+    (adapter / "adapter_model.safetensors").write_bytes(safetensors_bytes(a=[1]))
+    (adapter / "README.md").write_text("| | |\n|---|---|\n| base model | Base-1B |\n| method | sft, lora |\n")
+    reseal_alone(run / "round-1/train")
+    return run
+
+
+def test_the_best_child_is_exported_with_tokenizer_licence_and_a_base_that_means_something(
+    real: Path, tmp_path: Path
+) -> None:
+    chosen = export_model(real, "best", tmp_path / "out", merge=False, base="org/Base-1B", gguf=False)
+    out = tmp_path / "out"
+    assert chosen.round_.round == 1
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/Base-1B"
+    for name in ("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "LICENSE", "README.md"):
+        assert (out / name).is_file(), name
+    assert not (out / "config.json").exists(), "that of the base would make the folder a model of its own"
+    assert str(tmp_path) not in "".join(file.read_text() for file in out.glob("*.[jm]*") if file.suffix != ".jsonl")
+    original = json.loads((real / "round-1/train/adapter/adapter_config.json").read_text())
+    assert original["base_model_name_or_path"] == str(tmp_path / "Base-1B"), "the run is not changed"
+
+
+def test_the_card_says_how_it_scored_and_what_it_learned_from(real: Path, tmp_path: Path) -> None:
+    export_model(real, "1", tmp_path / "out", merge=False, base="org/Base-1B", gguf=False)
+    card = (tmp_path / "out/README.md").read_text()
+    pairs = read_lines(real / "round-1/pairs/pairs.jsonl", Pair)
+    voted = sum(pair.source == "vote" for pair in pairs)
+    for part in (
+        "base_model: org/Base-1B",
+        "license: apache-2.0",
+        "library_name: peft",
+        "Verdict: **accepted**.",
+        "## Scores",
+        f"| {voted} |",
+        "Bait prompts:",
+        "| method | sft, lora |",
+        "AutoPeftModelForCausalLM",
+    ):
+        assert part in card, part
+    config = (real / "config.yaml").read_text()
+    for benchmark in (line.strip().rstrip(":") for line in config.splitlines() if line.startswith("    sums")):
+        assert f"| {benchmark} |" in card
+
+
+def test_an_adapter_of_a_folder_needs_a_name_for_its_base(real: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"Base-1B: an adapter needs its base.*--base.*--merge"):
+        export_model(real, "1", tmp_path / "out", merge=False, base=None, gguf=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_complete_weights_are_copied_where_the_run_has_them(real: Path, tmp_path: Path) -> None:
+    weights = real / "round-1/train/weights"
+    shutil.copytree(tmp_path / "Base-1B", weights)
+    reseal_alone(real / "round-1/train")
+    export_model(real, "1", tmp_path / "out", merge=True, base=None, gguf=False)
+    card = (tmp_path / "out/README.md").read_text()
+    assert (tmp_path / "out/model-1.safetensors").read_bytes() == (weights / "model-1.safetensors").read_bytes()
+    assert (tmp_path / "out/model-1.safetensors").stat().st_ino != (weights / "model-1.safetensors").stat().st_ino
+    assert "library_name: transformers" in card
+    assert "base_model" not in card.partition("\n---\n")[0], "a folder of this machine is no name on the hub"
+
+
+def test_what_cannot_be_exported_is_refused_with_the_way_out(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadConfig, match=r"--round 7: .* has no such child; its rounds: 1 \(or `best`\)"):
+        export_model(run, "7", out, merge=False, base=None, gguf=False)
+    with pytest.raises(Missing, match=r"no convert_hf_to_gguf\.py.*git clone.*LLAMA_CPP"):
+        export_model(run, "1", out, merge=False, base=None, gguf=True)
+    out.mkdir()
+    with pytest.raises(BadConfig, match="exists already"):
+        export_model(run, "1", out, merge=False, base=None, gguf=False)
+    verdict = run / "round-1/verdict/verdict.json"
+    verdict.write_text(verdict.read_text().replace('"action":"accept"', '"action":"retry"'))
+    reseal_alone(run / "round-1/verdict")
+    with pytest.raises(BadConfig, match=r"no child was accepted.*--round 1 exports a child all the same"):
+        export_model(run, "best", tmp_path / "new", merge=False, base=None, gguf=False)
+
+
+def test_the_base_is_known_by_what_it_is_called_elsewhere() -> None:
+    assert find_base({"model": {"path": "packaged:smollm2"}}, None).hub_id == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert find_base({"model": {"path": "org/name"}}, None).hub_id == "org/name"
+    assert find_base({"model": {"path": "/data/x"}}, None).hub_id is None
+    assert find_base({"model": {"path": "org/a"}, "train": {"student": "org/b"}}, None).hub_id == "org/b"
+
+
+def test_pairs_are_a_data_set_of_sft_and_preference_rows(run: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = export_pairs(run, "best", tmp_path / "pairs")
+    pairs = {pair.id: pair for pair in read_lines(run / "round-1/pairs/pairs.jsonl", Pair)}
+    table = datasets.load_dataset(str(tmp_path / "pairs"), "sft", split="train", cache_dir=str(tmp_path / "cache"))
+    assert table.num_rows == rows["sft"] == len(pairs)
+    for row in table:
+        pair = pairs[row["id"]]
+        assert row["prompt"] == [{"role": "user", "content": pair.prompt}]
+        assert row["completion"] == [{"role": "assistant", "content": pair.completion}]
+        assert (row["agreement"], row["round"], row["source"]) == (pair.agreement, pair.round, pair.source)
+        assert (row["bait"] is None) == (pair.source == "replay")
+    assert rows.get("preference", 0) == sum(pair.rejected is not None for pair in pairs.values())
+
+
+def test_an_upload_that_fails_leaves_the_folder_and_says_how_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        Missing, match=r"--push me/mine: not uploaded .*out is complete: `hf auth login`, then `hf upload"
+    ):
+        push(tmp_path / "out", "me/mine", "model", public=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--pairs", "--merge"), "--pairs exports training data"),
+        (("--public",), "give --push ORGANISATION/NAME"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(run: Path, arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        export_command([str(run), "--to", str(run.parent / "out"), *arguments])
+
+
+def test_the_command_says_what_it_wrote(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export_command([str(run), "--to", str(tmp_path / "out")])
+    assert "round 1, smoke-r01-" in capsys.readouterr().out
+    assert (tmp_path / "out/skill.json").is_file()
