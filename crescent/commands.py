@@ -10,6 +10,7 @@
     crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
     crescent verify RUN              whether everything in a run folder is as it was written
     crescent repair RUN              set aside what is damaged, restore what another run holds; deletes nothing
+    crescent fork RUN NEW            another run that starts from finished stages of this one
     crescent export RUN --to FOLDER  a checkpoint, or with --pairs its training data, that works without the run
 
 Each command imports what it needs when it runs, so that `--help` answers at once.
@@ -301,6 +302,26 @@ def export_command(arguments: Sequence[str]) -> None:
         console.print(push(given.to, given.push, "dataset" if given.pairs else "model", given.public), soft_wrap=True)
 
 
+def fork_command(arguments: Sequence[str]) -> None:
+    """`crescent fork`: another run that starts from finished stages of a run."""
+    parser = ArgumentParser(
+        "crescent fork",
+        description="Make a run folder beside RUN that starts from its finished stages: linked, not copied, and taken "
+        "as they are. Settings may differ from there on; in W&B it is a run of its own.",
+        epilog="See docs/own.md.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("name", metavar="NEW", help="name of the new run")
+    where = "first round or stage to make anew, e.g. round-2 (default: all finished stages are taken)"
+    parser.add_argument("--from", dest="before", metavar="STAGE", help=where)
+    given = parser.parse_args(arguments)
+
+    from crescent.doors.fork import fork_run
+
+    console = open_console()
+    fork_run(run_named(given.run), given.name, given.before, lambda line: console.print(line, soft_wrap=True))
+
+
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
     "trace": trace_command,
@@ -312,6 +333,7 @@ COMMANDS: dict[str, Command] = {
     "verify": verify_command,
     "repair": repair_command,
     "export": export_command,
+    "fork": fork_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 

@@ -26,7 +26,7 @@ from crescent.run_folder.dropped import note_dropped
 from crescent.run_folder.made_from import as_of_now
 from crescent.run_folder.manifest import SCRATCH, Inspection, inspect, is_there, seal, verified_manifest
 from crescent.run_folder.remade import describe_damage, explain_difference, refused_later
-from crescent.run_folder.reuse import Donors, clear_draft
+from crescent.run_folder.reuse import AS_FOUND, Donors, clear_draft, is_forked
 from crescent.run_folder.set_aside import set_aside
 
 KEY = "key.json"
@@ -133,7 +133,9 @@ class Once:
                 self._check_later_stages(stage, inspection)
                 self._begin()
                 set_aside(self.root, final)
-            elif (recorded := self._as_of_now(manifest["made_from"], settings)) != made_from:
+            elif (recorded := self._as_of_now(manifest["made_from"], settings)) != made_from and not (
+                self._is_as_found(stage, manifest["digest"]) and {**recorded, "settings": dict(settings)} == made_from
+            ):
                 raise SettingsChanged(explain_difference(self.root, stage, recorded, made_from))
             else:
                 if inspection.strangers:
@@ -182,6 +184,10 @@ class Once:
         """What a finished stage was made from, with the versions that are taken as found counting as this one."""
         recorded = as_of_now(made_from, settings, self.schema)
         return {**recorded, "version": __version__} if recorded["version"] in self.versions else recorded
+
+    def _is_as_found(self, stage: str, digest: str) -> bool:
+        """Whether a finished stage counts whatever the settings are, because `crescent fork` put it here."""
+        return stage.rpartition("/")[2] in AS_FOUND and is_forked(self.root / stage, digest)
 
     def _check_later_stages(self, stage: str, inspection: Inspection) -> None:
         """Say that a damaged stage is made again, and what that may cost.
@@ -246,6 +252,9 @@ class Once:
             manifest = inspection.manifest
             if manifest is None:
                 return Foresight(False, f"{inspection.damage}: will be made again")
+            if self._is_as_found(stage, manifest["digest"]):
+                self._foreseen.add(manifest["digest"])
+                return Foresight(True, "taken as found (crescent fork)")
             if self._as_of_now(manifest["made_from"], settings)["settings"] != dict(settings):
                 return Foresight(False, f"made with other settings: will be refused without run.redo={stage}")
             version = self._as_of_now(manifest["made_from"], settings)["version"]

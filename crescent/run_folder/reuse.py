@@ -25,6 +25,11 @@ NEVER_REUSED = {
     "verdict": "it names the checkpoints of its run",
 }
 """Kinds of stages that each run makes itself, with the reason."""
+FORKED = "forked"
+"""Key in the note beside a stage that `crescent fork` linked."""
+AS_FOUND = ("others", "synthesis", "replay", "pairs", "train")
+"""Kinds of forked stages that are taken whatever the settings are. Evaluations are not: later ones are compared with
+them, item by item."""
 SHOWN = 4
 """Differences that a line for people names before it only counts them."""
 MODELS = frozenset({"base", "checkpoint", "model", "parent", "start"})
@@ -110,6 +115,26 @@ class Donors:
             if manifest is not None and not dropped(run / stage, manifest):
                 return f"will be reused from {maker_of(run, stage)}", str(manifest["digest"])
         return min(seen, default=(0, ""))[1], None
+
+
+def fork_stage(run: Path, stage: str, final: Path) -> str | None:
+    """Link a stage of a run to `final`, to be taken there as it is, whatever settings the run there has; or say why it
+    cannot be."""
+    found = _link(run, stage, final)
+    if isinstance(found, str):
+        return found
+    note = {"run": found.run, "digest": found.manifest["digest"], FORKED: True}
+    write_whole(_note_beside(final), json.dumps(note, indent=1).encode())
+    return None
+
+
+def is_forked(final: Path, digest: str) -> bool:
+    """Whether a stage was linked by `crescent fork`, and is still what was linked."""
+    try:
+        note = json.loads(_note_beside(final).read_text())
+        return bool(note.get(FORKED)) and note["digest"] == digest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _link(run: Path, stage: str, final: Path) -> TakenOver | str:

@@ -60,7 +60,7 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
         raise DataSaysNo(absent[0])
     if not found:
         raise DataSaysNo(
-            f"{where}.path={config.path}: has no rows; one JSON object a line, with a question and an answer"
+            f"{where}.path={config.path}: has no rows; write one JSON object a line, with a question and an answer"
         )
     if all(target is None for _, target in found):
         assert config.style is not None
