@@ -77,19 +77,27 @@ class TaskConfig:
         require(self.program_memory_mib >= 64, "task.program_memory_mib", self.program_memory_mib, "64 MiB at least")
 
 
+BAIT_FIELD = re.compile(r"(?<![\\\w}^_{])\{([A-Za-z][A-Za-z_]+)\}(?!\})")
+"""A word in braces that belongs to no formula (`\\frac{ab}{cd}`, `x^{ab}`): it looks like a field of a bait prompt."""
+
+
 @dataclass
 class BaitConfig:
     """Paper step I: a bait prompt makes the model invent questions, without seed data."""
 
     prompts: dict[str, str] = field(default_factory=dict)
-    """Bait prompts by name. `{topic}` and `{difficulty}` are replaced by entries of lists that the model itself writes:
-    each combination is a bait prompt of its own."""
+    """Bait prompts by name. `{topic}` and `{difficulty}` are replaced by entries of lists that the model itself writes,
+    or that you give: each combination is a bait prompt of its own."""
     topics: int = 0
     """Number of topics that the model lists for `{topic}`, once per run."""
+    topic_list: list[str] = field(default_factory=list, metadata=earlier_runs([]))
+    """Topics of your own for `{topic}`; then the model lists none."""
     topics_prompt: str = "List {count} different topics of mathematics. One per line, no explanations."
     """Prompt for the list of topics; `{count}` is their number."""
     difficulties: int = 0
     """Number of levels of difficulty that the model lists for `{difficulty}`, once per run."""
+    difficulty_list: list[str] = field(default_factory=list, metadata=earlier_runs([]))
+    """Levels of your own for `{difficulty}`; then the model lists none."""
     difficulties_prompt: str = (
         "List {count} levels of difficulty of mathematics problems, from easy to hard. One per line, no explanations."
     )
@@ -111,14 +119,14 @@ class BaitConfig:
     def __post_init__(self) -> None:
         for name, prompt in self.prompts.items():
             require(bool(prompt.strip()), f"bait.prompts.{name}", repr(prompt), "must not be empty")
-            for kind, count in (("topic", self.topics), ("difficulty", self.difficulties)):
-                plural = {"topic": "topics", "difficulty": "difficulties"}[kind]
-                listed = count > 0 or "{" + kind + "}" not in prompt
-                rule = f"contains {{{kind}}}, but the model lists none"
-                require(listed, f"bait.prompts.{name}", repr(prompt), rule, f"set bait.{plural}, e.g. bait.{plural}=8")
+            self._check_fields(name, prompt)
+        for kind, listed in (("topic", self.topic_list), ("difficulty", self.difficulty_list)):
+            distinct = all(entry.strip() for entry in listed) and len({*listed}) == len(listed)
+            require(distinct, f"bait.{kind}_list", listed, "must hold different entries that are not empty")
         require(0 <= self.topics <= 1000, "bait.topics", self.topics, "must lie in [0, 1000]")
         require(0 <= self.difficulties <= 100, "bait.difficulties", self.difficulties, "must lie in [0, 100]")
-        baits = len(self.prompts) * max(1, self.topics) * max(1, self.difficulties)
+        topics, levels = len(self.topic_list) or self.topics, len(self.difficulty_list) or self.difficulties
+        baits = len(self.prompts) * max(1, topics) * max(1, levels)
         rule, fix = (
             f"makes {baits:,} bait prompts, at most 10,000 are allowed",
             "lower bait.topics or bait.difficulties",
@@ -139,6 +147,22 @@ class BaitConfig:
             "must not contain an empty string, which would end every question at once",
         )
         require(self.min_characters >= 1, "bait.min_characters", self.min_characters, "must be at least 1")
+
+    def _check_fields(self, name: str, prompt: str) -> None:
+        """Check that each field of a bait prompt is known and has entries."""
+        key = f"bait.prompts.{name}"
+        for wrong in (found for found in BAIT_FIELD.findall(prompt) if found not in ("topic", "difficulty")):
+            rule = f"has a field {{{wrong}}}, and only {{topic}} and {{difficulty}} are known"
+            fix = f"write {{topic}}, or {{ {wrong} }} with spaces if the braces are part of the text"
+            require(False, key, repr(prompt), rule, fix)
+        for kind, plural, count, own in (
+            ("topic", "topics", self.topics, self.topic_list),
+            ("difficulty", "difficulties", self.difficulties, self.difficulty_list),
+        ):
+            listed = count > 0 or bool(own) or "{" + kind + "}" not in prompt
+            rule = f"contains {{{kind}}}, but there are none"
+            fix = f"list them, bait.{kind}_list=[…], or let the model list some, bait.{plural}=8"
+            require(listed, key, repr(prompt), rule, fix)
 
 
 class Embedder(Choice):

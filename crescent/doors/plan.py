@@ -175,7 +175,8 @@ def arm_lines(cfg: Config) -> list[str]:
 def once_lines(cfg: Config) -> list[str]:
     """Requests besides the rounds."""
     lines = ["once        plus one benchmark pass on the base"]
-    if cfg.bait.topics or cfg.bait.difficulties:
+    bait = cfg.bait
+    if (bait.topics and not bait.topic_list) or (bait.difficulties and not bait.difficulty_list):
         lines.append("once        up to 16 requests for lists of topics and difficulties")
     if cfg.eval.harness.tasks:
         lines.append(f"each time   lm-eval: {', '.join(cfg.eval.harness.tasks)}")

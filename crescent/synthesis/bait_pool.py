@@ -1,7 +1,8 @@
 """Many baits instead of one: prompts × topics × levels of difficulty.
 
-The model itself lists the topics and levels, so no outside data enters. A bait is used the more often, the more of its
-questions earlier rounds kept. Paper step I (Crescent, arXiv 2502.13441) has one bait prompt; the pool is ours.
+The model itself lists the topics and levels, so no outside data enters; or the config lists them. A bait is used the
+more often, the more of its questions earlier rounds kept. Paper step I (Crescent, arXiv 2502.13441) has one bait
+prompt; the pool is ours.
 """
 
 import re
@@ -45,7 +46,8 @@ CHATTER = re.compile(
 
 
 async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int) -> list[Bait]:
-    """All baits, sorted by name. The model is asked only for the lists that some prompt has a field for.
+    """All baits, sorted by name. The model is asked only for the lists that some prompt has a field for and that the
+    config does not hold.
 
     A bait whose list the model cannot give is left out, as long as others remain.
 
@@ -56,7 +58,10 @@ async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed
     lists: dict[str, list[str]] = {}
     unreadable: dict[str, str] = {}
     for field, kind in (("topic", "topics"), ("difficulty", "difficulties")):
-        if field in wanted:
+        own = {"topic": cfg.topic_list, "difficulty": cfg.difficulty_list}[field]
+        if field in wanted and own:
+            lists[field] = list(own)
+        elif field in wanted:
             lists[field], unreadable[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
     baits = [bait for name, prompt in cfg.prompts.items() for bait in _fill(name, prompt, lists)]
     if not baits:

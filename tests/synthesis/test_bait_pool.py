@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from fakes import ShufflingEngine, cut, stop
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crescent.config import BaitConfig
-from crescent.errors import DataSaysNo
+from crescent.errors import BadConfig, DataSaysNo
 from crescent.records import Bait, BaitCount, Completion, Request
 from crescent.synthesis.bait_pool import REQUESTS, choose, open_pool, read_list, weights
 
@@ -239,3 +240,34 @@ def test_rounds_with_fewer_questions_than_baits_use_different_baits() -> None:
     assert len(set.union(*used)) > 90
     assert any(name > "b300" for name in used[0])
     assert any(name < "b080" for name in used[0])
+
+
+def test_lists_of_ones_own_are_used_as_they_are_and_the_model_lists_nothing() -> None:
+    engine = listing({})
+    cfg = BaitConfig({"a": "About {topic}, {difficulty}."}, topic_list=["sums", "trains"], difficulty_list=["easy"])
+    found = asyncio.run(open_pool(engine, cfg, round_number=1, run_seed=0))
+    assert [bait.prompt for bait in found] == ["About sums, easy.", "About trains, easy."]
+    assert engine.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("given_", "says"),
+    [
+        ({"prompts": {"a": "About {topics}."}}, r"bait\.prompts\.a=.*has a field \{topics\}.*write \{topic\}"),
+        ({"prompts": {"a": "For {grade} pupils."}}, r"\{grade\}, and only \{topic\} and \{difficulty\} are known"),
+        ({"prompts": {"a": "About {topic}."}}, r"there are none; list them, bait\.topic_list=\[…\], .*bait\.topics=8"),
+        ({"prompts": {"a": "{topic}"}, "topic_list": ["x", "x"]}, r"bait\.topic_list=.*different entries"),
+        ({"prompts": {"a": "{topic}"}, "topic_list": [" "]}, "not empty"),
+    ],
+)
+def test_fields_that_nothing_fills_are_refused(given_: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        BaitConfig(**given_)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [r"Use \frac{ab}{cd}.", "Use $x^{ab}$ and $x_{max}$.", 'Write {"question": "…"}.', "A set { red }.", "{1, 2}"],
+)
+def test_braces_of_formulas_and_json_are_text(prompt: str) -> None:
+    assert BaitConfig({"a": prompt}).prompts["a"] == prompt
