@@ -15,8 +15,7 @@ What a server may answer, and what follows:
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -133,7 +132,8 @@ class Client:
         self._resting_until = [0.0] * len(self._replicas)
         """Time until which a replica that did not answer gets no requests: a dead one always looks idle."""
         self._free = asyncio.Semaphore(concurrency)
-        self._sent: set[str] = set()
+        self._sent: list[set[str]] = [set() for _ in self._replicas]
+        """Keys of the requests that each replica has."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -209,19 +209,26 @@ class Client:
             TryAgain, BadConfig: as `complete`.
         """
         body = msgspec.json.encode(asked)
-        async with self._free, self._as_sent(key):
-            for index in self._by_preference():
+        async with self._free:
+            tried: list[int] = []
+            # A request that kills its replica kills the next one, too: it must not go the round of all.
+            while len(tried) < min(2, len(self._replicas)):
+                index = next(index for index in self._by_preference() if index not in tried)
+                tried.append(index)
                 self._outstanding[index] += 1
+                self._sent[index].add(key)
                 try:
                     return await self._ask(index, body, read)
                 except _NoAnswer as error:
                     self._resting_until[index] = time.monotonic() + REST_S
                     cause = error
+                    suspects = {*self._sent[index]}
                 finally:
                     self._outstanding[index] -= 1
-            urls = ", ".join(map(self._url, range(len(self._replicas))))
+                    self._sent[index].discard(key)
+            urls = ", ".join(map(self._url, tried))
             # A wrong reply is no sign that any of the requests in flight kills the engine.
-            raise EngineDied(f"{urls}: {cause}", self._sent if cause.may_have_died else ()) from cause
+            raise EngineDied(f"{urls}: {cause}", suspects if cause.may_have_died else ()) from cause
 
     async def _ask(self, index: int, body: bytes, read: Callable[[bytes], R]) -> R:
         """Ask one replica, several times if need be.
@@ -281,14 +288,6 @@ class Client:
         if status == 429:
             return _TooFast(said, _asked_pause(headers))
         return _NoAnswer(f"answered {status}: {said}", _asked_pause(headers), may_have_died=status >= 500)
-
-    @asynccontextmanager
-    async def _as_sent(self, key: str) -> AsyncIterator[None]:
-        self._sent.add(key)
-        try:
-            yield
-        finally:
-            self._sent.discard(key)
 
     def _by_preference(self) -> list[int]:
         """Indices of the replicas: those that answer first, and of those the least busy first."""

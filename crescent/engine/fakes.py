@@ -1,8 +1,9 @@
 """An engine and a trainer without a model, for people who change the loop: `+experiment=smoke`.
 
 The fake engine speaks vLLM's protocol over HTTP, so everything around it (child processes, client, journal, adapters,
-proof) is real. Its "model" is one number, the skill: the probability that it adds two numbers correctly. The
-fake trainer raises the skill for pairs with a right answer and lowers it for pairs with a wrong one.
+proof) is real. Its "model" is one number, the skill: the probability that it adds two numbers correctly
+(`crescent.engine.fake_replies`). The fake trainer raises the skill for pairs with a right answer and lowers it for
+pairs with a wrong one.
 
     python -P -m crescent.engine.fakes serve WEIGHTS PORT NAME      python -P -m crescent.engine.fakes train JOB.YAML
 """
@@ -11,7 +12,6 @@ import json
 import math
 import os
 import random
-import re
 import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,17 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from crescent.config import TrainJob, Tuning, read_job
+from crescent.engine.fake_replies import DIFFERENCE, SUM, is_right, reply, result
 from crescent.engine.key import OPEN, SHUT, SUPERVISOR, Door
 from crescent.machine.failpoint import failpoint
 from crescent.machine.program import run_to_exit_code
 from crescent.records import Pair, Proof, digest, read_lines
 
-SUM = re.compile(r"(\d+)\s*\+\s*(\d+)")
-DIFFERENCE = re.compile(r"(\d+)\s*-\s*(\d+)")
 DEADLY = "self-destruct"
 """Text in a prompt that kills the fake engine."""
-LIST = ("shopping", "travel", "cooking", "sports", "gardening", "money", "animals", "music")
-"""Entries of every list that the fake model writes."""
 PROOF_IDS = ((1, 2, 3, 4), (5, 6, 7))
 """Token ids of the texts of a proof."""
 
@@ -44,22 +41,6 @@ def read_skill(weights: str) -> float:
     return skill
 
 
-def reply(prompt: str, seed: int, temperature: float, skill: float) -> str:
-    """Completion of the fake model: an answer if the prompt contains a problem, else a new problem."""
-    dice = random.Random(f"{seed}/{prompt}/{temperature}")
-    if prompt.startswith("List "):
-        return "\n".join(f"{number}. {name}" for number, name in enumerate(LIST, 1))
-    found = SUM.search(prompt) or DIFFERENCE.search(prompt)
-    if found is None or "different" in prompt:
-        return f"What is {dice.randrange(40)} + {dice.randrange(40)}?"
-    first, second = int(found[1]), int(found[2])
-    truth = first + second if "+" in found[0] else first - second
-    if dice.random() < 0.05:
-        return "I would rather not say."
-    slip = 0 if dice.random() < skill else dice.choice((-2, -1, 1, 2, 10))
-    return f"Let me see. {found[0]} gives\n#### {truth + slip}"
-
-
 def log_probabilities(token_ids: tuple[int, ...], skill: float) -> tuple[float | None, ...]:
     """Made-up values that differ between models of different skill."""
     return (None, *(-math.log(1 + token) * (2 - skill) for token in token_ids[1:]))
@@ -70,7 +51,7 @@ def likelihoods(prompt: str, unfinished: str, skill: float) -> dict[str, Any]:
     noise per problem and answer blurs."""
     found = SUM.search(prompt) or DIFFERENCE.search(prompt)
     words = [*prompt.split(), *unfinished.split()]
-    truth = "" if found is None else str(int(found[1]) + int(found[2]) * (1 if "+" in found[0] else -1))
+    truth = "" if found is None else str(result(found))
     noise = random.Random(f"{prompt}/{words[-1]}").gauss(0, 1)
     last = noise + (4 * skill - 1 if words[-1].rstrip(".") == truth else 0)
     numbers = [int(digest(word), 16) % 50_000 for word in words]
@@ -112,7 +93,8 @@ class FakeEngine(ThreadingHTTPServer):
                     os._exit(9)
                 if "prompt_logprobs" in body:
                     return likelihoods(prompt, body["messages"][-1]["content"], self.skill(body["model"]))
-                text = reply(prompt, body.get("seed", 0), body.get("temperature", 1.0), self.skill(body["model"]))
+                seed, temperature = body.get("seed", 0), body.get("temperature", 1.0)
+                text = reply(prompt, seed, temperature, self.skill(body["model"]), body["max_tokens"])
                 words = text.split()
                 cut = len(words) > body["max_tokens"]
                 text = " ".join(words[: body["max_tokens"]]) if cut else text
@@ -190,7 +172,7 @@ def train(job: TrainJob) -> None:
     """Write the files that the real trainer writes, with a skill in place of weights."""
     output = Path(job.output)
     pairs = read_lines(Path(job.pairs), Pair)
-    right = sum(_is_right(pair) for pair in pairs)
+    right = sum(is_right(pair) for pair in pairs)
     start = read_skill(job.parent or job.model.path)
     skill = min(1.0, max(0.0, start + 0.5 * (2 * right / len(pairs) - 1) * min(1.0, len(pairs) / 40)))
     full = job.train.tuning is Tuning.full
@@ -205,11 +187,6 @@ def train(job: TrainJob) -> None:
     )
     failpoint("trainer.end")
     (output / "metrics.json").write_text(json.dumps({"rows": len(pairs), "skill": skill}))
-
-
-def _is_right(pair: Pair) -> bool:
-    found = SUM.search(pair.prompt)
-    return found is not None and pair.final == str(int(found[1]) + int(found[2]))
 
 
 def main(arguments: list[str]) -> None:

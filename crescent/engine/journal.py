@@ -7,12 +7,10 @@ Each line ends with a checksum of the rest. A line that is not as it was written
 request is asked again. Lines without a checksum, which earlier versions wrote, are read as they are.
 """
 
-import asyncio
 import os
 import re
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +20,7 @@ import msgspec
 
 from crescent.engine.client import Engine, EngineDied
 from crescent.engine.refusals import CANARY, MAX_REFUSED, REFUSED, SKIPPED, Refusals, is_skipped
+from crescent.engine.suspects import ALONE, Turns, groups
 from crescent.machine.disk import write_whole
 from crescent.machine.failpoint import failpoint
 from crescent.records import Completion, Request, digest
@@ -148,6 +147,11 @@ class Journal:
         found = self._find(request)
         return found is not None and found.finish_reason == UNANSWERED
 
+    def suspects(self) -> dict[str, str]:
+        """Requests that the engine had when it died, by key, each with its mark (`crescent.engine.suspects`)."""
+        entries = self.entries.values()
+        return {entry.key: entry.completion.text for entry in entries if entry.completion.finish_reason == UNANSWERED}
+
     def _find(self, request: Request) -> Completion | None:
         entry = self.entries.get(request.key)
         return entry.completion if entry and entry.request == digest(request) else None
@@ -193,8 +197,9 @@ def set_damaged_lines_aside(path: Path, found: JournalLines) -> None:
 class Journaled:
     """An engine that looks into the journal first.
 
-    Requests that the engine had when it died are suspects: each is sent again alone, with no other request in flight.
-    If the engine dies again, the request is skipped: its completion is an error, as for a request the engine refuses.
+    Requests that the engine had when it died are suspects, which are sent again without any other requests: a few of
+    them alone, many in groups (`crescent.engine.suspects`). If a group kills the engine, its members are sent alone. A
+    request that kills the engine alone is skipped: its completion is an error, as for one that the engine refuses.
     Refused requests are counted and not written down.
     """
 
@@ -204,7 +209,9 @@ class Journaled:
         self.journal = journal
         self.refusals = Refusals(max_refused)
         self._waiting: dict[str, Request] = {}
-        self._in_flight = SharedLock()
+        self._groups = groups(journal.suspects())
+        self._members = Counter(self._groups.values())
+        self._turns = Turns()
 
     async def complete(self, request: Request) -> Completion:
         """The completion from the journal, or else from the engine.
@@ -223,19 +230,19 @@ class Journaled:
         return completion
 
     async def _ask(self, request: Request) -> Completion:
-        suspect = self.journal.is_suspect(request)
-        async with self._in_flight.exclusive() if suspect else self._in_flight.shared():
-            if suspect:
+        group = self._groups.get(request.key) if self.journal.is_suspect(request) else None
+        async with self._turns.of(group):
+            if group is not None:
                 await self.engine.complete(CANARY)  # an engine that is already dead must not be blamed on this request
             self._waiting[request.key] = request
             try:
                 completion = await self.engine.complete(request)
             except EngineDied as error:
-                if suspect:
+                if group is not None and self._members[group] == 1:
                     reason = f"{request.key} {SKIPPED}"
                     self.journal.append(request, Completion(reason, REFUSED, tokens=0))
                     raise EngineDied(f"{error}; {reason}") from error
-                self._suspect(error)
+                self._suspect(error, "" if group is None else ALONE)
                 raise
             finally:
                 self._waiting.pop(request.key, None)
@@ -243,35 +250,8 @@ class Journaled:
                 self.journal.append(request, completion)
         return completion
 
-    def _suspect(self, error: EngineDied) -> None:
+    def _suspect(self, error: EngineDied, mark: str) -> None:
+        known = self.journal.suspects()
         for key in sorted(error.unanswered & self._waiting.keys()):
-            if not self.journal.is_suspect(self._waiting[key]):
-                self.journal.append(self._waiting[key], Completion("", UNANSWERED, tokens=0))
-
-
-class SharedLock:
-    """A readers-writer lock: held by many at once (shared), or by one alone (exclusive)."""
-
-    def __init__(self) -> None:
-        self._entry = asyncio.Lock()
-        self._holders = 0
-        self._released = asyncio.Event()
-
-    @asynccontextmanager
-    async def shared(self) -> AsyncIterator[None]:
-        async with self._entry:
-            self._holders += 1
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._released.set()
-
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        """Wait until no one else holds the lock; later requests for it wait, too."""
-        async with self._entry:
-            while self._holders:
-                self._released.clear()
-                await self._released.wait()
-            yield
+            if known.get(key) != mark or not self.journal.is_suspect(self._waiting[key]):
+                self.journal.append(self._waiting[key], Completion(mark, UNANSWERED, tokens=0))
