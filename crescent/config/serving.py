@@ -28,6 +28,11 @@ class Child(Choice):
 class WhileTraining(Choice):
     """What the server does while the trainer works."""
 
+    auto = "auto"
+    """It keeps its memory if that and the trainer's fit; else it sleeps if main memory can hold its weights; else it is
+    stopped."""
+    sleep = "sleep"
+    """Its weights move from the GPU to main memory and its cache is dropped (vLLM's sleep level 1)."""
     stop = "stop"
     """It is stopped, which frees its memory, and started again afterwards."""
     keep = "keep"
@@ -44,7 +49,7 @@ class ServingConfig:
 
     The API key comes from the environment variable CRESCENT_API_KEY."""
     child: Child = Child.adapter
-    while_training: WhileTraining = WhileTraining.stop
+    while_training: WhileTraining = WhileTraining.auto
     concurrency: int = 256
     """Largest number of requests that one replica works on at once. Clients send half as many again, so that none waits
     for them; to `urls` they send no more than this for each."""

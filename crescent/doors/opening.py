@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -51,6 +52,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
     from crescent.machine.program import undisturbed
+    from crescent.models.while_training import while_training
     from crescent.observe import RunObserver
     from crescent.run_folder.declaration import record_declaration
     from crescent.run_folder.ended import forget_end, write_end
@@ -65,7 +67,8 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         observer = RunObserver(root, cfg.tracking, cfg.run.name)
         alive = root / ALIVE
         launch = LocalLaunch(cfg.launch.grace_s, alive)
-        server = Server(cfg.serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
+        serving = replace(cfg.serving, while_training=while_training(cfg))
+        server = Server(serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
 
         def write_config() -> None:
             """Not before there is work: if this run is refused, the config of the finished one stays in place."""

@@ -34,17 +34,12 @@ from crescent.judging.comparison import minimum_detectable_gain
 from crescent.machine.environment import gpus
 from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
+from crescent.models.while_training import ENGINE_GIB, LIBRARIES_GIB, while_training
 from crescent.run_folder.once import Foresight, Once
 from crescent.run_folder.places import read_config
 from crescent.run_folder.stage_settings import planned_stages, stage_settings
 from crescent.selection.arms import CAUTIONS
 from crescent.workplace import trainer_command
-
-ENGINE_OVERHEAD_GIB = 2.3
-"""Memory of vLLM's CPU build besides weights and cache: with the quickstart's model, its three processes take 3.8
-GiB."""
-TRAINER_OVERHEAD_GIB = 2.0
-"""Memory of libraries and activations with a small micro batch; long sequences need more."""
 
 
 @dataclass(frozen=True)
@@ -248,10 +243,11 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
             f"            the trainer needs {held:.1f} GiB for weights and optimizer state{shared}, and more for "
             "activations: if memory runs out, lower train.micro_batch or set train.gradient_checkpointing=true"
         )
+        lines.append(f"            while it works, the engine does this: {while_training(cfg).value} (reckoned)")
         return lines
-    engine = weights + cfg.serving.cpu_cache_gib + ENGINE_OVERHEAD_GIB
-    trainer = weights + trainer_gib(cfg, parameters) + TRAINER_OVERHEAD_GIB
-    peak = engine + trainer if cfg.serving.while_training is WhileTraining.keep else max(engine, trainer)
+    engine = weights + cfg.serving.cpu_cache_gib + ENGINE_GIB
+    trainer = weights + trainer_gib(cfg, parameters) + LIBRARIES_GIB
+    peak = engine + trainer if while_training(cfg) is WhileTraining.keep else max(engine, trainer)
     free_memory = psutil.virtual_memory().available / GIB
     lines.append(f"memory      about {peak:.1f} GiB (no GPU), {free_memory:.1f} GiB free: {_fits(peak, free_memory)}")
     if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Trainer, write_job
+from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Trainer, WhileTraining, write_job
 from crescent.config.standalone import EvaluationConfig
 from crescent.engine.outside import check_endpoint
 from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
@@ -74,6 +74,22 @@ def check_adapters(cfg: Config, on_cpu: bool) -> None:
         )
 
 
+def check_sleep(cfg: Config, on_cpu: bool) -> None:
+    """Refuse to let an engine sleep that cannot.
+
+    Raises:
+        BadConfig: it runs on a CPU, or is not ours.
+    """
+    asked = cfg.serving.while_training is WhileTraining.sleep
+    if asked and (cfg.serving.urls or (on_cpu and cfg.serving.engine is EngineKind.vllm)):
+        who = (
+            "endpoints of serving.urls are not ours to put to sleep"
+            if cfg.serving.urls
+            else "vLLM sleeps on a GPU only"
+        )
+        raise BadConfig(f"serving.while_training=sleep: {who}; use auto")
+
+
 def loaded_rank(cfg: Config) -> int | None:
     """Rank of the adapters that the server has to load; `None` if it serves what it has."""
     if isinstance(cfg, EvaluationConfig) and cfg.adapter is None:
@@ -98,6 +114,7 @@ def check_evaluation(cfg: Config) -> None:
     for url in cfg.serving.urls:
         check_endpoint(url, key, cfg.model.context, loaded_rank(cfg), cfg.run.folder)
     check_adapters(cfg, runs_on_cpu())
+    check_sleep(cfg, runs_on_cpu())
     with open_task(cfg.task, cfg.consensus.grading_timeout_s):
         pass
     config = cfg.eval.harness

@@ -77,6 +77,7 @@ class FakeEngine(ThreadingHTTPServer):
         self.base = read_skill(weights)
         self.adapters: dict[str, float] = {}
         self.door = Door()
+        self.asleep = False
 
     def skill(self, model: str) -> float:
         return self.base if model == self.name else self.adapters[model]
@@ -87,6 +88,11 @@ class FakeEngine(ThreadingHTTPServer):
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         match path:
+            case "/sleep?level=1" | "/wake_up":
+                self.asleep = path != "/wake_up"
+                return {"status": "sleeping" if self.asleep else "awake"}
+            case _ if self.asleep:
+                raise KeyError(f"{path} of an engine that sleeps")
             case "/v1/chat/completions":
                 prompt = body["messages"][0]["content"]
                 if DEADLY in prompt:

@@ -38,6 +38,7 @@ class Replica:
         self.served: Checkpoint | None = None
         self._held: Checkpoint | None = None
         """Checkpoint whose complete weights the process holds; adapters are loaded beside them."""
+        self._asleep = False
         self._busy = threading.RLock()
         """Held while it is made to serve something."""
 
@@ -81,11 +82,27 @@ class Replica:
             self.engine.stop()
         with self._busy:
             self.served = self._held = None
+            self._asleep = False
 
     @property
     def died(self) -> bool:
         """Whether it served something until its engine ended by itself."""
         return self.served is not None and self.engine is not None and not self.engine.runs
+
+    def sleep(self) -> None:
+        """Give the GPU's memory back until it has to serve something: its weights wait in main memory. If it cannot, it
+        is stopped."""
+        with self._busy:
+            if self.engine is None or not self.engine.runs or self._asleep:
+                return
+            self.served = None
+            try:
+                self.connection.post("/sleep?level=1", {}, timeout_s=600)
+            except CrescentError as error:
+                self.say(f"cannot sleep and is stopped: {error}")
+                self.stop()
+            else:
+                self._asleep = True
 
     def answers(self) -> bool:
         """Whether its own engine serves something and completes a request; `False` for an endpoint."""
@@ -110,6 +127,8 @@ class Replica:
     def _load(self, checkpoint: Checkpoint) -> None:
         """Make the engine answer with the checkpoint's weights; measure its noise on the base while it holds that."""
         way = self.setup.serving.child
+        if self._asleep:
+            self._wake()
         # Another architecture needs another process.
         other = self._held is None or self._held.origin != checkpoint.origin
         if self.engine is not None and (not self._runs() or way is Child.restart or other):
@@ -126,9 +145,19 @@ class Replica:
         """Start the engine with the complete weights of a checkpoint."""
         assert self.engine is not None
         assert checkpoint.weights is not None
-        self._held = None
+        self._held, self._asleep = None, False
         self.engine.start(checkpoint.weights, self.model_name(checkpoint))
         self._held = checkpoint
+
+    def _wake(self) -> None:
+        """Wake the engine, or else forget what it held, so that it is started again."""
+        self._asleep = False
+        with suppress(CrescentError):
+            reply = self.connection.post("/wake_up", {}, timeout_s=600)
+            if isinstance(reply, dict) and reply.get("status") == "awake" and self._drop_cache():
+                return
+        self.say("the engine does not wake up, and is restarted")
+        self._held = None
 
     def _load_adapter(self, checkpoint: Checkpoint) -> None:
         if checkpoint.adapter is not None:

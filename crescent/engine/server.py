@@ -94,7 +94,10 @@ class Server:
 
     def pause(self) -> None:
         """Free memory for the trainer, if `serving.while_training` says so."""
-        if self.serving.while_training is not WhileTraining.stop:
+        if self.serving.while_training is WhileTraining.sleep:
+            at_once(self.replicas, Replica.sleep)
+            return
+        if self.serving.while_training is WhileTraining.keep:
             return
         here = [url for url in self.serving.urls if is_here(url)]
         if here:

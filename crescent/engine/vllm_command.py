@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingConfig
+from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingConfig, WhileTraining
 from crescent.engine.key import STARTS_SHUT, RequireKey
 from crescent.errors import Missing
 
@@ -47,6 +47,7 @@ def vllm_command(
     for option, value in options.items():
         command += [f"--{option}", str(value)]
     command += ["--enable-lora"] if serving.child is Child.adapter else []
+    command += ["--enable-sleep-mode"] if sleeps(serving) and not on_cpu else []
     command += ["--enforce-eager"] if serving.eager else []
     command += ["--no-enable-chunked-prefill"] if on_cpu else []
     return [*command, "--disable-uvicorn-access-log", *serving.arguments]
@@ -75,7 +76,8 @@ def vllm_environment(
     }
     if serving.child is Child.adapter:
         environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-    if serving.child is Child.reload:
+    # Endpoints that reload weights and that let the engine sleep; the key protects them, too.
+    if serving.child is Child.reload or sleeps(serving):
         environment["VLLM_SERVER_DEV_MODE"] = "1"
     if runs_on_cpu():
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_cache_gib)
@@ -88,6 +90,11 @@ def vllm_environment(
         environment |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         environment |= {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return environment
+
+
+def sleeps(serving: ServingConfig) -> bool:
+    """Whether the engine sleeps while the trainer works."""
+    return serving.while_training is WhileTraining.sleep
 
 
 def runs_on_cpu() -> bool:

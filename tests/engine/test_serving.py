@@ -303,3 +303,35 @@ def test_an_endpoint_with_another_base_is_refused_with_what_it_should_serve(serv
     other = tuple(log_probabilities(ids, 0.8) for ids in PROOF_IDS)
     with pytest.raises(CrescentError, match=r"does not serve the base of t-r01-abc.*fake:0.2 in float32"):
         server.serve(replace(child, proof=replace(child.proof, parent=other)))
+
+
+def test_an_engine_that_sleeps_is_woken_and_proven_before_it_is_asked(tmp_path: Path) -> None:
+    serving = replace(FAKE, while_training=WhileTraining.sleep, start_timeout_s=120)
+    lines: list[str] = []
+    server = new_server(tmp_path, serving, say=lines.append)
+    child = child_of(tmp_path, 1.0)
+    try:
+        endpoint = server.serve(child)
+        server.pause()
+        with pytest.raises(BadConfig, match="sleeps"):
+            ask(endpoint, sum_request(1))
+        assert ask(server.serve(child), sum_request(1))
+    finally:
+        server.stop()
+    assert [line["outcome"] for line in served_lines(tmp_path)] == ["proven", "proven"]
+    assert sum("the engine starts" in line for line in lines) == 1, "it was woken, not started again"
+
+
+def test_an_engine_that_does_not_wake_up_is_started_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    server = new_server(
+        tmp_path, replace(FAKE, while_training=WhileTraining.sleep, start_timeout_s=120), say=lines.append
+    )
+    try:
+        server.serve(BASE)
+        server.pause()
+        kill_engine(server.replicas[0].url)
+        assert ask(server.serve(BASE), sum_request(1))
+    finally:
+        server.stop()
+    assert any("does not wake up" in line for line in lines)

@@ -4,7 +4,7 @@ import importlib.metadata
 
 import pytest
 
-from crescent.config import Child, LoraConfig, ModelConfig, ServingConfig
+from crescent.config import Child, LoraConfig, ModelConfig, ServingConfig, WhileTraining
 from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
 
 
@@ -37,3 +37,12 @@ def test_nothing_is_compiled_at_the_start_and_no_front_end_skips_our_key(monkeyp
 def test_the_server_holds_adapters_of_the_ranks_that_vllm_allows(rank: int, allowed: int) -> None:
     assert f"--max-lora-rank {allowed}" in command(rank=rank)
     assert "--max-lora-rank" not in command(Child.reload, rank)
+
+
+def test_only_an_engine_that_is_to_sleep_on_a_gpu_can_sleep() -> None:
+    sleepy, model = ServingConfig(while_training=WhileTraining.sleep), ModelConfig()
+    assert "--enable-sleep-mode" in vllm_command(sleepy, model, LoraConfig(), "weights", "base", 1, on_cpu=False)
+    assert "--enable-sleep-mode" not in vllm_command(sleepy, model, LoraConfig(), "weights", "base", 1, on_cpu=True)
+    assert "--enable-sleep-mode" not in command()
+    assert vllm_environment(sleepy, "key")["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "VLLM_SERVER_DEV_MODE" not in vllm_environment(ServingConfig(), "key")
