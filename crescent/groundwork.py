@@ -2,6 +2,7 @@
 trusted, and let the base write the general instructions that are replayed in training.
 """
 
+import hashlib
 import json
 import math
 import os
