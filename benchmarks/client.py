@@ -13,10 +13,11 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -37,7 +38,7 @@ PROMPT = (
 TEXT = "First we look at what is given. " * 30 + "#### 84"
 """Text of every completion: about as long as an answer to a word problem."""
 
-Contender = Callable[[str, Sequence[Request], int], Awaitable[float]]
+Contender = Callable[[str, Sequence[Request], int], Coroutine[Any, Any, float]]
 """Asks for all requests; returns the CPU seconds that it took. Arguments: URL of the server, requests, in flight."""
 
 

@@ -81,4 +81,5 @@ def is_right(pair: Pair) -> bool:
     if found is None:
         return False
     # The text of the chosen option, if there are options.
-    return dict(OPTION.findall(pair.prompt)).get(pair.final, pair.final) == str(result(found))
+    options: dict[str | None, str] = dict(OPTION.findall(pair.prompt))
+    return options.get(pair.final, pair.final) == str(result(found))
