@@ -114,7 +114,7 @@ def data_lineage(reader: RunReader, number: int) -> list[str]:
     prompts: dict[str, str] = {}
     for earlier in sorted({round_ for source, round_ in by_origin if source == "vote"}):
         synthesis, selection = reader.synthesis(earlier), reader.selection(earlier)
-        asked = "the base" if earlier == 1 else "the best checkpoint so far"
+        asked = asker(reader, earlier)
         questions = QUESTIONS.of(synthesis["metrics"]) if synthesis else None
         digest = str(selection["digest"])[:16] if selection else "–"
         count = f"{questions:.0f}" if questions is not None else "–"
@@ -131,6 +131,17 @@ def data_lineage(reader: RunReader, number: int) -> list[str]:
         else ""
     )
     return ["\n".join(rows), general if replayed else "", decontaminated, "Bait prompts:\n\n" + "\n".join(listed)]
+
+
+def asker(reader: RunReader, number: int) -> str:
+    """The checkpoint that invented a round's questions and answered them."""
+    synthesis = reader.synthesis(number)
+    parent = synthesis["made_from"]["inputs"].get("parent") if synthesis else None
+    for earlier in range(1, number):
+        training = reader.training(earlier)
+        if training is not None and training["digest"] == parent:
+            return f"the child of round {earlier}"
+    return "the teacher" if (reader.root / "teacher").is_dir() else "the base"
 
 
 def training_table(training: Path, origin: Origin) -> str:

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,9 +36,25 @@ C = TypeVar("C", bound=Config)
 READER_S = 10.0
 """Longest wait of a run for the reader of its output, in seconds; its files have everything."""
 
-ConfigStore.instance().store(name="schema", node=Config)
-ConfigStore.instance().store(name="evaluation_schema", node=EvaluationConfig)
-ConfigStore.instance().store(name="warm_start_schema", node=WarmStartConfig)
+ADDED = re.compile(r"\+{1,2}eval\.benchmarks\.(?P<name>[A-Za-z0-9][\w-]*)[.=]")
+"""An override that adds a benchmark, or a setting of an added one."""
+SCHEMAS = {"schema": Config, "evaluation_schema": EvaluationConfig, "warm_start_schema": WarmStartConfig}
+
+
+def declare(arguments: Sequence[str]) -> list[str]:
+    """Store the schemas of all settings, with the benchmarks that the command line adds; returns its arguments.
+
+    OmegaConf adds nothing to a dict of dataclasses from a command line, only from a file. So an added benchmark is part
+    of the schema, and `+eval.benchmarks.mine.items=9` becomes `++…`, which sets what is there.
+    """
+    added = {found["name"]: {} for argument in arguments if (found := ADDED.match(argument))}
+    for name, schema in SCHEMAS.items():
+        node = OmegaConf.merge(OmegaConf.structured(schema), {"eval": {"benchmarks": added}})
+        ConfigStore.instance().store(name=name, node=node)
+    return [f"++{argument.lstrip('+')}" if ADDED.match(argument) else argument for argument in arguments]
+
+
+declare([])
 
 
 def hydra_door(loop: Loop) -> None:
@@ -62,6 +78,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
 
+    sys.argv[1:] = declare(sys.argv[1:])
     failures: list[CrescentError] = []
     points: list[C] = []
 

@@ -1,13 +1,14 @@
 """Exports of a recorded run on the fakes: folders that work, and say what they are, without the run."""
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 from model_folders import safetensors_bytes, write_model
-from smoke_runs import reseal_alone, set_setting
+from smoke_runs import reseal, reseal_alone, set_setting
 
 from crescent.commands import export_command
 from crescent.doors.export import export_model, find_base, push
@@ -37,8 +38,17 @@ def real(run: Path, tmp_path: Path) -> Path:
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base), "r": 8}))
     (adapter / "adapter_model.safetensors").write_bytes(safetensors_bytes(a=[1]))
     (adapter / "README.md").write_text("| | |\n|---|---|\n| base model | Base-1B |\n| method | sft, lora |\n")
-    reseal_alone(run / "round-1/train")
+    seal_again(run)
     return run
+
+
+def seal_again(run: Path) -> None:
+    """Seal the run as it is now; the verdict is about the child of that name."""
+    reseal(run)
+    trained = json.loads((run / "round-1/train/manifest.json").read_text())["digest"]
+    verdict = run / "round-1/verdict/verdict.json"
+    verdict.write_text(re.sub(r"smoke-r01-[0-9a-f]{8}", f"smoke-r01-{trained[:8]}", verdict.read_text()))
+    reseal_alone(run / "round-1/verdict")
 
 
 def test_the_best_child_is_exported_with_tokenizer_licence_and_a_base_that_means_something(
@@ -87,7 +97,7 @@ def test_an_adapter_of_a_folder_needs_a_name_for_its_base(real: Path, tmp_path: 
 def test_complete_weights_are_copied_where_the_run_has_them(real: Path, tmp_path: Path) -> None:
     weights = real / "round-1/train/weights"
     shutil.copytree(tmp_path / "Base-1B", weights)
-    reseal_alone(real / "round-1/train")
+    seal_again(real)
     export_model(real, "1", tmp_path / "out", merge=True, base=None, gguf=False)
     card = (tmp_path / "out/README.md").read_text()
     assert (tmp_path / "out/model-1.safetensors").read_bytes() == (weights / "model-1.safetensors").read_bytes()

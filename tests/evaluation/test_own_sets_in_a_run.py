@@ -9,8 +9,17 @@ from crescent.records import Item, Quarantined, read_lines
 
 
 def crescent(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke", "eval=own", *overrides]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "crescent.loop",
+        "+experiment=smoke",
+        "eval=own",
+        "eval.max_tokens=64",
+        *overrides,
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=250)
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:
