@@ -115,8 +115,8 @@ def _decoded(path: Path, text: str) -> Iterator[tuple[str, object]]:
                 raise DataSaysNo(f"{place}: not JSON ({error}); one object a line, e.g. from `jq -c`") from error
 
 
-def _data_set(where: str, config: BenchmarkConfig, place: Path | None) -> Sequence[Raw]:
-    """The records of one split of a data set."""
+def _data_set(where: str, config: BenchmarkConfig, place: Path | None) -> Any:
+    """The records of one split, as `datasets.Dataset`."""
     import datasets
 
     datasets.disable_progress_bars()
