@@ -19,7 +19,7 @@ from crescent.config import (
 from crescent.models.while_training import choose, while_training
 
 
-def config(parameters_b: float | None = 7.6, **serving: object) -> Config:
+def config(parameters_b: float = 7.6, **serving: object) -> Config:
     return Config(
         bait=BaitConfig(prompts={"b": "Ask."}),
         eval=EvalConfig(benchmarks={"dev": BenchmarkConfig()}),
@@ -60,6 +60,7 @@ def test_weights_that_all_learn_are_split_before_they_are_reckoned() -> None:
 
 def test_what_is_asked_for_or_cannot_be_reckoned_is_not_chosen() -> None:
     assert while_training(config(while_training=WhileTraining.keep)) is WhileTraining.keep
-    assert choose(config(None), [140.0], 500.0) is WhileTraining.stop, "the size is unknown"
+    nameless = replace(config(), model=ModelConfig(path="someone/model"))
+    assert choose(nameless, [140.0], 500.0) is WhileTraining.stop, "the size is unknown"
     assert choose(config(child=Child.restart), [140.0], 500.0) is WhileTraining.stop, "it is started again anyway"
     assert choose(config(urls=["http://192.0.2.1:1/v1"]), [140.0], 500.0) is WhileTraining.stop
