@@ -238,7 +238,7 @@ def write_replay(place: Workplace) -> Done | None:
         with Journal(folder / SCRATCH / "journal.jsonl") as journal, place.embedder() as embed:
             place.notice(stage, journal.notice)
             pairs = run_async(stream())
-            return pairs, sum(entry.completion.tokens for entry in journal.entries.values())
+            return pairs, sum(entry.completion.tokens for entry in journal.entries())
 
     def work(folder: Path) -> Mapping[str, float]:
         found, tokens = place.server.ask(place.base_model, lambda endpoint: ask(endpoint, folder))

@@ -11,6 +11,7 @@ import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -63,21 +64,28 @@ def read_journal(path: Path) -> JournalLines:
     """
     found = JournalLines([], [], [], 0)
     torn = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                torn = len(line)
-                continue
-            read = _entry_at_the_end_of(line)
-            if read is None:
-                found.damaged.append(line)
-                continue
-            entry, start = read
-            if start:
-                found.damaged.append(line[:start] + b"\n")
+    for line, entry, start in _lines(path):
+        if not line.endswith(b"\n"):
+            torn = len(line)
+            continue
+        if start or entry is None:
+            found.damaged.append(line if entry is None else line[:start] + b"\n")
+        if entry is not None:
             found.entries.append(entry)
             found.whole.append(line[start:])
     return replace(found, torn=torn)
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, Entry | None, int]]:
+    """Each line with its entry and where in the line that starts; `None` if the line is torn or not as it was written.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            read = _entry_at_the_end_of(line) if line.endswith(b"\n") else None
+            yield (line, *(read or (None, 0)))
 
 
 def journal_line(entry: Entry) -> bytes:
@@ -114,55 +122,87 @@ def _entry_of(line: bytes, must_have_checksum: bool) -> Entry | None:
 class Journal:
     """An append-only file of completions, read when it is opened.
 
-    An incomplete last line is cut off. Lines that are not as they were written are moved to a file beside it.
+    An incomplete last line is cut off. Lines that are not as they were written are moved to a file beside it. What a
+    journal holds is looked up in the file: in memory there is only where each completion stands.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        found = read_journal(path)
-        # What an engine refused costs nothing to ask again, and the next engine may have a longer context.
-        kept = (entry for entry in found.entries if entry.completion.finish_reason != REFUSED or _is_skipped(entry))
-        self.entries = {entry.key: entry for entry in kept}
-        self.recovered = sum(entry.completion.finish_reason != UNANSWERED for entry in self.entries.values())
-        """Number of completions found when the file was opened: work that an interruption did not lose."""
-        self.damaged = len(found.damaged)
+        self._offsets: dict[str, int] = {}
+        """Place of the line in the file, by key of the request."""
+        self._unanswered: dict[str, Entry] = {}
+        """Requests that the engine had when it died, by key; few."""
+        self.damaged = 0
         """Number of lines that were not as they were written; what they answered is asked again."""
+        torn = self._find_lines()
         self.notice = _notice(path, self.damaged)
         """What a person should know about the file; empty if it is whole."""
-        if found.damaged:
-            set_damaged_lines_aside(path, found)
-        elif found.torn:
-            os.truncate(path, path.stat().st_size - found.torn)
+        if self.damaged:
+            set_damaged_lines_aside(path, read_journal(path))
+            self._find_lines()
+        elif torn:
+            os.truncate(path, path.stat().st_size - torn)
+        self.recovered = len(self._offsets) - len(self._unanswered)
+        """Number of completions found when the file was opened: work that an interruption did not lose."""
         self._file = path.open("ab", buffering=0)
+        self._written = path.open("rb")
+
+    def _find_lines(self) -> int:
+        """Note where each entry stands, and count damaged lines; returns the bytes of an incomplete last line."""
+        self._offsets.clear()
+        self._unanswered.clear()
+        offset = torn = 0
+        for line, entry, start in _lines(self.path):
+            # What an engine refused costs nothing to ask again, and the next engine may have a longer context.
+            if entry and (entry.completion.finish_reason != REFUSED or is_skipped(entry.completion)):
+                self._note(entry, offset + start)
+            is_whole = line.endswith(b"\n")
+            self.damaged += is_whole and (entry is None or start > 0)
+            torn = 0 if is_whole else len(line)
+            offset += len(line)
+        return torn
+
+    def _note(self, entry: Entry, offset: int) -> None:
+        self._offsets[entry.key] = offset
+        if entry.completion.finish_reason == UNANSWERED:
+            self._unanswered[entry.key] = entry
+        else:
+            self._unanswered.pop(entry.key, None)
+
+    def entries(self) -> Iterator[Entry]:
+        """The last entry of each request."""
+        return (entry for offset in self._offsets.values() if (entry := self._read(offset)) is not None)
 
     def find(self, request: Request) -> Completion | None:
         """The completion of this request; `None` if it has none yet."""
-        found = self._find(request)
-        return found if found and found.finish_reason != UNANSWERED else None
+        offset = self._offsets.get(request.key)
+        if offset is None or request.key in self._unanswered:
+            return None
+        entry = self._read(offset)
+        return entry.completion if entry and entry.request == digest(request) else None
 
     def is_suspect(self, request: Request) -> bool:
         """Whether the engine had this request when it died, and has not answered it since."""
-        found = self._find(request)
-        return found is not None and found.finish_reason == UNANSWERED
+        entry = self._unanswered.get(request.key)
+        return entry is not None and entry.request == digest(request)
 
     def suspects(self) -> dict[str, str]:
         """Requests that the engine had when it died, by key, each with its mark (`crescent.engine.suspects`)."""
-        entries = self.entries.values()
-        return {entry.key: entry.completion.text for entry in entries if entry.completion.finish_reason == UNANSWERED}
+        return {key: entry.completion.text for key, entry in self._unanswered.items()}
 
-    def _find(self, request: Request) -> Completion | None:
-        entry = self.entries.get(request.key)
-        return entry.completion if entry and entry.request == digest(request) else None
+    def _read(self, offset: int) -> Entry | None:
+        self._written.seek(offset)
+        return _entry_of(self._written.readline(), must_have_checksum=False)
 
     def append(self, request: Request, completion: Completion) -> None:
         entry = Entry(request.key, digest(request), completion)
-        line = journal_line(entry)
+        line, offset = journal_line(entry), self._file.tell()
         while line:  # on a nearly full disk, write() may take only a part; the next call then raises
             line = line[self._file.write(line) :]
         failpoint("journal.append")
-        self.entries[request.key] = entry
+        self._note(entry, offset)
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +211,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._written.close()
 
 
 def _notice(path: Path, damaged: int) -> str:
@@ -179,10 +220,6 @@ def _notice(path: Path, damaged: int) -> str:
     lines = "1 line was" if damaged == 1 else f"{damaged} lines were"
     kept = path.name + DAMAGED
     return f"{path}: {lines} not as written; kept in {kept} beside it, and what they answered is asked again"
-
-
-def _is_skipped(entry: Entry) -> bool:
-    return is_skipped(entry.completion)
 
 
 def set_damaged_lines_aside(path: Path, found: JournalLines) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,6 +249,7 @@ def test_an_engine_that_is_already_dead_makes_no_request_a_suspect(tmp_path: Pat
 
 APPEND = """
 import sys
+import tracemalloc
 from pathlib import Path
 sys.path[:0] = ["tests", "tests/engine"]
 from test_journal import completion, request
@@ -290,3 +292,19 @@ def test_a_full_disk_is_an_error_and_the_torn_line_is_asked_again(tmp_path: Path
     assert recovered(path) == [int(line) for line in out.split()]
     write(path, 20)
     assert recovered(path) == list(range(20))
+
+
+def test_a_journal_keeps_its_completions_on_the_disk_only(tmp_path: Path) -> None:
+    long = stop("x" * 10_000)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        tracemalloc.start()
+        for index in range(300):
+            journal.append(request(index), long)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 300 * 1000, "bytes"
+        assert all(journal.find(request(index)) == long for index in range(300))
+        journal.append(request(7), stop("again"))
+        assert {entry.key: entry.completion.text[:5] for entry in journal.entries()} == {
+            f"question/{index}": "again" if index == 7 else "xxxxx" for index in range(300)
+        }
