@@ -18,7 +18,7 @@ import msgspec
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One chat completion to ask the engine for."""
 
@@ -34,7 +34,7 @@ class Request:
     """Strings that end the text and are not part of it; at most four, the limit of OpenAI's API."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The engine's reply to one `Request`."""
 
@@ -46,7 +46,7 @@ class Completion:
     prompt_tokens: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bait:
     """One prompt that makes the model invent a question."""
 
@@ -55,7 +55,7 @@ class Bait:
     prompt: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BaitCount:
     """Counts of one bait's questions in one round, from request to vote."""
 
@@ -73,7 +73,7 @@ class BaitCount:
     """Mean agreement of the accepted questions, in [0, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """A problem that the model invented."""
 
@@ -98,7 +98,7 @@ class Question:
 Outcome = Literal["accepted", "rewritten", "near-duplicate", "unusable"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A question as invented or rewritten, with its outcome in self-deduplication."""
 
@@ -109,7 +109,7 @@ class Candidate:
     """Reason why an unusable candidate was dropped; its text is the beginning of the raw completion."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One sampled answer to a question."""
 
@@ -125,7 +125,7 @@ class Answer:
     tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Vote:
     """The majority vote on one question."""
 
@@ -151,7 +151,7 @@ class Vote:
         return self.votes / self.of if self.winner is not None else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One training example: the model's own question with a response that carries the majority answer."""
 
@@ -172,7 +172,7 @@ class Pair:
     """Votes of the majority minus votes of the rejected answer, as a share of all samples, in (0, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """A voted question that is too similar to a benchmark item and is not trained on."""
 
@@ -186,7 +186,7 @@ class Quarantined:
     """Shared words, or the cosine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Proof:
     """Fingerprint of a served model: log-probabilities of fixed texts, written by the trainer."""
 
@@ -198,7 +198,7 @@ class Proof:
     """Log-probabilities under the weights that training started from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A model that can be served: the base, a teacher, or the child of a round."""
 
@@ -237,7 +237,7 @@ def child_suffix(number: int, trained: str) -> str:
     return f"-{round_label(number)}-{trained[:8]}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One benchmark problem with its reference answer (`target`)."""
 
@@ -247,7 +247,7 @@ class Item:
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """A checkpoint's answer to one `Item`, stored so that scores can be recomputed."""
 
@@ -271,7 +271,7 @@ class Response:
     """Whether the last number of the text is the reference; `None` if the reference is not a number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """Accuracy of one checkpoint on one benchmark."""
 
@@ -301,7 +301,7 @@ class Score:
         return self.correct / self.total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two checkpoints on the same items."""
 
@@ -322,7 +322,7 @@ class Comparison:
     items: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """A sign of collapse."""
 
@@ -341,7 +341,7 @@ it; its pairs stay, and the next round adds to them. `roll back`: there is evide
 discarded. `stop`: the run ends without accepting the child."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision about a child, with its reason and the numbers behind it."""
 
@@ -371,7 +371,7 @@ class Verdict:
     alarms: tuple[Alarm, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """A finished stage."""
 
@@ -383,7 +383,7 @@ class Done:
     """Duration of the stage's last attempt."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """A checkpoint with its scores."""
 
@@ -392,7 +392,7 @@ class Evaluation:
     done: Done
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Round:
     """Everything that one finished round produced."""
 

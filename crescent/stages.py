@@ -60,7 +60,8 @@ from crescent.selection.arms import CAUTIONS
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
-from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.synthesis.progress import Progress
+from crescent.synthesis.stream import BLOCK, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, layout_name, numbers, trainer_command
 

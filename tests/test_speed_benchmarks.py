@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import client
+from benchmarks import client, synthesis
 from benchmarks.__main__ import COMMANDS
 from benchmarks.contamination import measure
 from benchmarks.tables import rate
@@ -58,6 +58,14 @@ def test_the_cost_of_a_completion_is_compared_with_that_of_plain_aiohttp() -> No
     assert set(rows) == {"aiohttp, msgspec", "our client", "our client with a journal"}
     assert rows["aiohttp, msgspec"]["÷ baseline"] == 1
     assert all(row["median, ms"] > 0 for row in rows.values())
+
+
+def test_the_cost_of_a_round_is_measured_on_a_whole_synthesis() -> None:
+    cost = synthesis.measure(64)
+    assert cost["accepted"] > 20
+    assert cost["completions"] >= cost["questions"] + 5 * cost["accepted"]
+    assert cost["CPU ms a completion"] > 0
+    assert cost["of them answers' texts"] > 5 * 900
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "sums"])

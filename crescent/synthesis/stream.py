@@ -7,7 +7,7 @@ decisions that depend on order are made in request order: all originals, then al
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,7 @@ from crescent.synthesis.diversify import (
     rewrite_request,
 )
 from crescent.synthesis.extraction import extract_question
+from crescent.synthesis.progress import Progress
 from crescent.tasks import Task
 from crescent.tasks.code import inputs_request, read_inputs
 
@@ -77,52 +78,6 @@ class Synthesis:
     metrics: dict[str, float]
 
 
-@dataclass
-class Progress:
-    """Counts of a round under way, for the progress line."""
-
-    asked: int = 0
-    """Number of candidate questions received."""
-    candidates: int = 0
-    """Number of candidate questions requested."""
-    unusable: int = 0
-    """Number of completions, rewrites included, without a usable question."""
-    questions: int = 0
-    """Number of questions accepted by self-deduplication so far."""
-    rejected: int = 0
-    """Number of near-duplicates dropped."""
-    voted: int = 0
-    """Number of questions whose vote is decided."""
-    agreed: int = 0
-    """Number of votes that make the agreement cut."""
-    agreement: float = 0.0
-    """Sum of the agreement over all votes; divide by `voted` for the mean."""
-    answers: int = 0
-    """Number of answers to the voted questions."""
-    tokens: int = 0
-    """Number of tokens generated."""
-
-    @property
-    def acceptance(self) -> float:
-        """Estimated share, in [0, 1], of the candidates that are usable and no near-duplicates."""
-        decided = self.questions + self.rejected
-        usable = max(0.0, 1 - self.unusable / self.asked) if self.asked else 1.0
-        return usable * (self.questions / decided if decided else 1.0)
-
-    def completions(self, samples: int) -> tuple[int, int]:
-        """Number of completions so far, and the number expected in all if acceptance stays as it is."""
-        expected = max(self.questions, self.candidates * self.acceptance)
-        per_question = self.answers / self.voted if self.voted else samples
-        return self.asked + self.answers, self.candidates + round(expected * per_question)
-
-    def note(self) -> str:
-        """One line, the most important counts first."""
-        voted = f"{self.voted} of {self.questions} voted"
-        agreed = f", {self.agreed / self.voted:.0%} agreed" if self.voted else ""
-        lost = f"{self.rejected} near-duplicates, {self.unusable} unusable"
-        return f"{self.acceptance:.0%} accepted, {voted}{agreed}; {lost}; {self.tokens:,} tokens"
-
-
 Watch = Callable[[Progress], None]
 """Called after each step of a round."""
 
@@ -149,7 +104,7 @@ async def synthesise(
     stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead)
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
-    votes = sorted((task.result() for task in stream.solving), key=lambda decided: decided.question.index)
+    votes = sorted(stream.votes, key=lambda decided: decided.question.index)
     # `memory` got the questions in the order of acceptance, the votes are in the order of requests.
     in_request_order = known + np.argsort(stream.accepted, kind="stable")
     candidates = sorted(stream.candidates, key=lambda each: (each.question.index, each.question.rewrites))
@@ -185,6 +140,10 @@ def count_baits(
     return counts
 
 
+Wave = Sequence[asyncio.Task[Question | None]]
+"""Questions being written, in request order."""
+
+
 class _Stream:
     def __init__(
         self,
@@ -211,17 +170,33 @@ class _Stream:
         self.candidates: list[Candidate] = []
         self.accepted: list[int] = []
         """Index of each accepted question, in the order in which they were added to `memory`."""
-        self.solving: list[asyncio.Task[Vote]] = []
+        self.votes: list[Vote] = []
+        """Decided votes, in the order of decision."""
         self.answers_cut = 0
         self.problems_dropped = 0
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
-        wave = [tasks.create_task(self.invent(index)) for index in range(self.cfg.bait.questions)]
         if self.cfg.diversify.recheck is Recheck.never:
-            await self.commit_released(wave, tasks)
+            await self.commit_released(self.invented(tasks, self.cfg.diversify.batch), tasks)
             return
+        wave = await self.commit(self.invented(tasks, BLOCK), tasks)
         while wave:
-            wave = await self.commit(wave, tasks)
+            wave = await self.commit(_blocks(wave, BLOCK), tasks)
+
+    async def invented(self, tasks: asyncio.TaskGroup, size: int) -> AsyncIterator[Wave]:
+        """All questions in request order, in blocks of `size`; at most `ahead` of them are being written."""
+        count = self.cfg.bait.questions
+        started: asyncio.Queue[asyncio.Task[Question | None]] = asyncio.Queue()
+
+        async def start_all() -> None:
+            # Only now: a task for each of a million questions at once would take gigabytes.
+            for index in range(count):
+                await self.ahead.acquire()
+                started.put_nowait(tasks.create_task(self.invent(index)))
+
+        tasks.create_task(start_all())
+        for start in range(0, count, size):
+            yield [await started.get() for _ in range(min(size, count - start))]
 
     async def complete(self, request: Request) -> Completion:
         completion = await self.engine.complete(request)
@@ -232,8 +207,10 @@ class _Stream:
         cfg = self.cfg
         bait = choose(index, self.pool, self.weights, cfg.round, cfg.seed)
         request = bait_request(bait, index, cfg.bait, cfg.round, cfg.seed)
-        async with self.ahead:
+        try:
             completion = await self.complete(request)
+        finally:
+            self.ahead.release()
         self.progress.asked += 1
         blank = Question("", "", cfg.round, index, bait.name, request.seed)
         return self.read(blank, completion)
@@ -265,27 +242,27 @@ class _Stream:
         )
 
     async def commit(
-        self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup
+        self, blocks: AsyncIterator[Wave], tasks: asyncio.TaskGroup
     ) -> list[asyncio.Task[Question | None]]:
         """Decide a wave of candidates in request order; returns the rewrites of the near-duplicates."""
         rewrites: list[asyncio.Task[Question | None]] = []
-        for start in range(0, len(wave), BLOCK):
-            block, vectors = await self.embedded(wave[start : start + BLOCK])
+        async for written in blocks:
+            block, vectors = await self.embedded(written)
             decisions = await asyncio.to_thread(decide, block, vectors, self.memory, self.cfg.diversify)
             rewrites += self.carry_out(block, decisions, tasks)
         return rewrites
 
-    async def commit_released(self, wave: Sequence[asyncio.Task[Question | None]], tasks: asyncio.TaskGroup) -> None:
+    async def commit_released(self, batches: AsyncIterator[Wave], tasks: asyncio.TaskGroup) -> None:
         """Decide all candidates as the authors' released code does: batch after batch, rewrites accepted unchecked."""
         cfg = self.cfg.diversify
-        for start in range(0, len(wave), cfg.batch):
-            batch, vectors = await self.embedded(wave[start : start + cfg.batch])
+        async for written in batches:
+            batch, vectors = await self.embedded(written)
             decisions = await asyncio.to_thread(decide_released, batch, vectors, self.memory, cfg)
             rewritten, vectors = await self.embedded(self.carry_out(batch, decisions, tasks))
             unchecked = await asyncio.to_thread(accept_unchecked, rewritten, vectors, self.memory)
             self.carry_out(rewritten, unchecked, tasks)
 
-    async def embedded(self, wave: Sequence[asyncio.Task[Question | None]]) -> tuple[list[Question], Vectors]:
+    async def embedded(self, wave: Wave) -> tuple[list[Question], Vectors]:
         """The usable questions of a wave, with their vectors."""
         block = [question for task in wave if (question := await task) is not None]
         if not block:
@@ -305,7 +282,7 @@ class _Stream:
                 case "accept":
                     outcome = "accepted"
                     self.accepted.append(question.index)
-                    self.solving.append(tasks.create_task(self.solve(decided)))
+                    tasks.create_task(self.solve(decided))
                     self.progress.questions += 1
                 case "rewrite":
                     assert decision.neighbour is not None
@@ -318,7 +295,7 @@ class _Stream:
         self.watch(self.progress)
         return rewrites
 
-    async def solve(self, question: Question) -> Vote:
+    async def solve(self, question: Question) -> None:
         """Ask for answers until the vote is decided."""
         cfg = self.cfg.consensus
         answers: list[Answer] = []
@@ -327,16 +304,35 @@ class _Stream:
         # Programs that cannot be run on anything cannot agree: such a question gets no answers and no winner.
         while more := samples_to_ask(classes, cfg) if inputs is not None else 0:
             samples = range(len(answers), len(answers) + more)
-            answers += await asyncio.gather(*(self.answer(question, sample, inputs or ()) for sample in samples))
-            finals = [answer.final for answer in answers]
-            classes = await asyncio.to_thread(self.task.classes, finals)
+            if inputs:
+                # Programs run in several processes at once, each as soon as it is written.
+                answers += await asyncio.gather(*(self.ran(question, sample, inputs) for sample in samples))
+                classes = await asyncio.to_thread(self.classes, answers)
+            else:
+                completions = await asyncio.gather(*(self.answer(question, sample) for sample in samples))
+                # One thread reads and compares all of them: handing over each by itself costs more than reading it.
+                answers, classes = await asyncio.to_thread(self.read_and_compare, question, answers, completions)
         decided = vote(question, answers, classes, cfg.keep_ties, inputs or ())
+        self.votes.append(decided)
         self.progress.voted += 1
         self.progress.answers += decided.of
         self.progress.agreement += decided.agreement
         self.progress.agreed += is_kept(decided, cfg)
         self.watch(self.progress)
-        return decided
+
+    def read_and_compare(
+        self, question: Question, answers: Sequence[Answer], completions: Sequence[tuple[int, Completion]]
+    ) -> tuple[list[Answer], Sequence[int]]:
+        """The answers with the next ones, and the class of each."""
+        more = [
+            read_answer(question, sample, seed, completion, self.task)
+            for sample, (seed, completion) in enumerate(completions, start=len(answers))
+        ]
+        read = [*answers, *more]
+        return read, self.classes(read)
+
+    def classes(self, answers: Sequence[Answer]) -> Sequence[int]:
+        return self.task.classes([answer.final for answer in answers])
 
     async def inputs(self, question: Question) -> tuple[str, ...] | None:
         """Inputs for the programs, written by the model: empty for other tasks, `None` if the model wrote none."""
@@ -346,11 +342,17 @@ class _Stream:
         request = inputs_request(question, task, self.cfg.consensus, self.cfg.seed)
         return read_inputs(await self.complete(request), task.inputs) or None
 
-    async def answer(self, question: Question, sample: int, inputs: Sequence[str]) -> Answer:
+    async def answer(self, question: Question, sample: int) -> tuple[int, Completion]:
+        """The seed of a sample, and its completion."""
         request = sample_request(question, sample, self.cfg.task, self.cfg.consensus, self.cfg.seed)
         completion = await self.complete(request)
         self.answers_cut += completion.finish_reason == "length"
-        return await asyncio.to_thread(read_answer, question, sample, request.seed, completion, self.task, inputs)
+        return request.seed, completion
+
+    async def ran(self, question: Question, sample: int, inputs: Sequence[str]) -> Answer:
+        """One answer, whose program is run on the inputs."""
+        seed, completion = await self.answer(question, sample)
+        return await asyncio.to_thread(read_answer, question, sample, seed, completion, self.task, inputs)
 
     def metrics(self, votes: Sequence[Vote]) -> dict[str, float]:
         answers = sum(len(decided.answers) for decided in votes)
@@ -384,3 +386,8 @@ class _Stream:
 def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return round(float(np.mean(numbers)), 6) if numbers else 0.0
+
+
+async def _blocks(wave: Wave, size: int) -> AsyncIterator[Wave]:
+    for start in range(0, len(wave), size):
+        yield wave[start : start + size]

@@ -24,7 +24,8 @@ from crescent.records import Bait, Completion, Question, Request
 from crescent.synthesis.bait import bait_request, read_question
 from crescent.synthesis.consensus import read_answer, sample_request
 from crescent.synthesis.diversify import Memory, rewrite_request
-from crescent.synthesis.stream import BLOCK, Progress, Synthesis, SynthesisConfig, synthesise
+from crescent.synthesis.progress import Progress
+from crescent.synthesis.stream import BLOCK, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks.math import MathTask
 
 BAIT = Bait("paper", "Can you create some math word problems for me?")
@@ -438,3 +439,20 @@ def test_progress_estimates_what_is_left_from_the_acceptance_and_the_answers_per
     progress.asked, progress.unusable, progress.questions, progress.rejected = 100, 20, 60, 20
     progress.voted, progress.answers = 60, 300
     assert progress.completions(8) == (400, 400)
+
+
+def test_questions_wait_in_no_queue_of_tasks_until_they_are_asked_for() -> None:
+    class Counting:
+        """An engine that knows how many tasks there are while it is asked for questions."""
+
+        most = 0
+
+        async def complete(self, request: Request) -> Completion:
+            if request.key.startswith("question"):
+                self.most = max(self.most, len(asyncio.all_tasks()))
+            await asyncio.sleep(0)
+            return say_sums(request)
+
+    engine = Counting()
+    run(engine, config(questions=600, samples=2), ahead=8)
+    assert engine.most < 400
