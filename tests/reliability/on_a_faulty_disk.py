@@ -60,7 +60,7 @@ def work(once: Once) -> None:
                 request = Request(f"answer/{number}", "What is 1 + 1?", 1.0, 8, number)
                 if journal.find(request) is None:
                     journal.append(request, Completion(f"#### {number}", "stop", 2))
-            write_lines(folder / "votes.jsonl", [entry.completion for entry in journal.entries.values()])
+            write_lines(folder / "votes.jsonl", [entry.completion for entry in journal.entries()])
         return {"questions": 3}
 
     def train(folder: Path) -> Mapping[str, float]:
