@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +107,7 @@ def faulty_disk_cases(library: Path, root: Path, every: int) -> Iterator[dict[st
 
 def soak(
     minutes: float,
-    kinds: Iterable[str],
+    kinds: Sequence[str],
     first_seed: int,
     result: Path,
     root: Path,
@@ -122,7 +122,7 @@ def soak(
         in_one_chain: Disturbances after which a run is left alone, so that it ends.
     """
     began, deadline = datetime.now(UTC), time.monotonic() + 60 * minutes
-    measured: dict[str, Measured] = {}
+    measured = {name: Measured() for name in kinds if name in (FAILPOINTS, *WANTED)}
     seed, kinds, wanted = first_seed, list(kinds), dict(WANTED)
 
     def say(line: str) -> None:
@@ -177,9 +177,11 @@ def table(result: Path = RESULT) -> str:
     ]
     for name, found in last["kinds"].items():
         resume = found["resume_s"]
-        seconds = "–" if resume["median"] is None else f"{resume['median']:.1f}, {resume['longest']:.1f}"
-        counts = f"{found['tries']}, {found['recovered']} | {found['wanted']}"
-        lost = f"{found['completions_lost']} | {found['stages_made_again']}"
+        seconds, lost = "–", "– | –"  # not measured where a single process stands for the run, or nothing was tried
+        if resume["median"] is not None:
+            seconds = f"{resume['median']:.1f}, {resume['longest']:.1f}"
+            lost = f"{found['completions_lost']} | {found['stages_made_again']}"
+        counts = f"{found['tries']}, {found['recovered']} | {found['wanted'] or '?'}"
         lines.append(f"| {name} | {counts} | {lost} | {seconds} |")
     return "\n".join(lines)
 
