@@ -1,12 +1,24 @@
 """Requests of the supervisor to one server, and what it means when they fail."""
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from crescent.engine.client import EngineDied
 from crescent.engine.key import SUPERVISOR
+from crescent.engine.replies import Malformed, Served, read_models, read_token_log_probabilities
 from crescent.errors import BadConfig, CrescentError
 from crescent.machine.proxies import is_loopback, proxy_explained
+
+R = TypeVar("R")
+
+
+class ServerError(EngineDied):
+    """The server answers that it failed (5xx)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Connection:
@@ -21,26 +33,38 @@ class Connection:
         self.url = url
         self._key = key
 
-    def get(self, path: str, timeout_s: float = 60) -> Any:
-        """JSON that the server sends."""
-        return self._send("GET", path, None, timeout_s, ())
+    def models(self) -> list[Served]:
+        """The models that the server lists."""
+        return self._read(self._send("GET", "/v1/models", None, 60, ()), read_models)
 
     def post(self, path: str, body: dict[str, Any], timeout_s: float = 60, accept: Sequence[str] = ()) -> Any:
         """The reply's JSON, if it is any; `accept` are words in a refusal that mean nothing had to be done."""
-        return self._send("POST", path, body, timeout_s, accept)
+        try:
+            return json.loads(self._send("POST", path, body, timeout_s, accept))
+        except (ValueError, RecursionError):
+            return None
 
     def log_probabilities(self, token_ids: Sequence[int], model: str) -> list[float | None]:
         """Log-probability of each token given those before it, in nats; `None` for the first."""
         body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        reply = self.post("/v1/completions", body, timeout_s=600)
-        found: list[float | None] = []
-        for token, options in zip(token_ids, reply["choices"][0]["prompt_logprobs"], strict=True):
-            found.append(options[str(token)]["logprob"] if options else None)
+        reply = self._send("POST", "/v1/completions", body, 600, ())
+        found = self._read(reply, lambda content: read_token_log_probabilities(content, token_ids))
+        if found is None:
+            raise BadConfig(
+                f"{self.url}: gives no prompt_logprobs, by which a served child is recognised; serve it with vLLM"
+            )
         return found
+
+    def _read(self, body: bytes, read: Callable[[bytes], R]) -> R:
+        """What a reply says. One of any other shape comes from something that is not the engine, or no longer."""
+        try:
+            return read(body)
+        except Malformed as error:
+            raise EngineDied(f"{self.url} {error}") from error
 
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float, accept: Sequence[str]
-    ) -> Any:
+    ) -> bytes:
         import httpx
 
         target = self.url.rstrip("/").removesuffix("/v1") + path
@@ -53,10 +77,10 @@ class Connection:
         except httpx.HTTPError as error:
             raise EngineDied(f"{target}: {error or type(error).__name__}") from error
         if reply.is_success or any(words in reply.text for words in accept):
-            return reply.json() if reply.headers.get("content-type", "").startswith("application/json") else None
+            return reply.content
         cause = f"{target} answered {reply.status_code}: {reply.text[:500]}"
         if reply.status_code in (401, 403):
             raise BadConfig(f"{cause}; set CRESCENT_API_KEY to the key of this endpoint")
         if reply.status_code >= 500:
-            raise EngineDied(cause)
+            raise ServerError(cause, reply.status_code)
         raise CrescentError(cause)

@@ -1,5 +1,6 @@
 """One engine as a child process: started, waited for, stopped."""
 
+import signal
 import socket
 import sys
 import threading
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crescent.config import EngineKind, ModelConfig, ServingConfig, TrainConfig
+from crescent.engine.client import EngineDied
 from crescent.engine.connection import Connection
 from crescent.engine.failure import explain_failure
 from crescent.engine.placement import Seat
 from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
 from crescent.errors import CrescentError, Missing, TryAgain
 from launch import ChildProcess, Launch
+
+BY_SIGNAL = 128
+"""Exit codes above it stand for a signal: 128 plus its number."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ class EngineProcess:
             code = None if self._child is None else self._child.poll()
             if code is not None:
                 self._end()
+                if BY_SIGNAL < code < BY_SIGNAL + signal.NSIG:
+                    name = signal.strsignal(code - BY_SIGNAL)
+                    raise EngineDied(f"the engine was ended by a signal while it started ({name}): {self.failure()}")
                 raise Missing(f"the engine failed to start (exit code {code}): {self.failure()}")
             if self.completes(model):
                 return

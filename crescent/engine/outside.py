@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from crescent.engine.replies import Malformed, read_models
 from crescent.errors import BadConfig, Missing
 
 ANSWERS_WITHIN_S = 30.0
@@ -39,9 +40,13 @@ def check_endpoint(url: str, key: str, context: int, rank: int | None, root: Pat
         raise BadConfig(f"{where}: refuses this key; set CRESCENT_API_KEY to the key of this endpoint")
     if not listed.is_success:
         raise BadConfig(f"{where}: GET /v1/models answers {listed.status_code}; it must speak OpenAI's protocol")
-    for served in listed.json()["data"]:
-        longest = served.get("max_model_len")
-        if not served.get("parent") and longest is not None and longest < context:
+    try:
+        models = read_models(listed.content)
+    except Malformed as error:
+        raise BadConfig(f"{where}: GET /v1/models {error}; it must speak OpenAI's protocol") from error
+    for served in models:
+        longest = served.max_model_len
+        if not served.parent and longest is not None and longest < context:
             raise BadConfig(f"{where}: serves {longest} tokens of context; set model.context={longest} or less")
     if rank is not None:
         check_adapters(url, key, rank, root)

@@ -6,12 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from crescent.config import Child
-from crescent.engine.connection import Connection
+from crescent.engine.connection import Connection, ServerError
 from crescent.engine.engine_process import EngineProcess, Setup
 from crescent.engine.key import OPEN
 from crescent.engine.placement import Seat
 from crescent.engine.proving import Prover
-from crescent.errors import BadConfig, CrescentError, Missing
+from crescent.errors import BadConfig, CrescentError, Missing, TryAgain
 from crescent.records import Checkpoint
 
 
@@ -163,7 +163,12 @@ class Replica:
         if checkpoint.adapter is not None:
             body = {"lora_name": checkpoint.name, "lora_path": checkpoint.adapter}
             # A name that it already knows is fine: an interrupted run loaded it.
-            self.connection.post("/v1/load_lora_adapter", body, timeout_s=600, accept=("already been loaded",))
+            try:
+                self.connection.post("/v1/load_lora_adapter", body, timeout_s=600, accept=("already been loaded",))
+            except ServerError as error:
+                if self.engine is not None:
+                    raise
+                raise refused_adapter(self.url, checkpoint.name, error) from error
 
     def _reload(self, checkpoint: Checkpoint) -> None:
         assert checkpoint.weights is not None
@@ -188,11 +193,19 @@ class Replica:
     def _remote_base(self) -> str:
         """Name of the base at an external endpoint: `model.path` if it lists that, else its first model that is not an
         adapter."""
-        listed, path = self.connection.get("/v1/models")["data"], self.setup.model.path
-        if any(entry["id"] == path for entry in listed):
+        listed, path = self.connection.models(), self.setup.model.path
+        if any(served.id == path for served in listed):
             return path
-        bases = [entry["id"] for entry in listed if not entry.get("parent")]
+        bases = [served.id for served in listed if not served.parent]
         if not bases:
-            adapters = ", ".join(entry["id"] for entry in listed)
+            adapters = ", ".join(served.id for served in listed)
             raise BadConfig(f"serving.urls={self.url}: it lists no base model, only adapters: {adapters or 'none'}")
-        return str(bases[0])
+        return bases[0]
+
+
+def refused_adapter(url: str, name: str, error: ServerError) -> CrescentError:
+    """What it means that an endpoint which somebody else started fails to load an adapter: it is not dead, and it is
+    not ours to restart. A gateway's error may be gone the next time, the server's own will not."""
+    kind = Missing if error.status == 500 else TryAgain
+    fix = "see its log; nothing is lost: when that is mended, run the same command again"
+    return kind(f"serving.urls={url}: cannot load the adapter {name}: {error}; {fix}")

@@ -1,7 +1,7 @@
 """What an OpenAI-compatible server's reply says, checked: a reply of any other shape is not believed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -44,6 +44,57 @@ class _Token(msgspec.Struct):
 
 class _Scored(_Reply):
     prompt_logprobs: list[dict[str, _Token] | None] | None = None
+
+
+class _ScoredChoice(msgspec.Struct):
+    prompt_logprobs: list[dict[str, _Token] | None] | None = None
+
+
+class _ScoredPrompt(msgspec.Struct):
+    choices: Annotated[list[_ScoredChoice], msgspec.Meta(min_length=1)]
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A model that a server lists."""
+
+    id: str
+    parent: str | None = None
+    """Base of an adapter; `None` for a base."""
+    max_model_len: int | None = None
+    """Context in tokens, if the server says it."""
+
+
+class _Listed(msgspec.Struct):
+    data: list[Served]
+
+
+def read_models(body: bytes) -> list[Served]:
+    """The models in a reply of `GET /v1/models`.
+
+    Raises:
+        Malformed: it lists none.
+    """
+    try:
+        return msgspec.convert(json.loads(body), _Listed).data
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"answered with no list of models but {beginning(body)}") from error
+
+
+def read_token_log_probabilities(body: bytes, token_ids: Sequence[int]) -> list[float | None] | None:
+    """Log-probability of each token of a prompt that was given as ids, in nats, `None` for the first; `None` instead of
+    a list if the server gives none.
+
+    Raises:
+        Malformed: it is not the reply of a completion, or speaks of other tokens.
+    """
+    try:
+        found = msgspec.convert(json.loads(body), _ScoredPrompt).choices[0].prompt_logprobs
+        if found is None:
+            return None
+        pairs = zip(token_ids, found, strict=True)
+        return [None if options is None else options[str(token)].logprob for token, options in pairs]
+    except (ValueError, KeyError, RecursionError) as error:
+        raise Malformed(f"answered with no log-probabilities of the tokens but {beginning(body)}") from error
 
 
 def read_completion(body: bytes, max_tokens: int) -> Completion:
