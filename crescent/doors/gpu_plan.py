@@ -76,7 +76,7 @@ def processes_of(name: str | None) -> int:
         return 1
     from omegaconf import OmegaConf
 
-    return int(OmegaConf.load(find_layout(name)).get("num_processes") or 1)
+    return int(OmegaConf.select(OmegaConf.load(find_layout(name)), "num_processes") or 1)
 
 
 def idle_line(gpus: Sequence[str], used: Sequence[str], when: str, fix: str) -> list[str]:

@@ -47,7 +47,9 @@ def declare(arguments: Sequence[str]) -> list[str]:
     OmegaConf adds nothing to a dict of dataclasses from a command line, only from a file. So an added benchmark is part
     of the schema, and `+eval.benchmarks.mine.items=9` becomes `++…`, which sets what is there.
     """
-    added = {found["name"]: {} for argument in arguments if (found := ADDED.match(argument))}
+    added: dict[str, dict[str, object]] = {
+        found["name"]: {} for argument in arguments if (found := ADDED.match(argument))
+    }
     for name, schema in SCHEMAS.items():
         node = OmegaConf.merge(OmegaConf.structured(schema), {"eval": {"benchmarks": added}})
         ConfigStore.instance().store(name=name, node=node)
