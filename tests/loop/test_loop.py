@@ -107,7 +107,6 @@ def test_two_rounds_end_with_a_table_and_where_everything_lies(undisturbed: Run)
         "sums_dev",
         "accepted",
         "child is the best checkpoint, better than the base on the deciding items.",
-        "Only reported: sums_test: ",
         "best checkpoint  ",
         "metrics.jsonl",
         "to continue, rerun with run.rounds=3",
