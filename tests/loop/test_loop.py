@@ -218,7 +218,13 @@ def test_a_round_without_enough_pairs_stops_with_65_and_says_why(data: Path, tmp
 
 def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(data: Path, tmp_path: Path) -> None:
     run = Run(
-        tmp_path, data, "model.path=fake:0.05", "verdict.patience=1", "run.rounds=3", "consensus.min_agreement=0.3"
+        tmp_path,
+        data,
+        "run.name=smoke",
+        "model.path=fake:0.05",
+        "verdict.patience=1",
+        "run.rounds=3",
+        "consensus.min_agreement=0.3",
     )
     ended = run()
     assert ended.returncode == 0, ended.stderr
@@ -234,7 +240,7 @@ def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(
 
 
 def test_later_rounds_train_on_a_retried_rounds_pairs_and_not_on_a_rolled_back_ones(data: Path, tmp_path: Path) -> None:
-    worse = ["model.path=fake:0.8", "pairs.labels=minority", "consensus.min_agreement=0.3"]
+    worse = ["run.name=smoke", "model.path=fake:0.8", "pairs.labels=minority", "consensus.min_agreement=0.3"]
     no_proof = ["verdict.gate=significant", "verdict.alpha=1e-12"]
     outcomes = []
     for name, overrides in (("worse", worse), ("no-proof", no_proof)):
@@ -313,7 +319,9 @@ def test_a_sweep_makes_one_run_for_each_point(data: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("child", ["adapter", "reload"])
 def test_a_student_learns_from_a_teacher_that_stays_the_same(data: Path, tmp_path: Path, child: str) -> None:
-    run = Run(tmp_path, data, "model.path=fake:0.9", "train.student=fake:0.2", f"serving.child={child}")
+    run = Run(
+        tmp_path, data, "run.name=smoke", "model.path=fake:0.9", "train.student=fake:0.2", f"serving.child={child}"
+    )
     ended = run()
     assert ended.returncode == 0, ended.stderr
     assert run.leaves_nothing_running()
