@@ -356,7 +356,8 @@ def check_sources(evaluation: EvalConfig, task: TaskConfig) -> None:
             AnswerStyle.code: "task=code",
             AnswerStyle.text: "task.answer_style=text",
         }.get(own, "task=math")
-        fix = f"use {tasks}, or one of {others} as source, or set {where}.prompt to ask for it"
+        sources = f"one of {others} as source" if others else "source=jsonl or hub"
+        fix = f"use {tasks}, or {sources}, or set {where}.prompt to ask for it"
         if benchmark.source in OWN:
             fix = f"set {where}.prompt to ask for it, or {where}.style to how the answers are written, or use {tasks}"
         key, value = ("style", own.value) if benchmark.source in OWN else ("source", benchmark.source.value)

@@ -108,8 +108,8 @@ def test_the_same_request_gives_the_same_completion_whatever_it_is_asked_with(se
 
 
 def test_a_cut_completion_says_so(server: Server) -> None:
-    (completion,) = ask(server.serve(BASE), sum_request(1, max_tokens=3))
-    assert (completion.finish_reason, completion.tokens) == ("length", 3)
+    (completion,) = ask(server.serve(BASE), sum_request(1, max_tokens=1))
+    assert (completion.finish_reason, completion.tokens) == ("length", 1)
 
 
 @pytest.mark.parametrize("way", list(Child))
