@@ -177,6 +177,7 @@ class Endpoint(FakeEngine):
     def __init__(self) -> None:
         super().__init__("fake:1", 0, "good")
         self.adapters["bad"] = 0.0
+        self.lock = threading.Lock()
         self.lasts = 10**9
         """Chat completions that it gives before it is out of order."""
         self.answered: Counter[str] = Counter()
@@ -214,7 +215,7 @@ def test_an_endpoint_that_dies_midway_costs_no_answer_and_is_asked_nothing_twice
     died = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
     assert died.returncode == 75, died.stderr
     assert "run the same command again" in died.stderr
-    assert endpoint.answered.total() == 11
+    assert endpoint.answered.total() == 11, died.stderr + died.stdout
     endpoint.lasts = 10**9
     again = evaluate(place, *arguments, CRESCENT_API_KEY="secret")
     assert again.returncode == 0, again.stderr
