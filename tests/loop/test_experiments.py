@@ -21,7 +21,7 @@ FAKE = (
     "train=fake",
     "model.path=fake:0.7",
     "tracking=disabled",
-    "study=null",
+    "~study",
     "hydra.mode=RUN",
     "run.rounds=1",
     "bait.questions=24",
