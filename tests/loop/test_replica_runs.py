@@ -37,14 +37,20 @@ def kill_an_engine_when(journal: Path, lines: int, run: Run, process: "subproces
 def test_a_replica_killed_in_synthesis_and_one_in_evaluation_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     data = write_sums(tmp_path / "data")
-    settings = ["run.rounds=1", "bait.questions=80", "serving.start_timeout_s=200", "run.name=smoke"]
+    settings = [
+        "run.rounds=1",
+        "bait.questions=80",
+        "serving.start_timeout_s=200",
+        "run.name=smoke",
+        "serving.concurrency=1",
+    ]
     runs = {count: Run(tmp_path / f"{count}", data, *settings, f"serving.replicas={count}") for count in (1, 8)}
     alone = runs[1](timeout_s=250)
     assert alone.returncode == 0, alone.stderr
     run = runs[8]
     process = run.start()
-    for stage, lines in (("base/eval", 20), ("round-1/synthesis", 100)):
-        kill_an_engine_when(run.folder / f"{stage}.partial/scratch/journal.jsonl", lines, run, process)
+    for journal, lines in (("base/eval.partial", 20), ("round-1/synthesis.partial/scratch", 100)):
+        kill_an_engine_when(run.folder / journal / "journal.jsonl", lines, run, process)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert run.leaves_nothing_running()
