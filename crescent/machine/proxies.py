@@ -7,7 +7,6 @@ import ipaddress
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from crescent.errors import Missing
 
@@ -48,6 +47,8 @@ def proxy_of(url: str) -> str | None:
         ValueError: nothing knows how to speak to such a proxy.
     """
     scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname or ""
+    from urllib.request import getproxies, proxy_bypass  # brings `socket`, which a sandboxed program must not find
+
     named = getproxies()
     proxy = named.get(scheme) or named.get("all")
     if not proxy or is_loopback(url) or proxy_bypass(host):
