@@ -1,4 +1,4 @@
-# make quickstart   set up and run the loop on a small real model: about ten minutes on two cores after the download
+# make quickstart   set up and run the loop on a small real model: about twelve minutes on two cores after the download
 # make test         set up and run the tests: about twenty minutes on two cores after the download
 # make soak         kill, interrupt and starve small runs of fakes some hundred times: MINUTES=180 at most
 PYTHON ?= python3
