@@ -61,6 +61,7 @@ def warm_start(cfg: WarmStartConfig) -> None:
         merge=True,
         task=cfg.task,
         lineage=labels,
+        chat_template=cfg.chat_template,
     )
     print(f"{len(items)} labelled problems, {len(pairs)} training pairs: {output}", flush=True)
     do_job(["train"], job, output / "train.yaml")

@@ -27,12 +27,15 @@ from crescent.machine.disk import write_whole
 from crescent.machine.processes import die_with_parent
 from crescent.machine.program import run_to_exit_code
 from crescent.machine.secrets import censored
-from crescent.models.model_folder import ADAPTER, find_model, weight_files
+from crescent.models.model_folder import ADAPTER, find_model, read_json, weight_files
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
 from crescent.run_folder.stage_settings import training_settings
 from train.launched import accumulation, fsdp_launched, rank, use_one_gpu, world_size
 from train.parent import check_fit, check_kind
+
+CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,6 +94,8 @@ def run(job: TrainJob) -> None:
         raise DataSaysNo(f"pairs={job.pairs}: the file is empty, so there is nothing to learn from")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL sends telemetry for every trainer it creates
     base = find_base(job.model)
+    if job.chat_template is not None:
+        base = with_chat_template(base, job.chat_template, output / "checkpoints" / "base")
     if job.parent is not None:
         check_fit(Path(job.parent), job.train, base)
     use_one_gpu()
@@ -105,6 +110,20 @@ def find_base(model: ModelConfig) -> Path:
     if model.path.startswith(PACKAGED):
         return packaged_model(model.path.removeprefix(PACKAGED))
     return find_model(model)
+
+
+def with_chat_template(model: Path, template: str, folder: Path) -> Path:
+    """A folder with links to a model's files and a chat template of its own, for one process as for several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in model.iterdir():
+        if file.is_file() and file.name not in (CHAT_TEMPLATE, TOKENIZER_CONFIG):
+            with contextlib.suppress(FileExistsError):
+                (folder / file.name).symlink_to(file.resolve())
+    settings = read_json(model / TOKENIZER_CONFIG)
+    settings.pop("chat_template", None)  # older models keep it there
+    write_whole(folder / TOKENIZER_CONFIG, json.dumps(settings, indent=2).encode(), shared=True)
+    write_whole(folder / CHAT_TEMPLATE, template.encode(), shared=True)
+    return folder
 
 
 def check_quantisation(cfg: TrainConfig) -> None:
@@ -135,7 +154,8 @@ def job_digest(job: TrainJob) -> str:
             contents.append(hashlib.file_digest(file, "sha256").hexdigest())
     # Of all trainers, only GRPO reads final answers itself.
     task = [as_settings(job.task)] if job.train.trainer is Trainer.grpo else []
-    return digest(as_settings(job.model), training_settings(job.train), contents, job.seed, job.merge, *task)
+    template = [job.chat_template] if job.chat_template is not None else []
+    return digest(as_settings(job.model), training_settings(job.train), contents, job.seed, job.merge, *task, *template)
 
 
 def refuse_changed(before: object, now: str, output: Path) -> None:

@@ -21,12 +21,17 @@ def command(root: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.timeout(300)
 def test_it_teaches_how_to_ask_and_to_answer_and_nothing_that_a_benchmark_asks(tiny: Path, tmp_path: Path) -> None:
     small = (f"model.path={tiny}", "labelled.items=40", "train.batch=4", "train.micro_batch=4", "train.max_steps=3")
+    small += ("+start=quickstart", "run.name=warm-sums")
     ended = command(tmp_path, *small)
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "warm-sums"
     assert f"model.path={folder / 'weights'}" in ended.stdout
     assert (folder / "weights" / "model.safetensors").exists()
     assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
+    template = (folder / "weights" / "chat_template.jinja").read_text()
+    assert "system" in (tiny / "chat_template.jinja").read_text()
+    assert "system" not in template
+    assert "assistant" in template
 
     items = read_lines(folder / "labelled.jsonl", Item)
     pairs = read_lines(folder / "pairs.jsonl", Pair)
