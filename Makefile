@@ -1,4 +1,4 @@
-# make quickstart   set up and run the loop on a small real model: about twelve minutes on two cores after the download
+# make quickstart   set up and run the loop on a small real model: about eight minutes on two cores after the download
 # make test         set up and run the tests: about twenty minutes on two cores after the download
 # make soak         kill, interrupt and starve small runs of fakes some hundred times: MINUTES=180 at most
 PYTHON ?= python3
@@ -22,7 +22,7 @@ install: .venv/installed
 	@touch $@
 
 quickstart: install
-	$(BIN)/python -m crescent.warm_start eval=sums_quickstart run.name=quickstart-start
+	$(BIN)/python -m crescent.warm_start +start=quickstart
 	$(BIN)/python -m crescent.loop +experiment=quickstart
 
 # Two files of tests at once where there is memory for two models; WORKERS=0: one after another, in this process.
