@@ -1,6 +1,11 @@
 """How vLLM's server is started on a GPU node and on a CPU."""
 
 import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +51,24 @@ def test_only_an_engine_that_is_to_sleep_on_a_gpu_can_sleep() -> None:
     assert "--enable-sleep-mode" not in command()
     assert vllm_environment(sleepy, "key")["VLLM_SERVER_DEV_MODE"] == "1"
     assert "VLLM_SERVER_DEV_MODE" not in vllm_environment(ServingConfig(), "key")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("child", [Child.adapter, Child.reload])
+def test_no_route_of_the_real_server_answers_without_the_key(child: Child) -> None:
+    pytest.importorskip("vllm")
+    serving = ServingConfig(child=child)
+    command = vllm_command(serving, ModelConfig(), LoraConfig(), "weights", "run-base", 8123, on_cpu=True)
+    options = command[command.index("--model") :]
+    environment = {**os.environ, **vllm_environment(serving, "right")}
+    script = Path(__file__).with_name("vllm_routes.py")
+    ended = subprocess.run([sys.executable, script, *options], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert {"POST /v1/chat/completions", "GET /health", "GET /metrics", "GET /docs"} <= {*found["locked"]}
+    changes_weights = {"POST /collective_rpc", "POST /reset_prefix_cache"} <= {*found["locked"]}
+    assert changes_weights == (child is Child.reload)
+    assert ("POST /v1/load_lora_adapter" in found["locked"]) == (child is Child.adapter)
+    assert {status for route, status in found["locked"].items() if not route.startswith("socket")} == {401}
+    assert {status for route, status in found["locked"].items() if route.startswith("socket")} <= {1008}
+    assert found["answered"] > 20
