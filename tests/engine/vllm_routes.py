@@ -1,4 +1,5 @@
-"""Prints, as JSON, how vLLM's own application answers each of its routes without the key, and how many it answers with it.
+"""Prints, as JSON, how vLLM's own application answers each of its routes without the key, and how many it answers with
+it.
 
 Takes the server's arguments. The application is the real one, with the routes and the middleware that these arguments
 give it; no engine stands behind it.
@@ -19,7 +20,8 @@ app = build_app(make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:
 client = TestClient(app, raise_server_exceptions=False)
 key = {"Authorization": f"Bearer {os.environ['VLLM_API_KEY']}", "x-crescent-supervisor": "1"}
 locked, answered = {}, 0
-for route in [*app.routes, *(mounted for route in app.routes for mounted in getattr(route, "routes", None) or [])]:
+inner = [route for mount in app.routes for route in getattr(mount, "routes", None) or []]
+for route in [*app.routes, *inner]:
     path = getattr(route, "path", "")
     for method in sorted(getattr(route, "methods", None) or []):
         locked[f"{method} {path}"] = client.request(method, path, json={}).status_code
