@@ -42,14 +42,15 @@ def test_every_experiment_opens_with_result_cost_and_command(experiment: str) ->
 
 
 def test_every_option_of_every_group_composes() -> None:
-    groups = [
-        path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("experiment", "__pycache__")
-    ]
+    apart = ("experiment", "start", "__pycache__")
+    groups = [path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in apart]
     assert len(groups) == 11
-    for group in groups:
-        for option in group.glob("*.yaml"):
-            with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_module("conf", version_base="1.3"):
+        for group in groups:
+            for option in group.glob("*.yaml"):
                 compose("config", overrides=[f"{group.name}={option.stem}"])
+        for start in (ROOT / "conf" / "start").glob("*.yaml"):
+            assert compose("warm_start", overrides=[f"+start={start.stem}"]).run.name != "warm-sums"
 
 
 @pytest.mark.parametrize(
