@@ -63,7 +63,7 @@ from crescent.synthesis.diversify import Memory
 from crescent.synthesis.progress import Progress
 from crescent.synthesis.stream import BLOCK, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
-from crescent.workplace import Workplace, layout_name, numbers, trainer_command
+from crescent.workplace import Workplace, numbers, sized, trainer_command
 
 
 class Stages(Workplace):
@@ -157,9 +157,11 @@ class Stages(Workplace):
 
         def work(folder: Path) -> Mapping[str, float]:
             assert self.base_model.weights is not None
+            train, why = sized(cfg, visible_gpus())
+            self.notice(stage, why)
             job = TrainJob(
                 model=replace(cfg.model, path=self.base_model.weights, parameters_b=None),
-                train=replace(cfg.train, student=None, accelerate=layout_name(cfg.train, visible_gpus())),
+                train=replace(train, student=None),
                 pairs=str((pairs.folder / "pairs.jsonl").resolve()),
                 output=str(folder.resolve()),
                 seed=cfg.run.seed,

@@ -6,16 +6,21 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
 
 from crescent.config import AUTO, Config, TrainConfig, Trainer, Tuning, write_job
 from crescent.engine.server import Server
 from crescent.errors import BadConfig
-from crescent.machine.nvidia import visible_gpus
+from crescent.machine.nvidia import ask_nvidia_smi, visible_gpus
 from crescent.machine.processes import report_progress, run_child
 from crescent.models.embedders import Embed, open_embedder
+from crescent.models.estimates import model_parameters
+from crescent.models.micro_batch import Processes, find_fit, is_auto
 from crescent.records import (
     Checkpoint,
     Done,
@@ -140,8 +145,45 @@ def layout_name(train: TrainConfig, gpus: Sequence[str]) -> str | None:
 def auto_processes(train: TrainConfig, gpus: Sequence[str]) -> int:
     """Number of processes of `train.accelerate=auto`: one for each GPU, as far as `train.batch` can be divided among
     them."""
-    fitting = (count for count in range(len(gpus), 1, -1) if train.batch % (train.micro_batch * count) == 0)
+    each = train.micro_batch if isinstance(train.micro_batch, int) else 1
+    fitting = (count for count in range(len(gpus), 1, -1) if train.batch % (each * count) == 0)
     return next(fitting, 1)
+
+
+def sized(cfg: Config, gpus: Sequence[str]) -> tuple[TrainConfig, str]:
+    """`train` with the file for `accelerate launch` and with numbers in place of `auto`; and how they were found, if
+    any was.
+
+    Args:
+        gpus: GPUs that this process may use.
+    """
+    name = layout_name(cfg.train, gpus)
+    if not is_auto(cfg):
+        return replace(cfg.train, accelerate=name), ""
+    processes, used = processes_of(name), gpus
+    if cfg.train.accelerate == AUTO:
+        processes = replace(processes, number=auto_processes(cfg.train, gpus))
+    if not cfg.launch.nodes:
+        used = gpus[: processes.number]
+    known = {str(gpu.index): gpu.memory_gib for gpu in ask_nvidia_smi().gpus} if used else {}
+    sizes = [known.get(gpu) for gpu in used]
+    smallest = min((size for size in sizes if size is not None), default=None) if None not in sizes else None
+    fit = find_fit(cfg, model_parameters(cfg), processes, smallest, bool(used) and name != "cpu")
+    way = "with" if fit.gradient_checkpointing else "without"
+    why = f"train.micro_batch={fit.micro_batch} {way} gradient checkpointing ({fit.why}; reckoned)"
+    numbers = {"micro_batch": fit.micro_batch, "gradient_checkpointing": fit.gradient_checkpointing}
+    return replace(cfg.train, accelerate=name, **numbers), why
+
+
+def processes_of(name: str | None) -> Processes:
+    """The processes that a file for `accelerate launch` asks for."""
+    if name is None:
+        return Processes()
+    layout: Any = OmegaConf.load(find_layout(name))
+    zero = layout.get("deepspeed_config") or {}
+    stage = int(zero.get("zero_stage") or (3 if layout.get("fsdp_config") else 0))
+    offloaded = zero.get("offload_optimizer_device") not in (None, "none")
+    return Processes(int(layout.get("num_processes") or 1), stage, offloaded)
 
 
 def find_layout(name: str) -> Path:

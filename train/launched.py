@@ -13,19 +13,32 @@ def accumulation(cfg: TrainConfig, processes: int) -> int:
     Raises:
         BadConfig: the batch cannot be divided evenly.
     """
-    at_once = cfg.micro_batch * processes
+    micro_batch = micro_batch_of(cfg)
+    at_once = micro_batch * processes
     if cfg.batch % at_once:
         raise BadConfig(
-            f"train.batch={cfg.batch}: cannot be split into micro batches of {cfg.micro_batch} on {processes} "
+            f"train.batch={cfg.batch}: cannot be split into micro batches of {micro_batch} on {processes} "
             f"processes ({at_once} at once); use train.micro_batch={smaller_micro_batch(cfg, processes)} or "
             f"train.batch={-(-cfg.batch // at_once) * at_once}"
         )
     return cfg.batch // at_once
 
 
+def micro_batch_of(cfg: TrainConfig) -> int:
+    """`train.micro_batch` as a number.
+
+    Raises:
+        BadConfig: it is `auto`, which only the loop can replace: it knows the machine and the engine beside.
+    """
+    if isinstance(cfg.micro_batch, str) or isinstance(cfg.gradient_checkpointing, str):
+        name = "micro_batch" if isinstance(cfg.micro_batch, str) else "gradient_checkpointing"
+        raise BadConfig(f"train.{name}=auto: a job states what the loop chose; write a number, or true or false")
+    return cfg.micro_batch
+
+
 def smaller_micro_batch(cfg: TrainConfig, processes: int) -> int:
     """The largest micro batch below the present one that divides the batch among the processes; 1 if none does."""
-    fits = (size for size in range(cfg.micro_batch - 1, 0, -1) if cfg.batch % (size * processes) == 0)
+    fits = (size for size in range(micro_batch_of(cfg) - 1, 0, -1) if cfg.batch % (size * processes) == 0)
     return next(fits, 1)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from crescent.config import TrainConfig, Tuning
 from crescent.errors import Missing
-from train.launched import smaller_micro_batch, world_size
+from train.launched import micro_batch_of, smaller_micro_batch, world_size
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def memory_explained(cfg: TrainConfig) -> Iterator[None]:
 
 def less_memory(cfg: TrainConfig, processes: int) -> str:
     """The override to try next, as text: first those that leave the result unchanged, then the others."""
-    if cfg.micro_batch > 1:
+    if micro_batch_of(cfg) > 1:
         smaller = smaller_micro_batch(cfg, processes)
         return f"try train.micro_batch={smaller} (now {cfg.micro_batch}): same train.batch={cfg.batch}, same results"
     if not cfg.gradient_checkpointing:

@@ -9,7 +9,7 @@ TRAIN_LAYOUT = ("accelerate", "micro_batch", "save_steps", "gradient_checkpointi
 others."""
 
 AUTO = "auto"
-"""Value of `train.accelerate` that takes all GPUs."""
+"""Value of `train.accelerate` that takes all GPUs, and of settings that are chosen by memory."""
 
 
 class Trainer(Choice):
@@ -164,16 +164,17 @@ class TrainConfig:
     batch: int = 64
     """Number of sequences per optimizer step, over all processes and accumulated micro batches. Counts pairs of
     sequences for `trainer=dpo`, sampled answers for `trainer=grpo`, rows for `batching=packed`."""
-    micro_batch: int = 8
-    """Number of sequences per forward pass and process; lower it if memory runs out: `batch` and results stay."""
+    micro_batch: int | str = 8
+    """Number of sequences per forward pass and process; lower it if memory runs out: `batch` and results stay. `auto`:
+    as many as fit on the GPU, reckoned from model, `max_length` and memory (docs/gpu.md)."""
     max_length: int = 2048
     """Longest prompt plus answer, in tokens; longer pairs are left out and counted, never cut."""
     warmup: float = 0.03
     """Share of the steps in which the learning rate rises, in [0, 1); afterwards it falls along a cosine."""
     save_steps: int = 50
     """Number of steps between complete checkpoints: a killed trainer loses at most these."""
-    gradient_checkpointing: bool = False
-    """Whether to save memory at the cost of a third more compute."""
+    gradient_checkpointing: bool | str = False
+    """Whether to save memory at the cost of a third more compute. `auto`: only if too little fits without."""
     batching: Batching = Batching.padded
     attention: str | None = None
     """Value of transformers' `attn_implementation`, e.g. `flash_attention_2`; null: its default."""
@@ -192,9 +193,15 @@ class TrainConfig:
         require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive", "1e-4 for LoRA")
         require(self.epochs > 0 or self.max_steps > 0, "train.epochs", self.epochs, "must be positive")
         require(self.batch >= 1, "train.batch", self.batch, "must be at least 1")
-        require(self.micro_batch >= 1, "train.micro_batch", self.micro_batch, "must be at least 1")
-        whole = self.batch % self.micro_batch == 0
-        require(whole, "train.micro_batch", self.micro_batch, f"must divide train.batch={self.batch}")
+        if isinstance(self.micro_batch, int):
+            require(self.micro_batch >= 1, "train.micro_batch", self.micro_batch, "must be at least 1")
+            whole = self.batch % self.micro_batch == 0
+            require(whole, "train.micro_batch", self.micro_batch, f"must divide train.batch={self.batch}")
+        else:
+            require(self.micro_batch == AUTO, "train.micro_batch", self.micro_batch, "must be a number or auto")
+        known = isinstance(self.gradient_checkpointing, bool) or self.gradient_checkpointing == AUTO
+        rule = "must be true, false or auto"
+        require(known, "train.gradient_checkpointing", self.gradient_checkpointing, rule)
         require(self.max_length >= 16, "train.max_length", self.max_length, "must be at least 16 tokens")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must lie in [0, 1)")
         require(self.save_steps >= 1, "train.save_steps", self.save_steps, "must be at least 1")

@@ -7,7 +7,7 @@ from crescent.config import AUTO, Config, EngineKind, Trainer
 from crescent.engine.placement import gpu_seats
 from crescent.errors import BadConfig
 from crescent.machine.nvidia import GpuStatus, ask_nvidia_smi, visible_gpus
-from crescent.workplace import auto_processes, find_layout, layout_name
+from crescent.workplace import auto_processes, layout_name, processes_of, sized
 
 
 def gpu_lines(cfg: Config) -> list[str]:
@@ -57,7 +57,7 @@ def training_lines(cfg: Config, gpus: Sequence[str]) -> list[str]:
     name = layout_name(train, gpus)
     if cfg.launch.nodes:
         return [f"            training on the nodes of launch.nodes, as {name} says"]
-    count = auto_processes(train, gpus) if train.accelerate == AUTO else processes_of(name)
+    count = auto_processes(train, gpus) if train.accelerate == AUTO else processes_of(name).number
     used = gpus[:count]
     way = {"zero3": "split among them (ZeRO-3)", "eight_gpus": "a copy on each (DDP)"}.get(
         name or "", f"as {name} says"
@@ -66,17 +66,11 @@ def training_lines(cfg: Config, gpus: Sequence[str]) -> list[str]:
     line = alone if count == 1 else f"            training on GPU {listed(used)}: {count} processes, {way}"
     fix = "train.accelerate=auto"
     if train.accelerate == AUTO:
-        fix = f"a train.batch that {len(gpus)} × train.micro_batch={train.micro_batch} divides"
-    return [line, *idle_line(gpus, used, "training", fix)]
-
-
-def processes_of(name: str | None) -> int:
-    """Number of processes that a file for `accelerate launch` asks for."""
-    if name is None:
-        return 1
-    from omegaconf import OmegaConf
-
-    return int(OmegaConf.select(OmegaConf.load(find_layout(name)), "num_processes") or 1)
+        each = "" if train.micro_batch == AUTO else f" × train.micro_batch={train.micro_batch}"
+        fix = f"a train.batch that {len(gpus)}{each} divides"
+    _, why = sized(cfg, gpus)
+    reckoned = [f"            {why}"] if why else []
+    return [line, *reckoned, *idle_line(gpus, used, "training", fix)]
 
 
 def idle_line(gpus: Sequence[str], used: Sequence[str], when: str, fix: str) -> list[str]:

@@ -11,7 +11,10 @@ from test_config import composed
 from crescent.config import Config
 from crescent.doors.gpu_plan import gpu_lines
 from crescent.errors import BadConfig
-from crescent.workplace import auto_processes, trainer_command
+from crescent.machine.nvidia import visible_gpus
+from crescent.models.micro_batch import Processes
+from crescent.workplace import auto_processes, processes_of, sized, trainer_command
+from train.launched import accumulation
 
 NVIDIA_SMI = """#!/bin/sh
 for gpu in {gpus}; do
@@ -43,6 +46,8 @@ def test_one_gpu_generates_and_trains(qwen: Config, tmp_path: Path, monkeypatch:
         "GPUs        1 × NVIDIA H200, 140 GiB",
         "            generation on GPU 0: 1 replica, 256 requests at once each",
         "            training on GPU 0: one process",
+        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of 2048 "
+        "tokens, in 121.0 GiB; reckoned)",
     ]
 
 
@@ -52,6 +57,8 @@ def test_eight_gpus_all_generate_and_train(qwen: Config, tmp_path: Path, monkeyp
         "GPUs        8 × NVIDIA H200, 140 GiB",
         "            generation on GPU 0 to 7: 8 replicas, 256 requests at once each",
         "            training on GPU 0 to 7: 8 processes, a copy on each (DDP)",
+        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of 2048 "
+        "tokens, in 121.0 GiB; reckoned)",
     ]
 
 
@@ -64,7 +71,7 @@ def test_idle_gpus_are_named_with_what_would_use_them(
         serving=replace(qwen.serving, replicas=2, tensor_parallel=3),
         train=replace(qwen.train, accelerate=None),
     )
-    _, generating, idle, training, idle_too = gpu_lines(narrow)
+    _, generating, idle, training, _, idle_too = gpu_lines(narrow)
     assert "GPU 0 to 5: 2 replicas of 3 GPUs" in generating
     assert "IDLE while generating: GPU 6, 7; serving.replicas=auto" in idle
     assert "GPU 0: one process" in training
@@ -96,6 +103,7 @@ def test_without_a_gpu_nothing_is_said(qwen: Config, monkeypatch: pytest.MonkeyP
     [
         ([], 8, "eight_gpus.yaml", "8"),
         ([], 6, "eight_gpus.yaml", "4"),
+        (["train.micro_batch=16"], 8, "eight_gpus.yaml", "4"),
         (["train=full", "serving.child=restart"], 8, "zero3.yaml", "8"),
     ],
 )
@@ -113,6 +121,35 @@ def test_auto_is_a_plain_process_on_one_gpu_and_on_a_cpu(qwen: Config) -> None:
     plain = replace(qwen, train=replace(qwen.train, accelerate=None))
     assert trainer_command(plain, ["0", "1"]) == [sys.executable, "-P", "-m", "train"], "null stays one process"
     assert auto_processes(replace(qwen.train, batch=6, micro_batch=2), ["0", "1"]) == 1
+
+
+def test_the_job_has_numbers_and_the_batch_of_the_config(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(8, tmp_path, monkeypatch)
+    train, why = sized(qwen, visible_gpus())
+    assert (train.micro_batch, train.gradient_checkpointing, train.accelerate) == (4, False, "eight_gpus")
+    assert accumulation(train, 8) == 2
+    assert train.batch == qwen.train.batch == 64
+    assert "reckoned" in why
+    stated = replace(qwen, train=replace(train, accelerate="auto"))
+    assert sized(stated, visible_gpus()) == (train, ""), "nothing is left to choose"
+
+
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [
+        (None, Processes()),
+        ("eight_gpus", Processes(8)),
+        ("zero2", Processes(8, 2)),
+        ("zero2_offload", Processes(8, 2, offloaded=True)),
+        ("zero3", Processes(8, 3)),
+        ("zero3_offload", Processes(8, 3, offloaded=True)),
+        ("fsdp2", Processes(8, 3)),
+    ],
+)
+def test_what_a_file_for_accelerate_splits_is_known(name: str | None, processes: Processes) -> None:
+    assert processes_of(name) == processes
 
 
 def test_several_nodes_need_a_file_and_not_auto() -> None:
