@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +33,11 @@ from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.judging.reliability import read_reliability
 from crescent.machine.processes import run_child
 from crescent.machine.program import run_async
-from crescent.models.model_digest import content, model_digest
+from crescent.models.model_digest import folder_digest as folder_digest
+from crescent.models.model_digest import model_digest
 from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
+from crescent.models.vector_cache import embed_once, embedder_digest
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
 from crescent.run_folder.manifest import SCRATCH, manifests_of, verified_manifest
 from crescent.run_folder.places import LABELLED, RESPONSES
@@ -74,8 +78,16 @@ def list_benchmarks(place: Workplace) -> Done:
         items = read_lines(folder / "items.jsonl", Item)
         refuse_taught(items, place.cfg.model)
         # Even if no cosines are needed: a missing embedder fails here, before anything is served.
-        with place.embedder() as embed:
-            np.save(folder / "vectors.npy", embed([item.question for item in items]))
+        lists = [[item.question for item in some] for _, some in groupby(items, key=lambda item: item.benchmark)]
+        known = embedder_digest(place.cfg.diversify, place.asking_model.digest)
+        vectors = embed_once(
+            lists,
+            known,
+            partial(place.embedder, gpu_is_idle=True),
+            lambda done, total: place.observer.progress(stage, done, total, "benchmark items embedded"),
+            place.observer.say,
+        )
+        np.save(folder / "vectors.npy", vectors)
         return {"items": len(items)}
 
     own = place.cfg.diversify.embedder is Embedder.self and place.cfg.diversify.path is None
@@ -309,12 +321,6 @@ def convert_packaged(place: Workplace, name: str) -> Path:
         log = place.root / "logs" / "packaged-model.log"
         run_child(place.launch, [sys.executable, "-P", "-m", "crescent.models.packaged_model", name], log, {})
     return folder
-
-
-def folder_digest(folder: Path) -> str:
-    """Digest of everything in a folder: the whole of small files; size, beginning and end of large ones."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest([(path.relative_to(folder).as_posix(), *content(path)) for path in paths])
 
 
 def as_recorded(digests: Sequence[str], runs: Sequence[Path]) -> str:

@@ -80,9 +80,13 @@ class Workplace:
         if what:
             self.observer.say(f"{stage}: {what}")
 
-    def embedder(self) -> AbstractContextManager[Embed]:
-        """The function that turns texts into vectors, open as long as the context lasts."""
-        return open_embedder(self.cfg.diversify, self.asking_model.weights)
+    def embedder(self, gpu_is_idle: bool = False) -> AbstractContextManager[Embed]:
+        """The function that turns texts into vectors, open as long as the context lasts.
+
+        Args:
+            gpu_is_idle: Whether the engine does not run yet, so that `diversify.device=auto` may take its GPU.
+        """
+        return open_embedder(self.cfg.diversify, self.asking_model.weights, gpu_is_idle)
 
     def run_child(
         self, stage: str, command: Sequence[str], job: object, folder: Path, environment: Mapping[str, str]

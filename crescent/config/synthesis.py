@@ -214,8 +214,9 @@ class DiversifyConfig:
     earlier question."""
     temperature: float = 1.0
     """Sampling temperature of rewrites, in (0, 2]."""
-    device: str = "cpu"
-    """Device of `embedder=minilm` and `embedder=self`: `cpu`, or `cuda` if the engine leaves memory."""
+    device: str = "auto"
+    """Device of `embedder=minilm` and `embedder=self`. `auto`: a GPU for benchmark items, which are embedded before the
+    engine starts, and the CPU for questions. `cpu`; or `cuda`, if the engine leaves memory."""
 
     def __post_init__(self) -> None:
         require(
@@ -226,8 +227,8 @@ class DiversifyConfig:
             "0.85 is usual",
         )
         require(self.max_rewrites >= 0, "diversify.max_rewrites", self.max_rewrites, "must not be negative")
-        known = re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None
-        require(known, "diversify.device", repr(self.device), "must be cpu, cuda or cuda:N")
+        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None
+        require(known, "diversify.device", repr(self.device), "must be auto, cpu, cuda or cuda:N")
         history = self.history_threshold
         released = self.recheck is Recheck.never
         require(

@@ -16,12 +16,13 @@ from functools import cache
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from crescent.config import DiversifyConfig, Embedder
+from crescent.config import AUTO, DiversifyConfig, Embedder
 from crescent.errors import Missing, TryAgain
 from crescent.machine.processes import die_with_parent
 
@@ -39,17 +40,21 @@ BUCKETS = 1 << 17
 """Number of values to which shingles are hashed."""
 
 
-def open_embedder(cfg: DiversifyConfig, model: str | None = None) -> AbstractContextManager[Embed]:
+def open_embedder(
+    cfg: DiversifyConfig, model: str | None = None, gpu_is_idle: bool = False
+) -> AbstractContextManager[Embed]:
     """The embedder as a function, usable while the context is open.
 
     Args:
         model: Folder of the base model's weights, for `embedder=self`.
+        gpu_is_idle: Whether `device=auto` may take a GPU, because no engine of this run holds it.
     """
+    device = cfg.device if cfg.device != AUTO else IDLE_GPU if gpu_is_idle else "cpu"
     match cfg.embedder:
         case Embedder.lexical:
             return _lexical_embedder()
         case Embedder.minilm:
-            return _in_a_process(open_minilm, cfg.path or find_minilm(), cfg.device)
+            return _in_a_process(open_minilm, cfg.path or find_minilm(), device)
         case Embedder.self:
             folder = cfg.path or model
             if folder is None:
@@ -57,7 +62,7 @@ def open_embedder(cfg: DiversifyConfig, model: str | None = None) -> AbstractCon
                     "diversify.embedder=self needs the base model's weights on this machine: set diversify.path to "
                     "their folder, or diversify.embedder=lexical, which needs nothing"
                 )
-            return _in_a_process(open_self, folder, cfg.device)
+            return _in_a_process(open_self, folder, device)
 
 
 @contextmanager
@@ -111,6 +116,9 @@ def _hash_values() -> NDArray[np.uint32]:
     return sliding_window_view(values, DIMENSIONS)
 
 
+IDLE_GPU = "cuda if it is idle"
+"""Stands for a GPU if there is one with `FREE_GIB`, and else for the CPU."""
+FREE_GIB = 4.0
 PART = 256
 """Number of texts that the child process embeds at once."""
 
@@ -147,11 +155,22 @@ def _open(opens: Callable[[str, str], Embed], path: str, device: str) -> None:
     import torch
     from transformers.utils import logging
 
+    if device == IDLE_GPU:
+        device = idle_device(torch.cuda)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise Missing(f"diversify.device={device}: torch finds no CUDA device; set diversify.device=cpu")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     _opened = opens(path, device)
+
+
+def idle_device(cuda: Any) -> str:
+    """`cuda` if a GPU has memory to spare, else `cpu`; `cuda` is the argument torch.cuda."""
+    try:
+        free = cuda.mem_get_info()[0] if cuda.is_available() else 0
+    except RuntimeError:  # a GPU that another process has for itself
+        free = 0
+    return "cuda" if free >= FREE_GIB * (1 << 30) else "cpu"
 
 
 def _embed(texts: list[str]) -> Vectors:

@@ -49,3 +49,9 @@ def content(path: Path) -> tuple[int, str]:
             file.seek(max(EDGE, size - EDGE))
             hashed.update(file.read(EDGE))
     return size, hashed.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of everything in a folder: the whole of small files; size, beginning and end of large ones."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([(path.relative_to(folder).as_posix(), *content(path)) for path in paths])

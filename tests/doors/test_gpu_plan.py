@@ -46,8 +46,8 @@ def test_one_gpu_generates_and_trains(qwen: Config, tmp_path: Path, monkeypatch:
         "GPUs        1 × NVIDIA H200, 140 GiB",
         "            generation on GPU 0: 1 replica, 256 requests at once each",
         "            training on GPU 0: one process",
-        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of 2048 "
-        "tokens, in 121.0 GiB; reckoned)",
+        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of "
+        "2048 tokens, in 121.0 GiB; reckoned)",
     ]
 
 
@@ -57,8 +57,8 @@ def test_eight_gpus_all_generate_and_train(qwen: Config, tmp_path: Path, monkeyp
         "GPUs        8 × NVIDIA H200, 140 GiB",
         "            generation on GPU 0 to 7: 8 replicas, 256 requests at once each",
         "            training on GPU 0 to 7: 8 processes, a copy on each (DDP)",
-        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of 2048 "
-        "tokens, in 121.0 GiB; reckoned)",
+        "            train.micro_batch=4 without gradient checkpointing (19.6 GiB held and 22.15 for each sequence of "
+        "2048 tokens, in 121.0 GiB; reckoned)",
     ]
 
 
