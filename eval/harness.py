@@ -25,6 +25,7 @@ from rich.table import Table
 
 from crescent.config import EvalJob, HarnessConfig, read_job
 from crescent.engine.client import EngineDied
+from crescent.engine.spread import one_address
 from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.processes import die_with_parent, last_lines
@@ -118,19 +119,23 @@ def run_tasks(job: EvalJob, tokenizer: str | None = None) -> list[HarnessScore]:
         served = ask_server(job)
         tasks = find_tasks(job.eval.harness, folder)
         scores = []
-        for model, names in divide(tasks, job.eval.harness.apply_chat_template).items():
-            asked = command(job, model, names, served, tokenizer, folder)
-            leaves = [leaf for name in names for leaf in tasks[name]]
-            scores += _measure(asked, job, leaves, folder, model)
+        with one_address(job.urls, _key()) as url:
+            for model, names in divide(tasks, job.eval.harness.apply_chat_template).items():
+                asked = command(job, model, names, served, tokenizer, folder, url)
+                leaves = [leaf for name in names for leaf in tasks[name]]
+                scores += _measure(asked, job, leaves, folder, model)
         write_result(finished, scores)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     return msgspec.json.decode(finished.read_bytes(), type=list[HarnessScore])
 
 
 def command(
-    job: EvalJob, model: Model, tasks: Sequence[str], served: Served, tokenizer: str | None, folder: Path
+    job: EvalJob, model: Model, tasks: Sequence[str], served: Served, tokenizer: str | None, folder: Path, url: str
 ) -> list[str]:
     """The command line of lm-eval for tasks that are asked the same way. It does not contain the key.
+
+    Args:
+        url: The address that stands for all replicas.
 
     Raises:
         Missing: a tokenizer is needed and cannot be found.
@@ -140,9 +145,9 @@ def command(
     chat = model == "local-chat-completions"
     arguments: dict[str, Any] = {
         "model": job.model,
-        "base_url": job.urls[0].rstrip("/") + ("/chat/completions" if chat else "/completions"),
+        "base_url": url + ("/chat/completions" if chat else "/completions"),
         # vLLM 0.32 on CPU fails on log-probabilities of several prompts in one batch if they go to an adapter.
-        "num_concurrent": 1 if not chat and served.adapter and runs_on_cpu() else job.concurrency,
+        "num_concurrent": len(job.urls) if not chat and served.adapter and runs_on_cpu() else job.concurrency,
         "timeout": math.ceil(job.request_timeout_s),
         # For tasks without a limit of their own.
         "max_gen_toks": job.eval.max_tokens,
@@ -233,15 +238,25 @@ def check_safe(tasks: Mapping[str, Sequence[Leaf]], arguments: Sequence[str]) ->
 
 
 def ask_server(job: EvalJob) -> Served:
-    """The checkpoint that the first endpoint serves under `job.model`.
+    """The checkpoint that the endpoints serve under `job.model`, as the first says that answers.
 
     Raises:
-        EngineDied: the endpoint does not answer.
-        BadConfig: it does not accept our key, or does not serve the model.
+        EngineDied: none answers.
+        BadConfig: one does not accept our key, or does not serve the model.
     """
+    died = None
+    for url in job.urls:
+        try:
+            return _ask_replica(job, url.rstrip("/"))
+        except EngineDied as error:
+            died = error
+    assert died is not None
+    raise died
+
+
+def _ask_replica(job: EvalJob, url: str) -> Served:
     import httpx
 
-    url = job.urls[0].rstrip("/")
     try:
         headers = {"Authorization": f"Bearer {_key()}"}
         with proxy_explained(url):

@@ -84,11 +84,10 @@ def find_fit(cfg: Config, parameters: float | None, processes: Processes, gpu_gi
     checkpointing = asked if isinstance(asked := cfg.train.gradient_checkpointing, bool) else not enough
     each = sequence_gib(cfg, parameters, checkpointing)
     what = "preference" if cfg.train.trainer is Trainer.dpo else "sequence"
-    why = f"{space - free:.1f} GiB held and {each:.2f} for each {what} of {cfg.train.max_length} tokens, in {space:.1f} GiB"
+    longest = f"{what} of {cfg.train.max_length} tokens"
+    why = f"{space - free:.1f} GiB held and {each:.2f} for each {longest}, in {space:.1f} GiB"
     if rows[checkpointing] < (stated if isinstance(stated, int) else 1):
-        why += (
-            ": DOES NOT FIT if a sequence is that long; lower train.max_length, or split the model (train.accelerate)"
-        )
+        why += ": DOES NOT FIT if one is that long; lower train.max_length, or split the model (train.accelerate)"
     return _settled(cfg, processes, rows[checkpointing], checkpointing, why)
 
 

@@ -80,7 +80,11 @@ needs_lm_eval = pytest.mark.skipif(
 )
 
 
-def job(output: Path = Path("nowhere"), url: str = "http://127.0.0.1:9/v1", **harness: Any) -> EvalJob:
+URL = "http://127.0.0.1:9/v1"
+"""An address where nobody answers."""
+
+
+def job(output: Path = Path("nowhere"), url: str = URL, **harness: Any) -> EvalJob:
     config = HarnessConfig(**{"tasks": ["gsm8k_local"], "python": LM_EVAL, **harness})
     evaluation = EvalConfig(harness=config, max_tokens=64)
     return EvalJob(evaluation, TASK, [url], "base", str(output), concurrency=16)
@@ -96,7 +100,7 @@ def leaf(name: str, output_type: str | None = "generate_until", data: str = "jso
 
 def test_a_chat_is_asked_without_a_tokenizer_and_settings_are_passed_on() -> None:
     asked = job(limit=5, num_fewshot=0, include_path="tasks", arguments=["--seed", "7"])
-    line = command(asked, "local-chat-completions", ["ifeval", "gsm8k"], Served(context=4096), None, Path("out"))
+    line = command(asked, "local-chat-completions", ["ifeval", "gsm8k"], Served(context=4096), None, Path("out"), URL)
     assert line[:5] == [LM_EVAL, "-P", "-m", "lm_eval", "run"]
     assert option(line, "--tasks") == "ifeval,gsm8k"
     assert json.loads(option(line, "--model_args")) == {
@@ -114,35 +118,41 @@ def test_a_chat_is_asked_without_a_tokenizer_and_settings_are_passed_on() -> Non
 
 
 def test_log_probabilities_are_asked_with_the_tokenizer_of_the_served_weights(tmp_path: Path) -> None:
-    line = command(job(), "local-completions", ["arc"], Served(base=str(tmp_path)), None, Path("out"))
+    line = command(job(), "local-completions", ["arc"], Served(base=str(tmp_path)), None, Path("out"), URL)
     arguments = json.loads(option(line, "--model_args"))
     assert arguments["base_url"] == "http://127.0.0.1:9/v1/completions"
     assert arguments["tokenizer"] == str(tmp_path)
     assert arguments["tokenizer_backend"] == "huggingface"
     assert arguments["num_concurrent"] == 16
-    named = command(job(), "local-completions", ["arc"], Served(base=str(tmp_path)), "org/model", Path("out"))
+    named = command(job(), "local-completions", ["arc"], Served(base=str(tmp_path)), "org/model", Path("out"), URL)
     assert json.loads(option(named, "--model_args"))["tokenizer"] == "org/model"
 
 
 def test_an_adapter_on_a_cpu_is_asked_for_log_probabilities_one_by_one() -> None:
     served = Served(adapter=True, base="org/model")
     text, chat = (
-        json.loads(option(command(job(), model, ["arc"], served, None, Path("out")), "--model_args"))
+        json.loads(option(command(job(), model, ["arc"], served, None, Path("out"), URL), "--model_args"))
         for model in ("local-completions", "local-chat-completions")
     )
     assert text["num_concurrent"] == (1 if runs_on_cpu() else 16)
     assert chat["num_concurrent"] == 16
 
 
+def test_two_replicas_with_adapters_on_a_cpu_are_asked_for_log_probabilities_by_one_request_each() -> None:
+    asked = replace(job(), urls=[URL, URL])
+    line = command(asked, "local-completions", ["arc"], Served(adapter=True, base="org/m"), None, Path("out"), URL)
+    assert json.loads(option(line, "--model_args"))["num_concurrent"] == (2 if runs_on_cpu() else 16)
+
+
 @pytest.mark.parametrize("base", [None, "/no/such/folder"])
 def test_without_a_tokenizer_log_probabilities_cannot_be_asked(base: str | None) -> None:
     with pytest.raises(Missing, match="--tokenizer FOLDER"):
-        command(job(), "local-completions", ["arc"], Served(base=base), None, Path("out"))
+        command(job(), "local-completions", ["arc"], Served(base=base), None, Path("out"), URL)
 
 
 def test_answers_as_long_as_the_context_leave_no_room_for_a_prompt() -> None:
     with pytest.raises(BadConfig, match=r"eval\.max_tokens=64: .* context of 64 tokens; lower it"):
-        command(job(), "local-chat-completions", ["ifeval"], Served(context=64), None, Path("out"))
+        command(job(), "local-chat-completions", ["ifeval"], Served(context=64), None, Path("out"), URL)
 
 
 def test_generated_answers_are_a_chat_and_a_group_is_never_divided() -> None:
@@ -242,6 +252,14 @@ def test_without_lm_eval_the_error_says_how_to_install_it(tmp_path: Path) -> Non
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Missing, match=r"eval\.harness\.python=/no/such/python"):
         find_tasks(HarnessConfig(tasks=["arc"], python="/no/such/python"), tmp_path)
+
+
+def test_a_dead_replica_beside_another_does_not_stop_an_evaluation(key: None) -> None:
+    alive = Scripted()
+    try:
+        assert ask_server(replace(job(), urls=[URL, alive.url])).context == 512
+    finally:
+        alive.end()
 
 
 def test_an_endpoint_that_does_not_answer_is_named(tmp_path: Path) -> None:
@@ -595,6 +613,26 @@ def test_a_killed_server_costs_no_answers_and_each_kind_of_task_is_asked_its_own
         ("gsm8k_local", "exact_match,flexible-extract"): (flexible, len(SPELLINGS)),
     }
     assert not (tmp_path / "out" / "harness" / "cache").exists()
+
+
+@needs_lm_eval
+@pytest.mark.timeout(900)
+def test_two_replicas_share_the_tasks_and_the_scores_are_those_of_one(tmp_path: Path, key: None) -> None:
+    rows = [(f"Question {n} is what?", final) for n, (final, *_) in enumerate(SPELLINGS.values())]
+    write_gsm8k(tmp_path / "tasks", rows)
+    write_choices(tmp_path / "tasks", [("Which", ["a", "b"], 0), ("Who", ["c", "b"], 1), ("What", ["a", "c"], 1)])
+    write_tokenizer(tmp_path / "tokenizer", ["a", "b", "c", "Which", "Who", "What"])
+    scores = []
+    for count in (1, 2):
+        replicas = [Scripted() for _ in range(count)]
+        asked = job(tmp_path / str(count), tasks=["choices_local", "gsm8k_local"], include_path=str(tmp_path / "tasks"))
+        asked.urls, asked.concurrency = [replica.url for replica in replicas], 4
+        scores.append(run_tasks(asked, str(tmp_path / "tokenizer")))
+        for replica in replicas:
+            replica.end()
+            assert replica.answered
+        assert sum(len(replica.answered) for replica in replicas) == len(SPELLINGS) + 6, "nothing is asked twice"
+    assert scores[0] == scores[1]
 
 
 @needs_lm_eval
