@@ -18,6 +18,7 @@ COMMANDS = {
     "ablations": "effect of each default on yield, cost and labels, on recorded sums whose truth is known",
     "contamination": "precision and recall of the quarantine, on planted benchmark items (minutes)",
     "intervals": "how often a study is wrong when nothing changed, by kind of interval (simulated, minutes)",
+    "proof": "how often the proof of the served weights errs (simulated, a minute)",
     "baits": "yield and cost of each bait prompt on a served model (minutes)",
     "record": "no benchmark: records a real synthesis for the tests and for `votes` and `ablations` (minutes)",
 }

@@ -1,93 +1,60 @@
 """Which weights are served, decided from noisy log-probabilities: simulated children, parents and strangers."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from crescent.engine.proof import (
-    Outcome,
-    Values,
-    distance,
-    find,
-    noise,
-    slope_through_origin,
-)
+from benchmarks.proof import DETECTABLE, KINDS, NOISE, SHIFTS, Kind, Simulated, count
+from crescent.engine.proof import Outcome, distance, find, noise, slope_through_origin
 
-TEXTS, TOKENS = 4, 96
-NOISE = 0.05
-"""Root mean square, in nats, that two correct engines in bfloat16 differ by."""
-SHIFTS = (0.0, 0.005, 0.02, 0.05, 0.07, 0.1, 0.3, 1.0)
-"""Root mean square, in nats, of what training changes."""
-
-Table = list[list[float | None]]
+TUNED = range(100)
+"""Seeds on which the rule was developed."""
+FRESH = range(2_000_000, 2_000_100)
+"""Seeds that it never saw."""
 
 
-def table(values: Values) -> Table:
-    return [[None, *row] for row in values.reshape(TEXTS, TOKENS).tolist()]
-
-
-class Simulated:
-    """Log-probabilities of base, parent and child by a trainer, and by a server that holds one of them.
-
-    Both engines are noisy, and noisier on improbable tokens. Training changes few tokens much and most a little.
-    """
-
-    def __init__(self, seed: int, shift: float, level: float = NOISE, kind: str = "even") -> None:
-        self.dice = np.random.default_rng(seed)
-        self.level = level
-        self.kind = kind
-        self.parent = -self.dice.exponential(1.0, TEXTS * TOKENS)
-        self.child = self.parent + self.change(shift)
-        self.stranger = self.parent + self.change(shift)
-
-    def change(self, shift: float) -> Values:
-        raw = self.dice.standard_t(3, TEXTS * TOKENS)
-        return shift * raw / np.sqrt(np.mean(raw**2))
-
-    def seen(self, true: Values) -> Table:
-        """What one engine computes; the difference of two has the noise's size."""
-        size = np.ones_like(true) if self.kind == "even" else np.sqrt(np.abs(true) + 0.05)
-        error = self.dice.standard_normal(len(true)) * size
-        return table(true + self.level / np.sqrt(2) * error / np.sqrt(np.mean(size**2)))
-
-    def outcome(self, served: Values) -> Outcome:
-        own = noise(self.seen(self.parent), self.seen(self.parent))
-        return find(self.seen(served), self.seen(self.child), self.seen(self.parent), own).outcome
-
-
-def count(shift: float, who: Callable[[Simulated], Values], outcome: Outcome, kind: str = "even") -> int:
-    """How many of 100 simulated rounds end with the outcome."""
-    rounds = [Simulated(seed, shift, kind=kind) for seed in range(100)]
-    return sum(simulated.outcome(who(simulated)) is outcome for simulated in rounds)
-
-
-@pytest.mark.parametrize("kind", ["even", "uneven"])
+@pytest.mark.parametrize("seeds", [TUNED, FRESH], ids=["tuned", "fresh"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_no_correct_child_is_refused_however_little_it_moved(shift: float, kind: str) -> None:
-    assert count(shift, lambda simulated: simulated.child, Outcome.wrong, kind) == 0
+def test_no_correct_child_is_refused_however_little_it_moved(shift: float, kind: Kind, seeds: range) -> None:
+    assert count(shift, "child", Outcome.wrong, kind, seeds) == 0
+
+
+@pytest.mark.parametrize("seeds", [TUNED, FRESH], ids=["tuned", "fresh"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shift", [shift for shift in SHIFTS if shift >= DETECTABLE])
+def test_wherever_the_shift_can_be_detected_every_swapped_child_is_caught(
+    shift: float, kind: Kind, seeds: range
+) -> None:
+    assert count(shift, "parent", Outcome.wrong, kind, seeds) == 100
+    assert count(shift, "child", Outcome.proven, kind, seeds) >= 99
 
 
 @pytest.mark.parametrize("kind", ["even", "uneven"])
 @pytest.mark.parametrize("shift", [shift for shift in SHIFTS if shift >= 2 * NOISE])
-def test_from_twice_the_noise_on_every_child_is_proven_and_every_swapped_one_caught(shift: float, kind: str) -> None:
-    assert count(shift, lambda simulated: simulated.child, Outcome.proven, kind) == 100
-    assert count(shift, lambda simulated: simulated.parent, Outcome.wrong, kind) == 100
+def test_from_twice_the_noise_on_every_child_is_proven_and_every_swapped_one_caught(shift: float, kind: Kind) -> None:
+    assert count(shift, "child", Outcome.proven, kind, TUNED) == 100
+    assert count(shift, "parent", Outcome.wrong, kind, TUNED) == 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_swapped_child_is_never_taken_for_proven(shift: float, kind: Kind) -> None:
+    assert count(shift, "parent", Outcome.proven, kind, FRESH) == 0
 
 
 @pytest.mark.parametrize("shift", [0.2, 0.3, 1.0])
 def test_a_third_model_is_caught(shift: float) -> None:
-    assert count(shift, lambda simulated: simulated.stranger, Outcome.wrong) == 100
+    assert count(shift, "stranger", Outcome.wrong, "even", TUNED) == 100
 
 
 def test_most_children_that_moved_as_much_as_the_noise_are_proven_and_most_swapped_ones_caught() -> None:
     """An earlier rule, which compared distances, refused every correct child that moved less than twice the noise."""
-    assert count(NOISE, lambda simulated: simulated.child, Outcome.proven) > 80
-    assert count(NOISE, lambda simulated: simulated.parent, Outcome.wrong) > 80
+    assert count(NOISE, "child", Outcome.proven, "even", TUNED) > 80
+    assert count(NOISE, "parent", Outcome.wrong, "even", TUNED) > 80
 
 
 def test_a_child_that_did_not_move_cannot_be_told_from_its_parent() -> None:
-    assert count(0.0, lambda simulated: simulated.parent, Outcome.unknown) == 100
+    assert count(0.0, "parent", Outcome.unknown, "even", TUNED) == 100
 
 
 def test_a_model_far_from_both_is_caught_even_if_training_changed_nothing() -> None:
