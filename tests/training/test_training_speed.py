@@ -1,7 +1,7 @@
 """Sequences laid end to end are trained on as if each were alone, or refused. The speed of training is reported."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import pytest
 from fakes import some_pairs
 from job_results import adapter_of, losses, metrics, progress, trained
 
-from crescent.config import Batching, LoraConfig, TrainJob
+from crescent.config import Batching, LoraConfig, TrainJob, Tuning
 from crescent.errors import BadConfig, Missing
 from train.job import attempt
 
@@ -123,6 +123,57 @@ def test_without_a_gpu_loss_and_gradients_are_still_those_of_trl(
             found.append((loss, torch.autograd.grad(loss, weights)))
     for ours, trls in zip(found[:2], found[2:], strict=True):
         torch.testing.assert_close(ours, trls, atol=1e-5, rtol=1e-4)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What two steps of training left."""
+
+    losses: list[float]
+    weights: dict[str, Any]
+    layer_calls: int
+    """How often the first layer was computed: again for the backward pass, with gradient checkpointing."""
+
+
+def as_on_a_gpu(job: TrainJob, base: Path) -> Steps:
+    """Train with the loss that TRL computes on a GPU, by its fused head, which our trainer replaces on a CPU."""
+    trainer = prepared(job, base).trainer
+    trainer.compute_loss = super(type(trainer), trainer).compute_loss
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    layer = next(part for name, part in trainer.model.named_modules() if name.endswith("layers.0"))
+    layer.register_forward_pre_hook(count)
+    trainer.train()
+    weights = {
+        name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad
+    }
+    return Steps([entry["loss"] for entry in trainer.state.log_history if "loss" in entry], weights, calls)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("tuning", [Tuning.lora, Tuning.full])
+@pytest.mark.parametrize("batching", [Batching.padded, Batching.padding_free])
+def test_a_gpus_loss_is_the_same_with_gradient_checkpointing(
+    tuning: Tuning, batching: Batching, make_job: Callable[..., TrainJob], tiny: Path
+) -> None:
+    import torch
+
+    usual = {"tuning": tuning, "batching": batching, "max_steps": 2, "lora": LoraConfig(rank=4, alpha=8)}
+    plain, checkpointed = (
+        as_on_a_gpu(make_job(gradient_checkpointing=checkpointing, learning_rate=1e-3, **usual), tiny)
+        for checkpointing in (False, True)
+    )
+    assert checkpointed.layer_calls == 2 * plain.layer_calls > 0, "each layer is computed again"
+    assert len(plain.losses) == 2
+    assert checkpointed.losses == pytest.approx(plain.losses, abs=1e-5)
+    for name, weight in plain.weights.items():
+        torch.testing.assert_close(checkpointed.weights[name], weight, atol=1e-5, rtol=1e-4)
+    ours = trained(make_job(learning_rate=1e-3, **usual))
+    assert losses(ours) == pytest.approx(plain.losses, abs=1e-4)
 
 
 @pytest.mark.real
