@@ -1,8 +1,9 @@
-"""One address for several replicas, for programs that know only one (lm-eval): a small HTTP server on loopback.
+"""One address for all replicas, for programs that know only one (lm-eval): a small HTTP server on loopback.
 
-It passes each request on to the replica with the fewest outstanding ones, and the reply back as it is. A replica that
-does not answer rests, and its request goes to one other; what fails there, too, is answered with 502. The program
-decides whether to ask again.
+It passes each request on to the replica with the fewest outstanding ones, and the reply back as it is. Sampling
+parameters that a request leaves open are stated, as in ours: an outside server would take them from the model's own
+generation_config.json. A replica that does not answer rests, and its request goes to one other; what fails there, too,
+is answered with 502. The program decides whether to ask again.
 """
 
 import asyncio
@@ -13,6 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+import msgspec
+
+from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM
 from crescent.engine.transport import Connections, NoReply
 
 REST_S = 5.0
@@ -28,14 +32,11 @@ OPENS_WITHIN_S = 60.0
 
 @contextmanager
 def one_address(urls: Sequence[str], key: str) -> Iterator[str]:
-    """URL that stands for all of these, `http://host:port/v1` each; a single one stands for itself.
+    """URL that stands for all of these, `http://host:port/v1` each.
 
     Args:
         key: API key of the replicas. The server asks for the same.
     """
-    if len(urls) == 1:
-        yield urls[0].rstrip("/")
-        return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -133,7 +134,18 @@ class Spread:
             return 401, error_body("wrong key")
         if not path.startswith(b"/v1/"):
             return 404, error_body("not found")
-        return await self.forward(path.decode("ascii").removeprefix("/v1"), body)
+        return await self.forward(path.decode("ascii").removeprefix("/v1"), stated(body))
+
+
+def stated(body: bytes) -> bytes:
+    """A request with all sampling parameters; those that it states itself stay."""
+    try:
+        asked = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body  # the server says best what is wrong with it
+    if not isinstance(asked, dict):
+        return body
+    return msgspec.json.encode({**PLAIN_SAMPLING, **PLAIN_SAMPLING_OF_VLLM, **asked})
 
 
 def head(status: int, length: int) -> bytes:

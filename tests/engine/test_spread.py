@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM
 from crescent.engine.spread import one_address
 
 KEY = "a-key-that-nobody-else-has"
@@ -77,16 +78,17 @@ def until(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_single_replica_is_asked_directly() -> None:
-    with one_address(["http://127.0.0.1:9/v1/"], KEY) as address:
-        assert address == "http://127.0.0.1:9/v1"
+def test_sampling_parameters_that_a_request_leaves_open_are_stated() -> None:
+    with replicas(200) as [outside], one_address([outside.url], KEY) as address:
+        asked = post(address, {"prompt": "1", "temperature": 0, "top_p": 0.9}).json()["asked"]
+        assert asked == {"prompt": "1", "temperature": 0, **PLAIN_SAMPLING, **PLAIN_SAMPLING_OF_VLLM, "top_p": 0.9}
 
 
 def test_requests_and_replies_pass_through_as_they_are() -> None:
     with replicas(200, 200) as both, one_address([replica.url for replica in both], KEY) as address:
         reply = post(address, {"prompt": "Äpfel", "n": 1})
     assert reply.status_code == 200
-    assert reply.json()["asked"] == {"prompt": "Äpfel", "n": 1}
+    assert reply.json()["asked"].items() >= {"prompt": "Äpfel", "n": 1}.items()
     (asked,) = both[0].asked + both[1].asked
     assert asked[0] == "/v1/completions"
     assert asked[2] == f"Bearer {KEY}"
