@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_config import composed
 
-from crescent.config import Config
+from crescent.config import Child, Config, WhileTraining
 from crescent.doors.gpu_plan import gpu_lines
 from crescent.errors import BadConfig
 from crescent.machine.nvidia import visible_gpus
@@ -29,7 +29,8 @@ done
 
 @pytest.fixture(scope="module")
 def qwen() -> Config:
-    return composed("+experiment=qwen7b")
+    # What the engine does while the trainer works would depend on the memory of the machine that tests.
+    return composed("+experiment=qwen7b", "serving.while_training=sleep")
 
 
 def machine_with(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +77,17 @@ def test_idle_gpus_are_named_with_what_would_use_them(
     assert "IDLE while generating: GPU 6, 7; serving.replicas=auto" in idle
     assert "GPU 0: one process" in training
     assert "IDLE while training: GPU 1 to 7; train.accelerate=auto would use them" in idle_too
+
+
+def test_an_engine_that_is_started_again_anyway_could_hold_merged_weights(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(1, tmp_path, monkeypatch)
+    stopped = replace(qwen, serving=replace(qwen.serving, while_training=WhileTraining.stop))
+    assert "serving.child=restart would start it with merged weights" in gpu_lines(stopped)[-1]
+    assert "for 14 GiB of disk a round" in gpu_lines(stopped)[-1]
+    merged = replace(stopped, serving=replace(stopped.serving, child=Child.restart))
+    assert "merged" not in " ".join(gpu_lines(merged))
 
 
 def test_gpus_that_are_too_few_are_refused(qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
