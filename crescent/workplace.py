@@ -175,8 +175,8 @@ def sized(cfg: Config, gpus: Sequence[str]) -> tuple[TrainConfig, str]:
     fit = find_fit(cfg, model_parameters(cfg), processes, smallest, bool(used) and name != "cpu")
     way = "with" if fit.gradient_checkpointing else "without"
     why = f"train.micro_batch={fit.micro_batch} {way} gradient checkpointing ({fit.why}; reckoned)"
-    numbers = {"micro_batch": fit.micro_batch, "gradient_checkpointing": fit.gradient_checkpointing}
-    return replace(cfg.train, accelerate=name, **numbers), why
+    train = replace(cfg.train, micro_batch=fit.micro_batch, gradient_checkpointing=fit.gradient_checkpointing)
+    return replace(train, accelerate=name), why
 
 
 def processes_of(name: str | None) -> Processes:

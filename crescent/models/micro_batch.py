@@ -137,7 +137,7 @@ def held_gib(cfg: Config, parameters: float, processes: Processes) -> float:
     if train.trainer is Trainer.grpo and not train.grpo.vllm:
         cached = CACHED * ACTIVATION_BYTES * parameters ** (2 / 3)
         held += train.batch / number * train.max_length * cached / GIB
-    return held
+    return float(held)
 
 
 def sequence_gib(cfg: Config, parameters: float, checkpointing: bool) -> float:
