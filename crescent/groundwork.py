@@ -33,8 +33,7 @@ from crescent.errors import BadConfig, Missing, TryAgain
 from crescent.judging.reliability import read_reliability
 from crescent.machine.processes import run_child
 from crescent.machine.program import run_async
-from crescent.models.model_digest import folder_digest as folder_digest
-from crescent.models.model_digest import model_digest
+from crescent.models.model_digest import folder_digest, model_digest
 from crescent.models.model_folder import find_model
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.models.vector_cache import embed_once, embedder_digest

@@ -183,7 +183,8 @@ def evaluate(cfg: EvaluationConfig) -> None:
 def find_checkpoint(cfg: EvaluationConfig, stages: "Stages", listed: Listed | None) -> Checkpoint:
     """The checkpoint to evaluate: a local model, one from the hub or one that an endpoint serves, with an adapter or
     without."""
-    from crescent.groundwork import as_recorded, find_one, folder_digest
+    from crescent.groundwork import as_recorded, find_one
+    from crescent.models.model_digest import folder_digest
 
     if listed is None:
         base = find_one(stages, cfg.model, "base")

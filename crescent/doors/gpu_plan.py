@@ -57,8 +57,10 @@ def training_lines(cfg: Config, gpus: Sequence[str]) -> list[str]:
     if train.trainer is Trainer.fake:
         return []
     name = layout_name(train, gpus)
+    _, why = sized(cfg, gpus)
+    reckoned = [f"            {why}"] if why else []
     if cfg.launch.nodes:
-        return [f"            training on the nodes of launch.nodes, as {name} says"]
+        return [f"            training on the nodes of launch.nodes, as {name} says", *reckoned]
     count = auto_processes(train, gpus) if train.accelerate == AUTO else processes_of(name).number
     used = gpus[:count]
     way = {"zero3": "split among them (ZeRO-3)", "eight_gpus": "a copy on each (DDP)"}.get(
@@ -70,8 +72,6 @@ def training_lines(cfg: Config, gpus: Sequence[str]) -> list[str]:
     if train.accelerate == AUTO:
         each = "" if train.micro_batch == AUTO else f" × train.micro_batch={train.micro_batch}"
         fix = f"a train.batch that {len(gpus)}{each} divides"
-    _, why = sized(cfg, gpus)
-    reckoned = [f"            {why}"] if why else []
     return [line, *reckoned, *idle_line(gpus, used, "training", fix)]
 
 

@@ -37,10 +37,10 @@ def one_address(urls: Sequence[str], key: str) -> Iterator[str]:
     Args:
         key: API key of the replicas. The server asks for the same.
     """
+    spread = Spread(urls, key)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    spread = Spread(urls, key)
     try:
         port = asyncio.run_coroutine_threadsafe(spread.open(), loop).result(OPENS_WITHIN_S)
         yield f"http://127.0.0.1:{port}/v1"
@@ -60,6 +60,7 @@ class Spread:
         self._outstanding = [0] * len(urls)
         self._resting_until = [0.0] * len(urls)
         self._clients: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
 
     async def open(self) -> int:
         """Listen on a free port of loopback, and return it."""
@@ -68,7 +69,8 @@ class Spread:
         return port
 
     async def close(self) -> None:
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         clients = [*self._clients]
         for client in clients:
             client.cancel()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from crescent.groundwork import as_recorded, folder_digest
-from crescent.models.model_digest import model_digest
+from crescent.groundwork import as_recorded
+from crescent.models.model_digest import folder_digest, model_digest
 from crescent.run_folder.manifest import seal
 
 TENSOR = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
