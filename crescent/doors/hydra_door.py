@@ -1,27 +1,31 @@
 """Entry from the command line: Hydra composes the config; below this file there are only plain dataclasses."""
 
-import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crescent.config import Config, Mode, as_settings
+from crescent import __version__
+from crescent.config import Config, Mode
 from crescent.config.standalone import EvaluationConfig
+from crescent.config.unknown_settings import no_such_setting, unknown_settings
 from crescent.config.warm_start import WarmStartConfig
+from crescent.doors.groups import groups_for, with_root
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.run_name import named_after_model
@@ -39,13 +43,17 @@ READER_S = 10.0
 ADDED = re.compile(r"\+{1,2}eval\.benchmarks\.(?P<name>[A-Za-z0-9][\w-]*)[.=]")
 """An override that adds a benchmark, or a setting of an added one."""
 SCHEMAS = {"schema": Config, "evaluation_schema": EvaluationConfig, "warm_start_schema": WarmStartConfig}
+SCHEMA_OF = {"config": Config, "evaluate": EvaluationConfig, "warm_start": WarmStartConfig}
+"""Dataclass that declares the settings of each primary config of `conf/`."""
+PROMPTS = "bait.prompts"
 
 
 def declare(arguments: Sequence[str]) -> list[str]:
     """Store the schemas of all settings, with the benchmarks that the command line adds; returns its arguments.
 
     OmegaConf adds nothing to a dict of dataclasses from a command line, only from a file. So an added benchmark is part
-    of the schema, and `+eval.benchmarks.mine.items=9` becomes `++…`, which sets what is there.
+    of the schema, and `+eval.benchmarks.mine.items=9` becomes `++…`, which sets what is there. So does
+    `bait.prompts={…}`: the prompts that it leaves out are dropped after composing (`replace_prompts`).
     """
     added: dict[str, dict[str, object]] = {
         found["name"]: {} for argument in arguments if (found := ADDED.match(argument))
@@ -53,7 +61,8 @@ def declare(arguments: Sequence[str]) -> list[str]:
     for name, schema in SCHEMAS.items():
         node = OmegaConf.merge(OmegaConf.structured(schema), {"eval": {"benchmarks": added}})
         ConfigStore.instance().store(name=name, node=node)
-    return [f"++{argument.lstrip('+')}" if ADDED.match(argument) else argument for argument in arguments]
+    forced = [bool(ADDED.match(argument)) or argument.startswith(f"{PROMPTS}={{") for argument in arguments]
+    return [f"++{given.lstrip('+')}" if force else given for given, force in zip(arguments, forced, strict=True)]
 
 
 declare([])
@@ -80,7 +89,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
 
-    sys.argv[1:] = declare(sys.argv[1:])
+    schema = SCHEMA_OF[config_name]
     failures: list[CrescentError] = []
     points: list[C] = []
 
@@ -88,6 +97,8 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         """One run. In a sweep, the other runs still start after one has failed."""
         name = "this run"
         try:
+            refuse_unknown(composed, schema)
+            replace_prompts(composed)
             cfg = read(composed)
             name = cfg.run.name
             if HydraConfig.get().mode is RunMode.MULTIRUN and cfg.mode is Mode.run:
@@ -104,11 +115,16 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
                 )
 
     def main() -> None:
+        if "--version" in sys.argv[1:]:
+            print(f"crescent {__version__}")
+            return
+        sys.argv[1:] = declare(with_root(sys.argv[1:]))
+        refuse_overrides(sys.argv[1:], schema)
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_point)()
         except (HydraException, OmegaConfBaseException) as error:
             # It quotes the command line, where a password may stand with any characters in it.
-            raise BadConfig(re.sub(r"://[^\n]*@", f"://{HIDDEN}@", explain(error))) from error
+            raise BadConfig(re.sub(r"://[^\n]*@", f"://{HIDDEN}@", explain(error, schema))) from error
         if points:
             tracking = points[0].tracking
             show_sweep([cfg.run.folder for cfg in points], tracking.group, tracking.hourly_rate)
@@ -128,6 +144,71 @@ class SweptKeys(Callback):
         given = [*(f"{key}={values}" for key, values in params.items()), *overrides]
         parsed = OverridesParser.create().parse_overrides(given)
         os.environ[SWEPT] = " ".join(override.key_or_group for override in parsed if override.is_sweep_override())
+
+
+def refuse_overrides(arguments: Sequence[str], schema: type) -> None:
+    """Refuse an override of a setting that does not exist, before anything is composed or a sweep starts its runs.
+
+    Raises:
+        BadConfig: there is one; the message names the nearest right setting.
+    """
+    groups, may_be_others = groups_for(arguments)
+    for override in _parsed([argument for argument in arguments if not argument.startswith(("-", "~"))]):
+        names = override.key_or_group.split(".")
+        value = None if override.is_sweep_override() else override.value()
+        is_group = "/" in override.key_or_group or (len(names) == 1 and (names[0] in groups or may_be_others))
+        if is_group and not isinstance(value, dict):
+            continue
+        if names[0] == "hydra":
+            _refuse(_nested(".".join(names[1:]), value), HydraConf, (), "hydra.")
+        else:
+            _refuse(_nested(override.key_or_group, value), schema, groups)
+
+
+def refuse_unknown(composed: DictConfig, schema: type) -> None:
+    """Refuse settings that do not exist, however they came in: OmegaConf adds what begins with `+` to anything.
+
+    Raises:
+        BadConfig: there are some; the message names the nearest right ones.
+    """
+    _refuse(OmegaConf.to_container(composed, resolve=False), schema, groups_for(())[0])
+
+
+def _nested(key: str, value: Any) -> Any:
+    """`a.b`, 1 → `{"a": {"b": 1}}`."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def _refuse(settings: Any, schema: type, groups: Sequence[str], prefix: str = "") -> None:
+    unknown = list(unknown_settings(settings, schema)) if isinstance(settings, dict) else []
+    if unknown:
+        raise BadConfig("; ".join(no_such_setting(key, schema, groups, prefix) for key in unknown))
+
+
+def _parsed(arguments: Sequence[str]) -> Iterator[Override]:
+    """The arguments that are overrides; Hydra itself refuses the others, with the place of the mistake."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            yield parser.parse_override(argument)
+        except HydraException:
+            continue
+
+
+def replace_prompts(composed: DictConfig) -> None:
+    """`bait.prompts={…}` on the command line replaces the bait prompts; `+bait.prompts.NAME=…` adds to them."""
+    given = [override for override in _parsed(overrides_given()) if override.key_or_group.startswith(PROMPTS)]
+    if any(override.key_or_group == PROMPTS and override.is_force_add() for override in given):
+        named = {override.key_or_group.removeprefix(f"{PROMPTS}.") for override in given}
+        named |= {str(name) for override in given if isinstance(override.value(), dict) for name in override.value()}
+        composed.bait.prompts = {name: text for name, text in composed.bait.prompts.items() if name in named}
+
+
+def overrides_given() -> list[str]:
+    """The overrides of the command line, of this run if it belongs to a sweep; none outside of Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def given_keys() -> list[str]:
@@ -160,30 +241,26 @@ def as_config(composed: DictConfig) -> Config:
     return cfg
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, schema: type = EvaluationConfig) -> str:
     """Cause of an error of Hydra or OmegaConf, and what the user probably meant."""
     causes = [error]
     while causes[-1].__cause__ is not None and isinstance(causes[-1].__cause__, Exception):
         causes.append(causes[-1].__cause__)
-    text = str(error)
+    text, last = str(error), str(causes[-1])
     key = next((full_key for cause in causes if (full_key := getattr(cause, "full_key", None))), None)
-    misspelt = re.search(r"Could not override '([^']+)'", text)
-    if misspelt and "not in" in " ".join(map(str, causes)):
-        wrong = misspelt.group(1)
-        near = difflib.get_close_matches(wrong, all_keys(as_settings(EvaluationConfig)), n=3, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}?" if near else "see conf/ and crescent/config/ for the settings"
-        return f"{wrong}: no such setting; {meant}"
+    file = re.match(r"In '([^']+)': ConfigKeyError", text)
+    if file and (found := re.search(r"full_key: (\S+)", text)):
+        return f"conf file {file[1]}: {no_such_setting(found[1], schema, groups_for(())[0])}"
+    if key is not None and "is not in struct" in last:
+        name = str(key).rpartition(".")[2]
+        return f"{key}: there is no {name} yet; to add it, write +{key}=… (with a + in front)"
+    if key is not None and re.match(r"Key '[^']*' not in", last):
+        return no_such_setting(key, schema, groups_for(())[0])
     if key is not None:
-        first = str(causes[-1]).splitlines()[0]
-        return f"{key}: {first}"
+        return f"{key}: {last.splitlines()[0]}"
+    if group := re.search(r"To append to your default list use \+((\w+)=\S+)", text):
+        return f"{group[2]}: is no part of the settings yet; to add it, write +{group[1]} (with a + in front)"
+    if deleted := re.match(r"Could not delete from config\. '([^']+)' does not exist", text):
+        is_declared = not list(unknown_settings(_nested(deleted[1], None), schema))
+        return f"~{deleted[1]}: there is none" if is_declared else f"~{no_such_setting(deleted[1], schema)}"
     return text.strip()
-
-
-def all_keys(settings: Any, prefix: str = "") -> list[str]:
-    """All dotted keys of nested settings."""
-    if not isinstance(settings, dict):
-        return []
-    found = []
-    for name, value in settings.items():
-        found += [f"{prefix}{name}", *all_keys(value, f"{prefix}{name}.")]
-    return found
