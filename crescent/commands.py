@@ -1,47 +1,56 @@
 """The console script `crescent`: commands about finished or unfinished runs; anything else starts the loop.
 
     crescent +experiment=qwen7b      the loop, with Hydra's overrides and flags
-    crescent trace ID                a training pair or question, from its bait prompt to its checkpoints
-    crescent reliability RUN         how far agreement can be trusted as a label
-    crescent compare RUN…            rounds and benchmarks of any number of runs, side by side
-    crescent compare --study NAME RUN…   whether what a study declared holds
-    crescent sync RUN                upload what W&B is missing of a run, never twice
-    crescent report RUN…             one HTML file about a run, or a comparison of several
-    crescent doctor +experiment=…    whether this machine can run an experiment, and what mends it
-    crescent verify RUN              whether everything in a run folder is as it was written
-    crescent repair RUN              set aside what is damaged, restore what another run holds; deletes nothing
-    crescent fork RUN NEW            another run that starts from finished stages of this one
-    crescent export RUN --to FOLDER  a checkpoint, or with --pairs its training data, that works without the run
+    crescent --help                  all commands; alone, `crescent` says the same and starts nothing
 
-Each command imports what it needs when it runs, so that `--help` answers at once.
+Flags may stand anywhere, and `--root FOLDER` names the folder of runs for every command and for the loop. Each command
+imports what it needs when it runs, so that `--help` answers at once.
 """
 
-import difflib
-import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from crescent.errors import BadConfig, Missing
+from crescent import __version__
+from crescent.doors.command_line import (
+    HELP,
+    CommandParser,
+    find_command,
+    help_text,
+    open_console,
+    refuse_words,
+    run_folders,
+    run_named,
+)
+from crescent.doors.flags import ROOT, flag_values
+from crescent.doors.housekeeping import archive_command, rm_command, runs_command, show_command
+from crescent.errors import BadConfig
 from crescent.machine.program import run_to_exit_code
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-RUNS = Path("runs")
-"""Default folder of runs (`run.root`)."""
 
 
 def main() -> None:
-    """Run the command that the first argument names, or else the loop; ends the process with the exit code."""
-    first, *rest = sys.argv[1:] or [""]
-    if first in COMMANDS:
-        sys.exit(run_to_exit_code(lambda: COMMANDS[first](rest)))
-    # An override has a `=`, a deletion begins with `~`, a flag with `-`: any other word is a misspelt command.
-    if re.fullmatch(r"[a-z]+", first):
-        sys.exit(run_to_exit_code(lambda: refuse_command(first)))
+    """Run the command that the arguments name, or else the loop; ends the process with the exit code."""
+    command, others = find_command(sys.argv[1:], COMMANDS)
+    if command is not None:
+        sys.exit(run_to_exit_code(lambda: COMMANDS[command](others)))
+    sys.exit(run_to_exit_code(lambda: without_command(others)))
+
+
+def without_command(arguments: Sequence[str]) -> None:
+    """Show the help or the version, or run the loop, whose arguments are flags and settings.
+
+    Raises:
+        BadConfig: a word is no command.
+    """
+    if "--version" in arguments:
+        print(f"crescent {__version__}")
+        return
+    _, beside = flag_values(arguments, ROOT)
+    if not set(beside) - set(HELP):
+        print(help_text({name: command.__doc__ or "" for name, command in COMMANDS.items()}))
+        return
+    refuse_words(arguments, COMMANDS)
     from crescent.loop import main as loop
 
     loop()
@@ -49,23 +58,23 @@ def main() -> None:
 
 def trace_command(arguments: Sequence[str]) -> None:
     """`crescent trace`: where a pair came from, and which checkpoints learned from it."""
-    parser = ArgumentParser(
-        "crescent trace",
+    parser = CommandParser(
+        "trace",
         description="Follow a training pair, or any question, from its bait prompt to the checkpoints that learned "
         "from it, or to the filter that kept it out of the training data.",
         epilog="Ids stand in runs/NAME/round-N/pairs/pairs.jsonl and runs/NAME/round-N/synthesis/*.jsonl.",
     )
     parser.add_argument("id", help="id of a pair or a question, or its first digits (at least four)")
-    parser.add_argument("--run", type=Path, help="run folder (default: all in runs/, newest first)")
+    parser.add_argument("--run", type=Path, help="run folder (default: all in --root, newest first)")
     parser.add_argument("--full", action="store_true", help="do not shorten texts")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
 
     from crescent.reading.finished import find_id
     from crescent.reading.trace import trace
     from crescent.show.trace import as_json, show
 
-    folders, identity = find_id(run_folders(given.run), given.id)
+    folders, identity = find_id(run_folders(given.run, given.root), given.id)
     found = trace(folders[0], identity)
     console = open_console()
     if given.json:
@@ -80,25 +89,24 @@ def trace_command(arguments: Sequence[str]) -> None:
 def reliability_command(arguments: Sequence[str]) -> None:
     """`crescent reliability`: how often the majority was right, by agreement."""
     description = "How often the base's majority was right on labelled dev items, by agreement (eval.reliability=…)."
-    parser = ArgumentParser("crescent reliability", description=description)
-    parser.add_argument("run", type=Path, help="run folder, e.g. runs/NAME")
-    given = parser.parse_args(arguments)
+    parser = CommandParser("reliability", description)
+    parser.add_run()
+    given = parser.read(arguments)
 
     from crescent.show.reliability import show_reliability
 
-    (root,) = run_folders(given.run)
-    show_reliability(root, open_console())
+    show_reliability(run_named(given.run, given.root), open_console())
 
 
 def compare_command(arguments: Sequence[str]) -> None:
     """`crescent compare`: rounds and benchmarks of several runs, side by side."""
-    parser = ArgumentParser(
-        "crescent compare",
+    parser = CommandParser(
+        "compare",
         description="Rounds, benchmarks with intervals, and differing settings of any number of runs, finished or not.",
         epilog="The columns of the CSV are explained in crescent/show/compare_csv.py.",
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, or the name of one in runs/")
-    parser.add_argument("--all", action="store_true", help="all runs in runs/, the most recent first")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, or the name of one in --root")
+    parser.add_argument("--all", action="store_true", help="all runs in --root, the most recent first")
     forms = ("table", "markdown", "csv")
     parser.add_argument("--format", choices=forms, help="default: by the ending of --out (.md, .csv), else a table")
     parser.add_argument("--out", type=Path, help="write to this file")
@@ -109,7 +117,7 @@ def compare_command(arguments: Sequence[str]) -> None:
         metavar="FILE",
         help="with --study: write the runs' records to this file (.json.gz), or, without runs, read them from it",
     )
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     if given.study is not None:
         compare_study(given)
         return
@@ -117,7 +125,7 @@ def compare_command(arguments: Sequence[str]) -> None:
         raise BadConfig("--records holds the runs of a study: give --study NAME as well")
     if bool(given.runs) == given.all:
         raise BadConfig("name the runs to compare, or give --all for every run in runs/ (not both)")
-    folders = run_folders(None) if given.all else [run_named(name) for name in given.runs]
+    folders = run_folders(None, given.root) if given.all else [run_named(name, given.root) for name in given.runs]
 
     from crescent.reading.runs import compare_runs
     from crescent.show.compare import as_markdown, as_text, show
@@ -148,7 +156,7 @@ def compare_study(given: Namespace) -> None:
 
     study = read_study(given.study)
     if given.runs:
-        records = read_study_runs(study, [run_named(name) for name in given.runs])
+        records = read_study_runs(study, [run_named(name, given.root) for name in given.runs])
         if given.records is not None:
             write_records(given.records, records)
     else:
@@ -165,18 +173,18 @@ def compare_study(given: Namespace) -> None:
 
 def report_command(arguments: Sequence[str]) -> None:
     """`crescent report`: one HTML file about a run, or about several."""
-    parser = ArgumentParser(
-        "crescent report",
+    parser = CommandParser(
+        "report",
         description="Write one self-contained HTML file: everything about one run, or a comparison of several.",
         epilog="The file holds no script and loads nothing: it can be mailed, printed and opened anywhere.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or the name of one in --root")
     parser.add_argument("--output", type=Path, help="default: report.html in the run's folder (several runs: here)")
     parser.add_argument("--rate", type=float, help="price of a machine-hour, e.g. 2.5, to compute what the run cost")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     if given.rate is not None and not 0 <= given.rate < float("inf"):
         raise BadConfig(f"--rate {given.rate}: the price of a machine-hour must not be negative; e.g. 2.5")
-    folders = [run_named(name) for name in given.runs]
+    folders = [run_named(name, given.root) for name in given.runs]
 
     from crescent.report import write_report
     from crescent.run_folder.places import REPORT
@@ -188,25 +196,25 @@ def report_command(arguments: Sequence[str]) -> None:
 
 def sync_command(arguments: Sequence[str]) -> None:
     """`crescent sync`: upload what W&B is missing of a run."""
-    parser = ArgumentParser(
-        "crescent sync",
+    parser = CommandParser(
+        "sync",
         description="Create or complete the W&B runs of a run from the files in its folder. Nothing is uploaded twice, "
         "whether or not the run was tracked before (online or offline).",
         epilog="Login and server come from the environment, as for wandb itself; WANDB_MODE=offline writes "
         "files for `wandb sync`. See docs/tracking.md.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_run()
     parser.add_argument("--project", help="W&B project (default: the run's tracking.project)")
     parser.add_argument("--entity", help="user or team that owns it (default: the run's tracking.entity)")
     parser.add_argument("--view", action="store_true", help='also create the view "rounds" of the project')
     parser.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="longest wait (default: 900)")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     if not 0 <= given.wait < float("inf"):
         raise BadConfig(f"--wait {given.wait}: seconds must not be negative; e.g. 900")
 
     from crescent.tracking.sync import sync
 
-    folder = run_named(given.run)
+    folder = run_named(given.run, given.root)
     sync(folder, given.project, given.entity, given.wait, given.view, lambda line: print(line, flush=True))
 
 
@@ -229,49 +237,49 @@ def doctor_command(arguments: Sequence[str]) -> None:
 
 def verify_command(arguments: Sequence[str]) -> None:
     """`crescent verify`: whether everything in a run folder is as it was written."""
-    parser = ArgumentParser(
-        "crescent verify",
+    parser = CommandParser(
+        "verify",
         description="Check every manifest, file and journal of a run, and say what a rerun would do. Changes nothing. "
         "Ends with 65 if something is damaged, with 75 if something could not be read.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
-    given = parser.parse_args(arguments)
+    parser.add_run()
+    given = parser.read(arguments)
 
     from crescent.reading.verification import verify_run
 
-    verify_run(run_named(given.run), lambda line: open_console().print(line, soft_wrap=True))
+    verify_run(run_named(given.run, given.root), lambda line: open_console().print(line, soft_wrap=True))
 
 
 def repair_command(arguments: Sequence[str]) -> None:
     """`crescent repair`: set aside what is damaged, restore what another run still holds."""
-    parser = ArgumentParser(
-        "crescent repair",
+    parser = CommandParser(
+        "repair",
         description="Set damaged stages and journal lines of a run aside, so that the next run makes them again, "
         "and link stages from other runs that hold them intact. Deletes nothing; without --yes, it only says what it "
         "would do.",
         epilog="Runs in the same folder, those of run.reuse and those of --from are searched for intact copies.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_run()
     parser.add_argument("--yes", action="store_true", help="do it")
     parser.add_argument("--from", dest="named", nargs="+", default=[], metavar="RUN", help="runs to look in first")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
 
     from crescent.doors.repair import repair_run
 
-    donors = [run_named(name) for name in given.named]
+    donors = [run_named(name, given.root) for name in given.named]
     console = open_console()
-    repair_run(run_named(given.run), given.yes, donors, lambda line: console.print(line, soft_wrap=True))
+    repair_run(run_named(given.run, given.root), given.yes, donors, lambda line: console.print(line, soft_wrap=True))
 
 
 def export_command(arguments: Sequence[str]) -> None:
     """`crescent export`: a checkpoint or its training data, as a folder that works without the run."""
-    parser = ArgumentParser(
-        "crescent export",
+    parser = CommandParser(
+        "export",
         description="Write a round's child with tokenizer, licence and a card (data lineage, scores), or with --pairs "
         "what it was trained on, as a data set. The run is not changed.",
         epilog="See docs/own.md.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_run()
     parser.add_argument("--round", default="best", metavar="N", help="a round (default: best, the last accepted)")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="new folder to write")
     parser.add_argument("--pairs", action="store_true", help="its training data instead: SFT and preference rows")
@@ -280,7 +288,7 @@ def export_command(arguments: Sequence[str]) -> None:
     parser.add_argument("--base", metavar="ID", help="hub id of the base, if the run started from a folder")
     parser.add_argument("--push", metavar="ID", help="upload the folder to this repository of the Hugging Face hub")
     parser.add_argument("--public", action="store_true", help="with --push: a new repository is public")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     if given.pairs and (given.merge or given.gguf or given.base):
         raise BadConfig("--pairs exports training data: leave out --merge, --gguf and --base")
     if given.public and not given.push:
@@ -288,7 +296,7 @@ def export_command(arguments: Sequence[str]) -> None:
 
     from crescent.doors.export import export_model, push
 
-    run, console = run_named(given.run), open_console()
+    run, console = run_named(given.run, given.root), open_console()
     if given.pairs:
         from crescent.doors.export_pairs import export_pairs
 
@@ -304,26 +312,30 @@ def export_command(arguments: Sequence[str]) -> None:
 
 def fork_command(arguments: Sequence[str]) -> None:
     """`crescent fork`: another run that starts from finished stages of a run."""
-    parser = ArgumentParser(
-        "crescent fork",
+    parser = CommandParser(
+        "fork",
         description="Make a run folder beside RUN that starts from its finished stages: linked, not copied, and taken "
         "as they are. Settings may differ from there on; in W&B it is a run of its own.",
         epilog="See docs/own.md.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of one in runs/")
+    parser.add_run()
     parser.add_argument("name", metavar="NEW", help="name of the new run")
     where = "first round or stage to make anew, e.g. round-2 (default: all finished stages are taken)"
     parser.add_argument("--from", dest="before", metavar="STAGE", help=where)
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
 
     from crescent.doors.fork import fork_run
 
     console = open_console()
-    fork_run(run_named(given.run), given.name, given.before, lambda line: console.print(line, soft_wrap=True))
+    fork_run(
+        run_named(given.run, given.root), given.name, given.before, lambda line: console.print(line, soft_wrap=True)
+    )
 
 
 Command = Callable[[Sequence[str]], None]
 COMMANDS: dict[str, Command] = {
+    "runs": runs_command,
+    "show": show_command,
     "trace": trace_command,
     "reliability": reliability_command,
     "compare": compare_command,
@@ -334,6 +346,8 @@ COMMANDS: dict[str, Command] = {
     "repair": repair_command,
     "export": export_command,
     "fork": fork_command,
+    "archive": archive_command,
+    "rm": rm_command,
 }
 """Commands by first argument. Each parses the rest of the command line."""
 
@@ -348,57 +362,3 @@ def write_out(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadConfig(f"--out {path}: {error.strerror}; name a file in a writable folder") from error
-
-
-def run_named(given: str) -> Path:
-    """Run folder by path or, for a bare name, in `runs/`.
-
-    Raises:
-        Missing: as `run_folders`.
-    """
-    from crescent.reading.finished import is_run
-
-    here = Path(given)
-    bare = here.name == given and not is_run(here) and (is_run(RUNS / here) or not here.exists())
-    return run_folders(RUNS / here if bare else here)[0]
-
-
-def run_folders(named: Path | None) -> list[Path]:
-    """The named run folder, or all those in `runs/`, newest first.
-
-    Raises:
-        Missing: there is no such folder, or it is not a run folder.
-    """
-    from crescent.reading.finished import is_run, runs_below
-
-    if named is None:
-        if found := runs_below(RUNS):
-            return found
-        raise Missing(f"{RUNS.absolute()} has no run in it; name a run folder with --run, or change folder")
-    if is_run(named):
-        return [named]
-    problem = "not a run folder: no run was started in it" if named.is_dir() else "no such folder"
-    near = [run for run in runs_below(RUNS) if run.name == named.name or run.parent == named]
-    near = near or runs_below(named) or runs_below(RUNS)
-    meant = f"; runs: {', '.join(map(str, near[:6]))}{', …' if len(near) > 6 else ''}" if near else ""
-    raise Missing(f"{named}: {problem}{meant}")
-
-
-def refuse_command(word: str) -> None:
-    """Refuse a word that is not a command, and suggest one.
-
-    Raises:
-        BadConfig: always.
-    """
-    near = difflib.get_close_matches(word, COMMANDS, n=1)
-    if word in ("eval", "evaluate"):
-        raise BadConfig(f"{word}: a model is evaluated with `python -m eval model.path=ORG/MODEL eval=gsm8k`")
-    meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
-    raise BadConfig(f"{word}: no such command (settings are given as KEY=VALUE); {meant}")
-
-
-def open_console() -> "Console":
-    """A console that prints text as it is."""
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, emoji=False)

@@ -25,7 +25,7 @@ from crescent.config import Config, Mode
 from crescent.config.standalone import EvaluationConfig
 from crescent.config.unknown_settings import no_such_setting, unknown_settings
 from crescent.config.warm_start import WarmStartConfig
-from crescent.doors.groups import groups_for, with_root
+from crescent.doors.flags import groups_for, with_root
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.run_name import named_after_model

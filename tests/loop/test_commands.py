@@ -128,7 +128,13 @@ def test_a_terminal_of_another_encoding_gets_the_trace_all_the_same(smoke: Path)
         (("compare", "smoke", "--out", "nowhere/table.md"), 2, "--out nowhere/table.md: No such file"),
         (("compare", "smoke", "--format", "html"), 2, "invalid choice"),
         (("tarce", "0123"), 2, "did you mean trace?"),
-        (("banana",), 2, "the commands are trace"),
+        (("banana",), 2, "the commands are runs, show, trace"),
+        (("list",), 2, "did you mean `crescent runs`?"),
+        (("plan", "+experiment=smoke"), 2, "did you mean `crescent +experiment=NAME mode=plan`?"),
+        (("+experiment=smoke", "status"), 2, "did you mean `crescent show RUN`?"),
+        (("smoke",), 2, "did you mean `crescent show smoke`?"),
+        (("show", "smok"), 69, "runs/smok: no such folder; runs: runs/smoke"),
+        (("rm", "smoke"), 2, "crescent rm runs/smoke --yes"),
         (("eval", "model.path=x"), 2, "`python -m eval model.path=ORG/MODEL eval=gsm8k`"),
         (("consensus.sample=3",), 2, "consensus.samples"),
         (("+experiment=smoke", "run.redo=round-1/trian"), 2, "did you mean round-1/train?"),
@@ -170,7 +176,7 @@ def test_without_any_run_a_trace_says_where_it_looked(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("+experiment=smoke", "--help"), ("--cfg", "job")])
+@pytest.mark.parametrize("arguments", [("+experiment=smoke", "--help"), ("--cfg", "job")])
 def test_everything_that_is_no_command_goes_to_the_loop(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ours = crescent(*arguments, cwd=tmp_path)
     command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
@@ -195,7 +201,68 @@ def imported(*arguments: str, cwd: Path) -> set[str]:
     return {line.partition(".")[0] for line in ended.stderr.split()}
 
 
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("--root", "somewhere"), ("-h", "--root=somewhere")])
+def test_alone_it_prints_help_and_starts_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ended = crescent(*arguments, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: crescent COMMAND")
+    for command in ("runs ", "show ", "rm ", "archive ", "trace ", "--version", "crescent +experiment="):
+        assert f"  {command}" in ended.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_anywhere(smoke: Path) -> None:
+    root = smoke / "runs"
+    expected = crescent("runs", "--json", cwd=smoke).stdout.replace("runs/smoke", f"{root}/smoke")
+    for arguments in (["runs", "--json", "--root", str(root)], [f"--root={root}", "--json", "runs"]):
+        ended = crescent(*arguments, cwd=smoke.parent)
+        assert (ended.returncode, ended.stdout) == (0, expected), ended.stderr
+    table = crescent("compare", "smoke", "--format", "csv", cwd=smoke).stdout
+    for arguments in (
+        ["--format", "csv", "compare", "smoke"],
+        ["compare", "--format", "csv", "--root", "runs", "smoke"],
+    ):
+        assert crescent(*arguments, cwd=smoke).stdout == table
+
+
+def test_the_loop_and_the_doctor_know_the_folder_of_runs_too(tmp_path: Path) -> None:
+    root = tmp_path / "it's [here]"
+    ended = crescent("--root", str(root), "+experiment=smoke", "mode=plan", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{root}/smoke (new)" in ended.stdout
+
+
+def test_the_version_is_ours(tmp_path: Path) -> None:
+    from crescent import __version__
+
+    assert crescent("--version", cwd=tmp_path).stdout == f"crescent {__version__}\n"
+    command = [sys.executable, "-P", "-m", "crescent.loop", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == f"crescent {__version__}\n"
+
+
+def test_runs_lists_name_model_date_rounds_status_best_and_size(smoke: Path) -> None:
+    ended = crescent("runs", cwd=smoke)
+    assert ended.returncode == 0, ended.stderr
+    (row,) = [line for line in ended.stdout.splitlines() if line.startswith(" smoke ")]
+    assert re.search(r"smoke +fake:0.55 +\d{4}-\d\d-\d\d +2 of 2 +finished +(base|r[12]) \d+\.\d% +[\d.]+ [kM]B", row)
+    (line,) = crescent("--json", "runs", cwd=smoke).stdout.splitlines()
+    assert json.loads(line)["folder"] == "runs/smoke"
+    assert "has no run in it" in crescent("runs", "--root", str(smoke / "svamp"), cwd=smoke).stdout
+
+
+def test_show_says_status_result_and_where_the_best_checkpoint_is(smoke: Path) -> None:
+    ended = crescent("show", "smoke", cwd=smoke)
+    assert ended.returncode == 0, ended.stderr
+    for part in ("model       fake:0.55", "status      finished, 2 rounds", "report      runs/smoke/report.html"):
+        assert part in ended.stdout
+    assert re.search(r"^sums_dev: dev, \d+ items", ended.stdout, re.MULTILINE)
+
+
 def test_help_and_traces_import_nothing_heavy(smoke: Path) -> None:
+    assert not imported("--help", cwd=smoke) & (HEAVY | {"rich", "msgspec", "yaml", "psutil"})
+    assert not imported(cwd=smoke) & (HEAVY | {"rich", "msgspec", "yaml", "psutil"})
+    for command in ("runs", "show", "rm", "archive", "export", "fork"):
+        assert not imported(command, "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
     assert not imported("trace", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
     assert not imported("reliability", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
     assert not imported("compare", "--help", cwd=smoke) & (HEAVY | {"rich", "msgspec"})
