@@ -116,6 +116,20 @@ def own_data(cfg: Config) -> dict[str, str]:
     return found
 
 
+def seed_data(cfg: Config) -> dict[str, str]:
+    """Digest of the file with seed questions, as an input of the stages that read it; empty if there is none.
+
+    Raises:
+        Missing: the file is not there.
+    """
+    if cfg.bait.seeds is None:
+        return {}
+    path = Path(cfg.bait.seeds).expanduser()
+    if not path.is_file():
+        raise Missing(f"bait.seeds={cfg.bait.seeds}: no such file in {Path.cwd()}; put it back as it was")
+    return {"bait.seeds": file_digest(path)}
+
+
 def file_digest(path: Path) -> str:
     """Digest of a file's content, 16 hex digits."""
     with path.open("rb") as file:

@@ -51,8 +51,24 @@ class Bait:
     """One prompt that makes the model invent a question."""
 
     name: str
-    """`llama3`, or `llama3/<topic>/<difficulty>` in a pool."""
+    """`llama3`, or `llama3/<topic>/<difficulty>` in a pool, or `evolve/seed-<line>` with a seed question."""
     prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedQuestion:
+    """A question of somebody else's that a bait prompt shows to the model (`bait.seeds`). It is never trained on."""
+
+    file: str
+    """Name of the file it comes from."""
+    line: int
+    """Line in the file, from 1."""
+    text: str
+
+    @property
+    def slug(self) -> str:
+        """Its part in the names of the bait prompts that show it."""
+        return f"seed-{self.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from crescent.groundwork import (
     list_others,
     own_data,
     run_harness,
+    seed_data,
     write_replay,
 )
 from crescent.judging import verdict
@@ -55,12 +56,13 @@ from crescent.records import (
 from crescent.run_folder.manifest import SCRATCH
 from crescent.run_folder.metric import MONITOR
 from crescent.run_folder.metric_names import monitors_among
-from crescent.run_folder.places import RESPONSES
+from crescent.run_folder.places import RESPONSES, SEEDS
 from crescent.selection.arms import CAUTIONS
 from crescent.selection.decontamination import Benchmarks
 from crescent.selection.pairs import in_policy, select
 from crescent.synthesis.diversify import Memory
 from crescent.synthesis.progress import Progress
+from crescent.synthesis.seeds import Seeds, read_seeds
 from crescent.synthesis.stream import BLOCK, Synthesis, SynthesisConfig, synthesise
 from crescent.tasks import open_task
 from crescent.workplace import Workplace, numbers, sized, trainer_command
@@ -96,17 +98,23 @@ class Stages(Workplace):
             "parent": parent.digest,
             **{f"round-{round_.number}": round_.votes.digest for round_ in past},
             **({"others": others.digest} if others else {}),
+            **seed_data(cfg),
         }
         reads = SynthesisConfig(cfg.task, cfg.bait, cfg.diversify, cfg.consensus, cfg.run.seed, number)
 
         def work(folder: Path) -> Mapping[str, float]:
+            seeds = read_seeds(cfg.bait)
+            self.notice(stage, seeds.notice)
+
             def ask(endpoint: Endpoint) -> Synthesis:
-                return self._synthesise(endpoint, folder, reads, past, others, stage)
+                return self._synthesise(endpoint, folder, reads, past, others, seeds, stage)
 
             found = self.server.ask(parent, ask)
             write_lines(folder / "votes.jsonl", found.votes)
             write_lines(folder / "candidates.jsonl", found.candidates)
             write_lines(folder / "baits.jsonl", found.baits)
+            if cfg.bait.seeds is not None:
+                write_lines(folder / SEEDS, seeds.questions)
             np.save(folder / "vectors.npy", found.vectors)
             watched = monitors(found.votes, found.vectors, found.candidates, cfg.consensus.samples)
             return {**found.metrics, **{MONITOR + name: value for name, value in watched.items()}}
@@ -271,6 +279,7 @@ class Stages(Workplace):
         reads: SynthesisConfig,
         past: Sequence[Round],
         others: Done | None,
+        seeds: Seeds,
         stage: str,
     ) -> Synthesis:
         cfg = self.cfg.serving
@@ -285,7 +294,7 @@ class Stages(Workplace):
                 engine = Journaled(client, journal, cfg.max_refused)
                 memory = remember(past, others, embed)
                 ahead = max(concurrency, BLOCK)
-                found = await synthesise(engine, embed, task, reads, memory, watch, counts, ahead=ahead)
+                found = await synthesise(engine, embed, task, reads, memory, watch, counts, ahead, seeds.questions)
             self.notice(stage, engine.refusals.line())
             refused = len(engine.refusals.refused)
             return replace(found, metrics={**found.metrics, **({"refused": refused} if refused else {})})

@@ -79,15 +79,23 @@ class TaskConfig:
 
 BAIT_FIELD = re.compile(r"(?<![\\\w}^_{])\{([A-Za-z][A-Za-z_]+)\}(?!\})")
 """A word in braces that belongs to no formula (`\\frac{ab}{cd}`, `x^{ab}`): it looks like a field of a bait prompt."""
+BAIT_FIELDS = ("seed", "topic", "difficulty")
+"""Fields that a bait prompt may have."""
 
 
 @dataclass
 class BaitConfig:
-    """Paper step I: a bait prompt makes the model invent questions, without seed data."""
+    """Paper step I: a bait prompt makes the model invent questions, without seed data unless you give some."""
 
     prompts: dict[str, str] = field(default_factory=dict)
     """Bait prompts by name. `{topic}` and `{difficulty}` are replaced by entries of lists that the model itself writes,
-    or that you give: each combination is a bait prompt of its own."""
+    or that you give, and `{seed}` by the questions of `seeds`: each combination is a bait prompt of its own."""
+    seeds: str | None = field(default=None, metadata=earlier_runs(None))
+    """Path of a file with seed questions for `{seed}`, one JSON object a line, packed with gzip or not. The model is
+    asked to rewrite or evolve them (`bait=seeds`); they are never trained on themselves. Not the paper's way, which
+    begins without any data."""
+    seed_field: str = field(default="question", metadata=earlier_runs("question"))
+    """Name of the field with the question in that file. `a.b` is field `b` of the object in field `a`."""
     topics: int = 0
     """Number of topics that the model lists for `{topic}`, once per run."""
     topic_list: list[str] = field(default_factory=list, metadata=earlier_runs([]))
@@ -132,6 +140,7 @@ class BaitConfig:
             "lower bait.topics or bait.difficulties",
         )
         require(baits <= 10_000, "bait.topics", self.topics, rule, fix)
+        self._check_seeds()
         require_fields(self.topics_prompt, "bait.topics_prompt", "count")
         require_fields(self.difficulties_prompt, "bait.difficulties_prompt", "count")
         require(0 <= self.explore <= 1, "bait.explore", self.explore, "must lie in [0, 1]", "0.2 is usual")
@@ -148,11 +157,25 @@ class BaitConfig:
         )
         require(self.min_characters >= 1, "bait.min_characters", self.min_characters, "must be at least 1")
 
+    def _check_seeds(self) -> None:
+        """Check that seed questions are shown by a bait prompt, and that a bait prompt has some to show."""
+        showing = [name for name, prompt in self.prompts.items() if "{seed}" in prompt]
+        require(bool(self.seed_field.strip()), "bait.seed_field", repr(self.seed_field), "must name a field")
+        if self.seeds is None:
+            rule = f"bait.prompts.{', bait.prompts.'.join(showing)} contain {{seed}}, but there are no seed questions"
+            require(not showing, "bait.seeds", "null", rule, "name a file with some, bait.seeds=questions.jsonl")
+            return
+        given = bool(self.seeds.strip())
+        require(given, "bait.seeds", repr(self.seeds), "must name a file", "e.g. bait.seeds=questions.jsonl")
+        rule, fix = "no bait prompt shows a seed question", "use bait=seeds, or write {seed} into a prompt of yours"
+        require(bool(showing), "bait.seeds", self.seeds, rule, fix)
+
     def _check_fields(self, name: str, prompt: str) -> None:
         """Check that each field of a bait prompt is known and has entries."""
         key = f"bait.prompts.{name}"
-        for wrong in (found for found in BAIT_FIELD.findall(prompt) if found not in ("topic", "difficulty")):
-            rule = f"has a field {{{wrong}}}, and only {{topic}} and {{difficulty}} are known"
+        for wrong in (found for found in BAIT_FIELD.findall(prompt) if found not in BAIT_FIELDS):
+            known = " and ".join(", ".join(f"{{{name}}}" for name in BAIT_FIELDS).rsplit(", ", 1))
+            rule = f"has a field {{{wrong}}}, and only {known} are known"
             fix = f"write {{topic}}, or {{ {wrong} }} with spaces if the braces are part of the text"
             require(False, key, repr(prompt), rule, fix)
         for kind, plural, count, own in (

@@ -64,8 +64,8 @@ def model_card(run: RunSummary, round_: RoundSummary, training: Path, origin: Or
         f"# {round_.checkpoint}",
         f"{'Complete weights' if whole else 'A LoRA adapter'}: round {round_.round} of the run `{run.name}`, in which "
         f"{cell(origin.name)} taught itself with Crescent {__version__}. It was trained on questions that the model "
-        "invented and on answers that most of its own samples agreed on, without labels and without another model's "
-        "answers.",
+        f"{questions_from(reader, round_.round)} and on answers that most of its own samples agreed on, without labels "
+        "and without another model's answers.",
         "## Scores",
         scores_table(run, round_),
         verdict_line(round_),
@@ -131,6 +131,13 @@ def data_lineage(reader: RunReader, number: int) -> list[str]:
         else ""
     )
     return ["\n".join(rows), general if replayed else "", decontaminated, "Bait prompts:\n\n" + "\n".join(listed)]
+
+
+def questions_from(reader: RunReader, number: int) -> str:
+    """Where the questions of the rounds up to this one came from: `invented`, or from seed questions."""
+    prompts = [setting(reader.synthesis(earlier), "bait.prompts") or {} for earlier in range(1, number + 1)]
+    is_seeded = any("{seed}" in str(prompt) for named in prompts for prompt in named.values())
+    return "made from seed questions that it was given, or invented," if is_seeded else "invented"
 
 
 def asker(reader: RunReader, number: int) -> str:

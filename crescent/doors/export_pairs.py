@@ -7,6 +7,7 @@ from typing import Any
 
 from crescent import __version__
 from crescent.doors.export import BEST, check_target
+from crescent.doors.export_card import questions_from
 from crescent.errors import BadConfig
 from crescent.machine.disk import whole_folder
 from crescent.reading.finished import RunReader, setting
@@ -124,9 +125,10 @@ configs:
 
 # Pairs of round {number} of the run `{reader.root.resolve().name}`
 
-{counts}. A model invented the questions and answered each several times; the completion carries the answer that most of
-its samples agreed on, and `rejected` one that was outvoted. Nobody has checked the answers: `agreement` is the share of
-samples behind each. Made by Crescent {__version__}; digest of the stage {selection["digest"] if selection else "–"}.
+{counts}. The questions are what a model {questions_from(reader, number)} and answered several times; the completion
+carries the answer that most of its samples agreed on, and `rejected` one that was outvoted. Nobody has checked the
+answers: `agreement` is the share of samples behind each. Made by Crescent {__version__}; digest of the stage
+{selection["digest"] if selection else "–"}.
 
 Bait prompts:
 

@@ -98,7 +98,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         name = "this run"
         try:
             refuse_unknown(composed, schema)
-            replace_prompts(composed)
+            replace_prompts(composed, HydraConfig.get().overrides.task)
             cfg = read(composed)
             name = cfg.run.name
             if HydraConfig.get().mode is RunMode.MULTIRUN and cfg.mode is Mode.run:
@@ -197,18 +197,18 @@ def _parsed(arguments: Sequence[str]) -> Iterator[Override]:
             continue
 
 
-def replace_prompts(composed: DictConfig) -> None:
-    """`bait.prompts={…}` on the command line replaces the bait prompts; `+bait.prompts.NAME=…` adds to them."""
-    given = [override for override in _parsed(overrides_given()) if override.key_or_group.startswith(PROMPTS)]
+def replace_prompts(composed: DictConfig, overrides: Sequence[str]) -> None:
+    """`bait.prompts={…}` on the command line replaces the bait prompts; `+bait.prompts.NAME=…` adds to them.
+
+    Args:
+        overrides: Those of the command line, after `declare`; of a sweep those of this run.
+    """
+    given = [override for override in _parsed(overrides) if override.key_or_group.startswith(PROMPTS)]
     if any(override.key_or_group == PROMPTS and override.is_force_add() for override in given):
-        named = {override.key_or_group.removeprefix(f"{PROMPTS}.") for override in given}
-        named |= {str(name) for override in given if isinstance(override.value(), dict) for name in override.value()}
+        named = {override.key_or_group.removeprefix(f"{PROMPTS}.") for override in given if not override.is_delete()}
+        values = [override.value() for override in given]
+        named |= {str(name) for value in values if isinstance(value, dict) for name in value}
         composed.bait.prompts = {name: text for name, text in composed.bait.prompts.items() if name in named}
-
-
-def overrides_given() -> list[str]:
-    """The overrides of the command line, of this run if it belongs to a sweep; none outside of Hydra."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def given_keys() -> list[str]:

@@ -173,6 +173,10 @@ def once_lines(cfg: Config) -> list[str]:
     bait = cfg.bait
     if (bait.topics and not bait.topic_list) or (bait.difficulties and not bait.difficulty_list):
         lines.append("once        up to 16 requests for lists of topics and difficulties")
+    if bait.seeds is not None:
+        lines.append(
+            f"seeds       {bait.seeds}: shown to the model, which rewrites or evolves them (not the paper's way)"
+        )
     if cfg.eval.harness.tasks:
         lines.append(f"each time   lm-eval: {', '.join(cfg.eval.harness.tasks)}")
     if cfg.eval.reliability:

@@ -21,6 +21,7 @@ from crescent.models.model_folder import check_model_folder, is_hub_id
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import completed, stage_settings
+from crescent.synthesis.seeds import read_seeds
 from crescent.tasks import open_task
 
 LARGE = 1e9
@@ -108,6 +109,8 @@ def check_evaluation(cfg: Config) -> None:
         BadConfig: lm-eval has no such task.
     """
     own_data(cfg)
+    if not isinstance(cfg, EvaluationConfig):
+        read_seeds(cfg.bait)
     if not cfg.serving.urls:
         check_engine_installed(cfg.serving.engine)
     key = os.environ.get("CRESCENT_API_KEY", "none")

@@ -24,6 +24,7 @@ from crescent.run_folder.declaration import read_declarations
 from crescent.run_folder.lock import ALIVE, only_supervisor
 from crescent.run_folder.manifest import Unreadable, inspect, manifests_of, reused_from
 from crescent.run_folder.places import CONFIG, SET_ASIDE, read_config
+from crescent.run_folder.remade import duration
 from crescent.show.run_list import size
 
 OURS = (
@@ -55,7 +56,7 @@ class Removal:
     @property
     def lines(self) -> list[str]:
         """What a person is told before it is removed."""
-        again = f"{self.stages} stages that took {_hours(self.seconds)}"
+        again = f"{self.stages} stages that took {duration(self.seconds)}"
         what = f"its command makes {again} again (sampled texts may differ)" if self.stages else "nothing is finished"
         return [f"{self.run}: {size(self.bytes)}; {what}", *(f"  LOST FOR GOOD: {line}" for line in self.lost)]
 
@@ -231,9 +232,3 @@ def foreign_files(run: Path) -> list[str]:
         except Unreadable:
             continue
     return found
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -15,8 +15,9 @@ import msgspec
 
 from crescent.errors import BadConfig, DataSaysNo, Missing
 from crescent.judging.wording import first_few
-from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, Verdict, Vote
+from crescent.records import Bait, BaitCount, Candidate, Pair, Quarantined, Question, SeedQuestion, Verdict, Vote
 from crescent.run_folder.manifest import MANIFEST, Unreadable, inspect, reused_from
+from crescent.run_folder.places import SEEDS
 
 R = TypeVar("R")
 Manifest = Mapping[str, Any]
@@ -213,6 +214,15 @@ class RunReader:
         if found is None:
             self.note(f"{stage}: has no baits.jsonl, so the text of this bait prompt is not known")
         return found
+
+    def seed(self, question: Question) -> SeedQuestion | None:
+        """The seed question that the bait prompt of a question showed to the model; `None` if it showed none."""
+        stage = f"round-{question.round}/synthesis"
+        prompts = setting(self.stage(stage), "bait.prompts") or {}
+        if not any(question.bait.startswith(f"{name}/") for name, prompt in prompts.items() if "{seed}" in prompt):
+            return None
+        seeds = self.records(f"{stage}/{SEEDS}", SeedQuestion)
+        return next((seed for seed in seeds if seed.slug in question.bait.split("/")), None)
 
     def decontaminated(self, number: int) -> bool:
         """Whether the questions of a round were compared with those of the benchmarks."""

@@ -11,7 +11,19 @@ from typing import Literal
 from crescent.config import Labels
 from crescent.errors import Missing
 from crescent.reading.finished import Manifest, RunReader, find_id, setting
-from crescent.records import Bait, Candidate, Outcome, Pair, Quarantined, Question, Verdict, Vote, child_suffix, digest
+from crescent.records import (
+    Bait,
+    Candidate,
+    Outcome,
+    Pair,
+    Quarantined,
+    Question,
+    SeedQuestion,
+    Verdict,
+    Vote,
+    child_suffix,
+    digest,
+)
 from crescent.run_folder.metric_names import TOO_LONG
 from crescent.selection.arms import right_answers
 from crescent.synthesis.consensus import SILENCE, entropy, is_unanimous, margin
@@ -79,6 +91,8 @@ class Trace:
     of: Literal["pair", "question"]
     fate: Fate
     bait: Bait | None = None
+    seed: SeedQuestion | None = None
+    """Seed question that the bait prompt showed to the model (`bait.seeds`); `None` for one that showed none."""
     steps: tuple[Wording, ...] = ()
     """Wordings, the last of which was voted on unless it was dropped; empty for a replayed instruction."""
     samples: int | None = None
@@ -147,6 +161,7 @@ def _trace_question(reader: RunReader, identity: str, question: Question, asked:
         of="pair" if asked else "question",
         fate=_fate(filters, trained, selected=bool(pairs), waiting=reader.selection(last.round) is None),
         bait=reader.bait(last),
+        seed=reader.seed(last),
         steps=tuple(wordings),
         samples=setting(reader.synthesis(last.round), "consensus.samples"),
         vote=vote,

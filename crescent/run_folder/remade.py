@@ -13,6 +13,8 @@ from crescent.run_folder.versions import changes_between
 
 INPUT = "input."
 """Prefix of the names of inputs among differences."""
+FILES = ("benchmark ", "bait.seeds")
+"""Beginnings of the names of inputs that are files of the user, and no stages."""
 NAMED = 4
 """Stages that a line names; of more it gives the count."""
 Manifests = Mapping[str, Mapping[str, Any]]
@@ -103,6 +105,12 @@ def _explain_inputs(root: Path, stage: str, changed: list[tuple[str, object, obj
         where = [f"now {stages[str(new)]}" if str(new) in stages else "", former.get(str(old), "")]
         known = f" ({', '.join(filter(None, where))})" if any(where) else ""
         lines.append(f"  {name.removeprefix(INPUT)}: {str(old)[:8]} → {str(new)[:8]}{known}")
+    if all(name.removeprefix(INPUT).startswith(FILES) for name, _, _ in changed):
+        return (
+            f"{stage} is finished, but a file that it was made from has changed since:\n" + "\n".join(lines) + "\n"
+            f"put the file back, give the run a new name (run.name=…), or make this stage and all later ones again "
+            f"(run.redo={stage}); {stage} was not changed"
+        )
     return (
         f"{stage} is finished, but an input was remade and came out differently since:\n" + "\n".join(lines) + "\n"
         f"the settings are the same; make this stage and all later ones again (run.redo={stage}); "

@@ -57,6 +57,8 @@ def stage_settings(cfg: Config, stage: str) -> dict[str, Any]:
             # The device does not change vectors; the questions of other runs are an input.
             for elsewhere in ("device", "runs"):
                 del parts["diversify"][elsewhere]
+            # Nor does the place of the seed questions: the digest of their file is an input.
+            del parts["bait"]["seeds"]
             return {"model": model, "seed": seed, **parts}
         case "replay":
             pairs = {

@@ -9,7 +9,7 @@ from rich.text import Text
 from crescent.judging.wording import OUTCOMES
 from crescent.machine.inert_text import visible
 from crescent.reading.trace import Trace, TrainedRound, Wording
-from crescent.records import Question, Vote
+from crescent.records import Question, SeedQuestion, Vote
 from crescent.synthesis.consensus import SILENCE, standings
 
 QUESTION_CHARACTERS = 600
@@ -71,19 +71,25 @@ def _show_question(trace: Trace, page: "_Page") -> None:
     page.heading("bait prompt")
     page.line(2, f"{first.bait}, for request {first.index} of round {first.round}")
     page.text(4, trace.bait.prompt if trace.bait else "(not kept)", QUESTION_CHARACTERS)
+    if trace.seed is not None:
+        page.heading("seed question")
+        page.line(2, f"line {trace.seed.line} of {trace.seed.file}: given, not invented, and never trained on itself")
+        page.text(4, trace.seed.text, QUESTION_CHARACTERS)
     page.heading("question")
     for wording in trace.steps:
         question = wording.question
         role = " <- asked for" if question.id == trace.id and len(trace.steps) > 1 else ""
-        page.line(2, f"{_origin(question)} {question.id}, seed {question.seed}: {wording.outcome}{role}")
+        page.line(2, f"{_origin(question, trace.seed)} {question.id}, seed {question.seed}: {wording.outcome}{role}")
         if wording.why:
             page.line(4, wording.why)
         page.text(4, question.text, QUESTION_CHARACTERS)
         _show_neighbour(wording, page)
 
 
-def _origin(question: Question) -> str:
-    return f"rewrite {question.rewrites}" if question.rewrites else "invented"
+def _origin(question: Question, seed: SeedQuestion | None) -> str:
+    if question.rewrites:
+        return f"rewrite {question.rewrites}"
+    return "invented" if seed is None else "made from the seed question"
 
 
 def _show_neighbour(wording: Wording, page: "_Page") -> None:

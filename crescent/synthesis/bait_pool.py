@@ -1,4 +1,4 @@
-"""Many baits instead of one: prompts × topics × levels of difficulty.
+"""Many baits instead of one: prompts × topics × levels of difficulty, or × seed questions.
 
 The model itself lists the topics and levels, so no outside data enters; or the config lists them. A bait is used the
 more often, the more of its questions earlier rounds kept. Paper step I (Crescent, arXiv 2502.13441) has one bait
@@ -8,16 +8,17 @@ prompt; the pool is ours.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from crescent.config import BaitConfig
+from crescent.config.synthesis import BAIT_FIELDS
 from crescent.engine.client import Engine
 from crescent.errors import DataSaysNo
-from crescent.records import Bait, BaitCount, Completion, Request, digest, request_seed
+from crescent.records import Bait, BaitCount, Completion, Request, SeedQuestion, digest, request_seed
 from crescent.synthesis.chatter import CHAT_TOKEN
 from crescent.tasks.thoughts import without_thoughts
 
@@ -32,7 +33,7 @@ LONGEST_SLUG = 40
 PRIOR = 10.0
 """Number of questions at the overall rate that every bait is credited with; after ten real ones they count half."""
 
-FIELD = re.compile(r"\{(topic|difficulty)\}")
+FIELD = re.compile(rf"\{{({'|'.join(BAIT_FIELDS)})\}}")
 MARKER = re.compile(r"[ \t]*+(?:[-*•–+](?=\s)|\(?\d{1,4}[.):](?=\s)|\(?[A-Za-z][.)](?=\s)|\*\*\d{1,4}[.)])\s*+")
 INLINE_NUMBER = re.compile(r"(?<=\S)[ \t]++(?=\(?\d{1,4}[.)][ \t])")
 DESCRIPTION = re.compile(r"(?::\s|:$|\s[-–—]\s).*", re.S)
@@ -44,8 +45,13 @@ CHATTER = re.compile(
     re.I,
 )
 
+Entry = tuple[str, str]
+"""What replaces a field: its part in the name of the bait, and its text in the prompt."""
 
-async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int) -> list[Bait]:
+
+async def open_pool(
+    engine: Engine, cfg: BaitConfig, round_number: int, run_seed: int, seeds: Sequence[SeedQuestion] = ()
+) -> list[Bait]:
     """All baits, sorted by name. The model is asked only for the lists that some prompt has a field for and that the
     config does not hold.
 
@@ -55,14 +61,15 @@ async def open_pool(engine: Engine, cfg: BaitConfig, round_number: int, run_seed
         DataSaysNo: no bait remains.
     """
     wanted = {field for prompt in cfg.prompts.values() for field in FIELD.findall(prompt)}
-    lists: dict[str, list[str]] = {}
+    lists: dict[str, Sequence[Entry]] = {"seed": [(seed.slug, seed.text) for seed in seeds]}
     unreadable: dict[str, str] = {}
     for field, kind in (("topic", "topics"), ("difficulty", "difficulties")):
         own = {"topic": cfg.topic_list, "difficulty": cfg.difficulty_list}[field]
         if field in wanted and own:
-            lists[field] = list(own)
+            lists[field] = _entries_of(own)
         elif field in wanted:
-            lists[field], unreadable[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
+            found, unreadable[kind] = await _ask_for(kind, engine, cfg, round_number, run_seed)
+            lists[field] = _entries_of(found)
     baits = [bait for name, prompt in cfg.prompts.items() for bait in _fill(name, prompt, lists)]
     if not baits:
         missing = next(kind for kind, reply in unreadable.items() if reply)
@@ -157,15 +164,19 @@ def _clean(entry: str) -> str:
     return name if len(name) <= LONGEST_ENTRY and any(map(str.isalpha, name)) and not CHATTER.match(name) else ""
 
 
-def _fill(name: str, prompt: str, lists: dict[str, list[str]]) -> list[Bait]:
+def _entries_of(values: Sequence[str]) -> list[Entry]:
+    return [(_slug(value), value) for value in values]
+
+
+def _fill(name: str, prompt: str, lists: Mapping[str, Sequence[Entry]]) -> list[Bait]:
     """One bait for each combination of values of the prompt's fields."""
-    fields = [field for field in ("topic", "difficulty") if "{" + field + "}" in prompt]
+    fields = [field for field in BAIT_FIELDS if "{" + field + "}" in prompt]
     baits = []
-    for values in product(*(lists[field] for field in fields)):
-        chosen = dict(zip(fields, values, strict=True))
+    for entries in product(*(lists[field] for field in fields)):
+        chosen = {field: value for field, (_, value) in zip(fields, entries, strict=True)}
         # In one pass: a `{difficulty}` that the model wrote into a topic must stay text.
         filled = FIELD.sub(lambda field, chosen=chosen: chosen[field[1]], prompt)  # type: ignore[misc]
-        baits.append(Bait("/".join([name, *map(_slug, values)]), filled))
+        baits.append(Bait("/".join([name, *(slug for slug, _ in entries)]), filled))
     return baits
 
 
@@ -193,8 +204,12 @@ def weights(baits: Sequence[Bait], counts: Sequence[BaitCount], cfg: BaitConfig)
 
 def choose(index: int, baits: Sequence[Bait], weights: Sequence[float], round_number: int, run_seed: int) -> Bait:
     """The bait of question `index`. Among the first n questions, each bait occurs n times its weight, within one."""
-    names = tuple(bait.name for bait in baits)
-    return baits[_schedule(names, tuple(weights), round_number, run_seed)[index]]
+    return baits[open_schedule(baits, weights, round_number, run_seed)[index]]
+
+
+def open_schedule(baits: Sequence[Bait], weights: Sequence[float], round_number: int, run_seed: int) -> "_Schedule":
+    """The index of the bait of each question, as `choose` says; to be kept where many are asked for."""
+    return _schedule(tuple(bait.name for bait in baits), tuple(weights), round_number, run_seed)
 
 
 class _Schedule:

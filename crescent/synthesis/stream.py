@@ -15,10 +15,22 @@ import numpy as np
 from crescent.config import BaitConfig, ConsensusConfig, DiversifyConfig, Recheck, TaskConfig
 from crescent.engine.client import Engine
 from crescent.models.embedders import Embed, Vectors
-from crescent.records import Answer, Bait, BaitCount, Candidate, Completion, Outcome, Question, Request, Vote, digest
+from crescent.records import (
+    Answer,
+    Bait,
+    BaitCount,
+    Candidate,
+    Completion,
+    Outcome,
+    Question,
+    Request,
+    SeedQuestion,
+    Vote,
+    digest,
+)
 from crescent.run_folder.metric_names import DROPPED_NEAR_DUPLICATES
 from crescent.synthesis.bait import bait_request
-from crescent.synthesis.bait_pool import choose, open_pool, weights
+from crescent.synthesis.bait_pool import open_pool, open_schedule, weights
 from crescent.synthesis.consensus import (
     SILENCE,
     entropy,
@@ -41,6 +53,7 @@ from crescent.synthesis.diversify import (
 )
 from crescent.synthesis.extraction import extract_question
 from crescent.synthesis.progress import Progress
+from crescent.synthesis.seeds import COPY, Copies
 from crescent.tasks import Task
 from crescent.tasks.code import inputs_request, read_inputs
 
@@ -91,17 +104,19 @@ async def synthesise(
     watch: Watch,
     counts: Sequence[BaitCount] = (),
     ahead: int = 256,
+    seeds: Sequence[SeedQuestion] = (),
 ) -> Synthesis:
     """Make one round's votes. `memory` holds the questions of earlier rounds; this round's are added to it.
 
     Args:
         counts: Counts of the baits in earlier rounds: those baits are used again, in proportion to their success.
         ahead: Number of questions requested at once, so that answers do not wait until the last question is written.
+        seeds: Questions that bait prompts with `{seed}` show to the model.
     """
     known = len(memory)
     pool = list({count.bait.name: count.bait for count in counts}.values())
-    pool = pool or await open_pool(engine, cfg.bait, cfg.round, cfg.seed)
-    stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead)
+    pool = pool or await open_pool(engine, cfg.bait, cfg.round, cfg.seed, seeds)
+    stream = _Stream(engine, embed, task, cfg, memory, watch, pool, counts, ahead, Copies(cfg.bait, seeds))
     async with asyncio.TaskGroup() as tasks:
         await stream.run(tasks)
     votes = sorted(stream.votes, key=lambda decided: decided.question.index)
@@ -156,6 +171,7 @@ class _Stream:
         pool: Sequence[Bait],
         counts: Sequence[BaitCount],
         ahead: int,
+        copies: Copies,
     ) -> None:
         self.engine = engine
         self.embed = embed
@@ -166,7 +182,8 @@ class _Stream:
         self.ahead = asyncio.Semaphore(ahead)
         self.progress = Progress(candidates=cfg.bait.questions)
         self.pool = pool
-        self.weights = weights(pool, counts, cfg.bait)
+        self.copies = copies
+        self.schedule = open_schedule(pool, weights(pool, counts, cfg.bait), cfg.round, cfg.seed)
         self.candidates: list[Candidate] = []
         self.accepted: list[int] = []
         """Index of each accepted question, in the order in which they were added to `memory`."""
@@ -205,7 +222,7 @@ class _Stream:
 
     async def invent(self, index: int) -> Question | None:
         cfg = self.cfg
-        bait = choose(index, self.pool, self.weights, cfg.round, cfg.seed)
+        bait = self.pool[self.schedule[index]]
         request = bait_request(bait, index, cfg.bait, cfg.round, cfg.seed)
         try:
             completion = await self.complete(request)
@@ -229,6 +246,8 @@ class _Stream:
         why = found.why
         if found.text is not None and not self.task.accepts(found.text):
             why = f"no question for task={self.cfg.task.name}"
+        if found.text is not None and self.copies.is_copy(question.bait, found.text):
+            why = COPY
         if found.text is None or why:
             self.progress.unusable += 1
             raw = completion.text[:RAW].encode("utf-8", "replace").decode()

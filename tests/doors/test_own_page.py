@@ -33,7 +33,8 @@ RUNS = [arguments[1:] for arguments in commands() if arguments[0] == "crescent" 
 
 def test_the_page_shows_runs_and_commands() -> None:
     assert len(RUNS) >= 6
-    assert {arguments[1] for arguments in commands() if arguments[1] in COMMANDS} == {"export", "fork"}
+    shown_commands = {arguments[1] for arguments in commands() if arguments[1] in COMMANDS}
+    assert shown_commands == {"archive", "export", "fork", "rm", "runs", "show"}
 
 
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
@@ -44,6 +45,7 @@ def test_what_the_page_shows_composes(overrides: list[str]) -> None:
         declare([])
     own = [benchmark for benchmark in cfg.eval.benchmarks.values() if benchmark.source in (Source.jsonl, Source.hub)]
     assert bool(own) == any("source" in override for override in overrides)
+    assert bool(cfg.bait.seeds) == any("seeds" in override for override in overrides)
 
 
 def test_flags_of_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from crescent.config import Config
 from crescent.config.standalone import EvaluationConfig
 from crescent.config.unknown_settings import keys_of, nearest, unknown_settings
-from crescent.doors.hydra_door import declare, refuse_overrides, refuse_unknown
+from crescent.doors.hydra_door import declare, refuse_overrides, refuse_unknown, replace_prompts
 from crescent.errors import BadConfig
 
 WRONG = [
@@ -137,3 +137,26 @@ def test_keys_of_lists_and_optional_groups_are_looked_at() -> None:
     assert list(unknown_settings({"study": {"nme": "x"}, "run": {"reuse": ["a"]}}, Config)) == ["study.nme"]
     assert nearest("study.nme", Config)[0] == "study.name"
     assert not list(unknown_settings(OmegaConf.to_container(OmegaConf.structured(Config)), Config))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["bait.prompts={mine: 'Add {x}'}"], ["mine"]),
+        (["+bait.prompts.mine=Add"], ["addition", "subtraction", "multiplication", "mine"]),
+        (["bait.prompts={mine: Add}", "+bait.prompts.other=Ask"], ["mine", "other"]),
+        (["bait.prompts={addition: Add}"], ["addition"]),
+        (["~bait.prompts.addition", "bait.prompts={mine: Add}"], ["mine"]),
+        (["bait.prompts={}"], []),
+        (["bait.stop=[x]"], ["addition", "subtraction", "multiplication"]),
+    ],
+)
+def test_bait_prompts_of_the_command_line_replace_those_of_the_experiment(
+    overrides: list[str], names: list[str]
+) -> None:
+    arguments = declare(["+experiment=smoke", *overrides])
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("config", overrides=arguments)
+    replace_prompts(config, arguments)
+    assert list(config.bait.prompts) == names
+    assert config.bait.temperature == 0.6, "the sampling stays"

@@ -254,7 +254,10 @@ def test_lists_of_ones_own_are_used_as_they_are_and_the_model_lists_nothing() ->
     ("given_", "says"),
     [
         ({"prompts": {"a": "About {topics}."}}, r"bait\.prompts\.a=.*has a field \{topics\}.*write \{topic\}"),
-        ({"prompts": {"a": "For {grade} pupils."}}, r"\{grade\}, and only \{topic\} and \{difficulty\} are known"),
+        (
+            {"prompts": {"a": "For {grade} pupils."}},
+            r"and only \{seed\}, \{topic\} and \{difficulty\} are known",
+        ),
         ({"prompts": {"a": "About {topic}."}}, r"there are none; list them, bait\.topic_list=\[…\], .*bait\.topics=8"),
         ({"prompts": {"a": "{topic}"}, "topic_list": ["x", "x"]}, r"bait\.topic_list=.*different entries"),
         ({"prompts": {"a": "{topic}"}, "topic_list": [" "]}, "not empty"),
