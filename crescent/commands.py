@@ -65,7 +65,8 @@ def trace_command(arguments: Sequence[str]) -> None:
         epilog="Ids stand in runs/NAME/round-N/pairs/pairs.jsonl and runs/NAME/round-N/synthesis/*.jsonl.",
     )
     parser.add_argument("id", help="id of a pair or a question, or its first digits (at least four)")
-    parser.add_argument("--run", type=Path, help="run folder (default: all in --root, newest first)")
+    where = "run folder, or the name of one in --root (default: all in --root, newest first)"
+    parser.add_argument("--run", help=where)
     parser.add_argument("--full", action="store_true", help="do not shorten texts")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
     given = parser.read(arguments)
@@ -74,7 +75,8 @@ def trace_command(arguments: Sequence[str]) -> None:
     from crescent.reading.trace import trace
     from crescent.show.trace import as_json, show
 
-    folders, identity = find_id(run_folders(given.run, given.root), given.id)
+    runs = run_folders(None, given.root) if given.run is None else [run_named(given.run, given.root)]
+    folders, identity = find_id(runs, given.id)
     found = trace(folders[0], identity)
     console = open_console()
     if given.json:

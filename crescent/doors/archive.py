@@ -68,7 +68,8 @@ def archive_run(run: Path, target: Path, is_light: bool, say: Callable[[str], No
         draft.unlink(missing_ok=True)
     sync(target.parent)
     say(f"{target}  {size(target.stat().st_size)}, {len(digests)} files, read again and complete")
-    say(f"unpack it with: tar -xzf {target.name} -C runs; then crescent verify runs/{run.resolve().name}")
+    unpacked = run.parent / run.resolve().name
+    say(f"to unpack it: tar -xzf {target} -C {run.parent}; then: crescent verify {unpacked}")
 
 
 def mergeable(run: Path) -> list[str]:
