@@ -31,7 +31,7 @@ def unknown_settings(settings: Mapping[Any, Any], schema: type, prefix: str = ""
 
 def _unknown_below(value: object, kind: Any, key: str) -> Iterator[str]:
     for part in _parts(kind):
-        if isinstance(value, Mapping) and is_dataclass(part):
+        if isinstance(value, Mapping) and isinstance(part, type) and is_dataclass(part):
             yield from unknown_settings(value, part, f"{key}.")
         elif isinstance(value, Mapping) and get_origin(part) is dict:
             for name, entry in value.items():

@@ -85,19 +85,9 @@ def _pack(run: Path, draft: Path, without_weights: list[str]) -> dict[str, str]:
     with tarfile.open(draft, "w:gz", compresslevel=LEVEL) as packed:
         for path in sorted(run.rglob("*")):
             name = path.relative_to(run).as_posix()
-            is_weights = any(
-                name == f"{stage}/{WEIGHTS}" or name.startswith(f"{stage}/{WEIGHTS}/") for stage in without_weights
-            )
-            is_noted = any(name == stage + DROPPED for stage in without_weights)
-            if (
-                is_weights
-                or is_noted
-                or any(fnmatch(part, pattern) for part in path.relative_to(run).parts for pattern in LEFT_OUT)
-            ):
+            if _is_left_out(name, without_weights) or path.is_socket():
                 continue
             about = packed.gettarinfo(path, f"{top}/{name}")
-            if about is None:
-                continue  # a socket
             if about.islnk():  # a second name of a file that is packed already: readers get a file of its own
                 about.type, about.size = tarfile.REGTYPE, path.stat().st_size
             if not about.isreg():

@@ -58,14 +58,13 @@ def list_run(folder: Path) -> ListedRun:
     settings = read_config(folder)
     model, train = _group(settings, "model"), _group(settings, "train")
     planned = _group(settings, "run").get("rounds")
-    is_loop = summary.status != EVALUATION_ONLY and isinstance(planned, int)
     return ListedRun(
         name=folder.resolve().name,
         folder=str(folder),
         model=str(train.get("student") or model.get("path") or ""),
         changed=last_change(folder),
         rounds=sum(round_.action is not None for round_ in summary.rounds),
-        planned=planned if is_loop else None,
+        planned=planned if isinstance(planned, int) and summary.status != EVALUATION_ONLY else None,
         status=summary.status,
         best=_best(RunReader(folder), summary.rounds),
         bytes=size_of(folder),

@@ -76,7 +76,7 @@ def read_seeds(cfg: BaitConfig) -> Seeds:
             f"{reason}; no seed question is left: write one JSON object a line, e.g. "
             '{"question": "What is 3 + 4?"}, or set bait.seed_field to the field with the question'
         )
-    _refuse_too_many(cfg, len(known))
+    _refuse_too_many(cfg, path, len(known))
     return Seeds(tuple(known.values()), tuple(left_out))
 
 
@@ -120,7 +120,7 @@ def _question(raw: Mapping[str, object], name: str) -> str:
     return text
 
 
-def _refuse_too_many(cfg: BaitConfig, count: int) -> None:
+def _refuse_too_many(cfg: BaitConfig, path: Path, count: int) -> None:
     topics = len(cfg.topic_list) or cfg.topics
     levels = len(cfg.difficulty_list) or cfg.difficulties
     each = sum(
@@ -131,7 +131,7 @@ def _refuse_too_many(cfg: BaitConfig, count: int) -> None:
     if count * each > MOST_BAITS:
         raise BadConfig(
             f"bait.seeds={cfg.seeds}: {count:,} questions make {count * each:,} bait prompts, and {MOST_BAITS:,} are "
-            f"the most; keep fewer lines, e.g. shuf -n {MOST_BAITS // each} {Path(cfg.seeds).name}"
+            f"the most; keep fewer lines, e.g. shuf -n {MOST_BAITS // each} {path.name}"
         )
 
 
