@@ -67,9 +67,18 @@ def rm_command(arguments: Sequence[str]) -> None:
     from crescent.doors.removal import remove_runs
 
     console = open_console()
-    ask = input if sys.stdin is not None and sys.stdin.isatty() else None
+    ask = ask_terminal if sys.stdin is not None and sys.stdin.isatty() else None
     runs = list(dict.fromkeys(run_named(name, given.root) for name in given.runs))
     remove_runs(runs, given.yes, ask, lambda line: console.print(line, soft_wrap=True))
+
+
+def ask_terminal(question: str) -> str:
+    """What the person types; nothing if the input ends (Ctrl-D)."""
+    try:
+        return input(question)
+    except EOFError:
+        print()
+        return ""
 
 
 def archive_command(arguments: Sequence[str]) -> None:

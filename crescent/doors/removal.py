@@ -19,6 +19,7 @@ from crescent.machine.disk import file_lock
 from crescent.machine.inert_text import visible
 from crescent.reading.finished import is_run, runs_below
 from crescent.reading.listing import size_of
+from crescent.reading.rounds import is_complete, read_status
 from crescent.reading.verification import stages_of
 from crescent.run_folder.declaration import read_declarations
 from crescent.run_folder.lock import ALIVE, only_supervisor
@@ -157,7 +158,11 @@ def users_of(run: Path, together: Sequence[Path] = ()) -> list[str]:
         if other.resolve() == own or other.resolve() in excused:
             continue
         stages = [stage for stage in stages_of(other) if _is_same(reused_from(other / stage), run)]
-        reasons = stages or [key for key, path in _named_folders(read_config(other)) if _is_within(path, run)]
+        named = [key for key, path in _named_folders(read_config(other)) if _is_within(path, run)]
+        if named and is_complete(read_status(other)):
+            # What these name was taken over when it was needed; a run of a sweep names all its siblings.
+            named = [key for key in named if key not in ("run.reuse", "diversify.runs")]
+        reasons = stages or named
         if reasons:
             found.append(f"{other}: {first_few(reasons, NAMED)}")
     return found

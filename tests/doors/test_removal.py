@@ -112,6 +112,16 @@ def test_a_run_that_another_one_names_is_refused(run: Path, key: str, value: str
     assert not other.exists()
 
 
+def test_a_finished_run_no_longer_stands_on_what_it_might_have_reused(run: Path) -> None:
+    other = Path(shutil.copytree(run, run.with_name("other")))
+    set_setting(other, "redo", "null\n  reuse: [smoke]")
+    set_setting(other, "rounds", "1")
+    examine(run)
+    set_setting(other, "path", str(run / "round-1/train/weights"))
+    with pytest.raises(BadConfig, match=r"model\.path"):
+        examine(run)
+
+
 def test_a_run_whose_stages_others_took_over_is_refused_until_they_are_gone(run: Path) -> None:
     fork = fork_run(run, "branch", "round-1/train", silent)
     with pytest.raises(BadConfig, match=r"branch: .*base/eval"):
