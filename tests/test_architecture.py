@@ -16,7 +16,7 @@ FLOORS = (
     ("synthesis",),
     ("selection", "judging"),
     ("workplace", "reading"),
-    ("groundwork", "show", "tracking"),
+    ("groundwork", "show", "tracking", "library"),
     ("stages", "report"),
     ("observe",),
     ("doors",),
