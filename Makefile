@@ -1,12 +1,13 @@
 # make quickstart   set up and run the loop on a small real model: about eight minutes on two cores after the download
 # make test         set up and run the tests: about twenty minutes on two cores after the download
+# make docs         build the documentation in build/site; a broken link fails: half a minute after make install
 # make soak         kill, interrupt and starve small runs of fakes some hundred times: MINUTES=180 at most
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install quickstart test check soak audit newest
+.PHONY: install quickstart test check docs soak audit newest
 
 install: .venv/installed
 
@@ -35,6 +36,15 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Open build/site/index.html: no server and no network is needed to read it.
+docs: install .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --quiet
+
+# At the pinned versions where a package is pinned.
+.venv/docs: pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint requirements-cpu.txt -e '.[docs]'
+	@touch $@
 
 # The result goes to tests/reliability/last_soak.json and, by hand, into docs/reliability.md (--table prints it).
 MINUTES ?= 180
