@@ -177,9 +177,7 @@ def _run_folder(folder: str | Path) -> Path:
 def _finished(folder: str | Path, stage: str) -> RunReader:
     reader = RunReader(_run_folder(folder))
     if reader.stage(stage) is None:
-        raise Missing(
-            "; ".join(reader.missing) or f"{reader.root / stage}: not there; rounds here: {reader.rounds}"
-        )
+        raise Missing("; ".join(reader.missing) or f"{reader.root / stage}: not there; rounds here: {reader.rounds}")
     return reader
 
 

@@ -18,8 +18,13 @@ import pytest
 from crescent.config import Config
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("benchmarks", "conf", "crescent", "docs", "eval", "launch", "tests", "train")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "tests" / "recorded" / "README.md"]
+FOLDERS = ("benchmarks", "conf", "crescent", "docs", "eval", "examples", "launch", "tests", "train")
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "examples" / "README.md",
+    ROOT / "tests" / "recorded" / "README.md",
+]
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__))
 PRESETS = sorted((ROOT / "conf").rglob("*.yaml"))
 OF_OTHERS = {"math_equivalence.py", "train.py", "trainer_jit_checkpoint.py"}
@@ -183,7 +188,7 @@ def is_setting(name: str) -> bool:
 
 def test_every_setting_that_the_pages_name_exists() -> None:
     """`eval`, `launch` and `train` are settings and packages, so a module of that name is right as well."""
-    is_file = re.compile(r"\.(jsonl?|py|safetensors|ya?ml)$")
+    is_file = re.compile(r"\.(jsonl?|md|py|safetensors|ya?ml)$")
     named = [(page, name) for page in PAGES for name in SETTING.findall(text_of(page)) if not is_file.search(name)]
     assert len(named) > 100
     assert not missing((page, name) for page, name in named if not is_setting(name) and not is_defined(name))

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent.parent
 BESIDE_DOCS = {"RESULTS.md": "results.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files at the top of the repository, and the names of their pages."""
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+FETCHED = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc="?https?:[^>]*>|<link[^>]*\shref="?https?:[^>]*>""")
+"""Matches what a browser would fetch from elsewhere. Links that a reader may follow are none of it."""
 PICTURE = re.compile(r"!\[([^\]]*)\]\((images/[\w-]+\.svg)\)")
 
 
@@ -40,6 +42,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         markdown = markdown.replace(settings_page.MARK, settings_page.settings())
     markdown = LINK.sub(lambda link: f"]({target(link[1], name)}{link[2] or ''})", markdown)
     return PICTURE.sub(lambda picture: drawn(picture[1], ROOT / "docs" / picture[2]), markdown)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Refuse a page that fetches something from elsewhere: the site is read without a network."""
+    from mkdocs.exceptions import PluginError
+
+    if found := FETCHED.search(output):
+        raise PluginError(f"{page.file.src_uri}: fetches from elsewhere: {found[0]}")
+    return output
 
 
 def target(link: str, page: str) -> str:
