@@ -38,6 +38,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """A page as it stands in the repository, with links, pictures and settings as the site needs them."""
     name = page.file.src_uri
+    if page.parent is None:  # alone in its tab: the list of pages beside it would only repeat its name
+        page.meta["hide"] = ["navigation"]
     if name == "settings.md":
         markdown = markdown.replace(settings_page.MARK, settings_page.settings())
     markdown = LINK.sub(lambda link: f"]({target(link[1], name)}{link[2] or ''})", markdown)
