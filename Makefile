@@ -39,7 +39,7 @@ check: install
 
 # Open build/site/index.html: no server and no network is needed to read it.
 docs: install .venv/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --strict
 
 # At the pinned versions where a package is pinned.
 .venv/docs: pyproject.toml

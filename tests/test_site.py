@@ -39,6 +39,12 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(named) == sorted(there)
 
 
+def test_a_warning_fails_the_site() -> None:
+    """mkdocs counts only the warnings that it prints, so --quiet would let a broken link pass."""
+    assert "mkdocs build --clean --strict\n" in (ROOT / "Makefile").read_text()
+    assert "make docs" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_links_lead_to_the_pages_of_the_site() -> None:
     assert pages.target("../RESULTS.md", "method.md") == "results.md"
     assert pages.target("docs/study.md", "results.md") == "study.md"
