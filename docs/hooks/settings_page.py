@@ -135,7 +135,7 @@ def kind_name(hint: Any, name: str) -> str:
     """A type in words, with the unit that the name ends in."""
     inner = plain_kind(hint)
     if isinstance(inner, type) and issubclass(inner, Enum):
-        words = "one of"
+        words = "one of the values below"
     elif get_origin(inner) is list:
         words = f"list of {getattr(get_args(inner)[0], '__name__', 'values')}"
     elif get_origin(inner) is dict:
