@@ -1,0 +1,62 @@
+"""Every command of the documentation that names an experiment composes to a config that can work."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from crescent.config import Config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ADDED = re.compile(r"\+eval\.benchmarks\.(\w+)")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command of a page, without its comment."""
+    for block in BLOCK.findall(page.read_text()):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s&&\s", line):
+                yield shlex.split(part, comments=True)
+
+
+def overrides(words: list[str]) -> list[str] | None:
+    """What a command that names an experiment of ours sets, of a sweep only the first point; else `None`.
+
+    `NAME` stands for any experiment, and `--config-dir` for experiments of the reader's own.
+    """
+    is_run = "crescent" in words[:2] or "crescent.loop" in words
+    experiments = {word.partition("=")[2] for word in words if word.startswith("+experiment=")}
+    if not is_run or "--config-dir" in words or not experiments - {"NAME"}:
+        return None
+    settings = [word for word in words if re.match(r"[+~]*[a-z_.]+(=|$)", word) and word.strip("+~") not in OTHERS]
+    return [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in settings] if "-m" in words[3:] else settings
+
+
+OTHERS = {"python", "crescent", "doctor", "crescent.loop"}
+FOUND = [(page.name, setting) for page in PAGES for words in commands(page) if (setting := overrides(words))]
+
+
+def test_commands_are_found() -> None:
+    assert len(FOUND) > 20
+    assert ("own.md", ["+experiment=smoke", "~bait.prompts.addition"]) in FOUND
+    swept = overrides(shlex.split("python -m crescent.loop -m +experiment=qwen7b consensus.samples=4,8 run.seed=1,2"))
+    assert swept == ["+experiment=qwen7b", "consensus.samples=4", "run.seed=1"]
+
+
+@pytest.mark.parametrize(("page", "settings"), FOUND, ids=[f"{page}: {' '.join(words)}" for page, words in FOUND])
+def test_a_command_of_the_pages_can_work(page: str, settings: list[str]) -> None:
+    benchmarks: dict[str, dict[str, Any]] = {name: {} for name in ADDED.findall(" ".join(settings))}
+    schema = OmegaConf.merge(OmegaConf.structured(Config), {"eval": {"benchmarks": benchmarks}})
+    ConfigStore.instance().store(name="schema", node=schema)
+    wanted = [f"+{setting}" if ADDED.match(setting) else setting for setting in settings]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert isinstance(OmegaConf.to_object(compose("config", wanted)), Config)
+    ConfigStore.instance().store(name="schema", node=OmegaConf.structured(Config))
