@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crescent.config.checks import Choice, require
+from crescent.config.cluster import SlurmConfig
 
 
 class Mode(Choice):
@@ -68,6 +69,10 @@ class LaunchConfig:
     """Command in front of the trainer's that starts it on each of several nodes, e.g. `[srun, "--nodes=2",
     "--ntasks-per-node=1"]`. Needs a `train.accelerate` file with `num_machines` and `main_process_ip`, and a run folder
     that all nodes see under the same path. Empty: this machine only."""
+    slurm: SlurmConfig | None = None
+    """The job in which the run works (`launch=slurm`, see docs/clusters.md); null: it works in this process."""
+    wait: bool = True
+    """Whether the command that submits a job shows its log and ends as it does; else it ends at once."""
 
     def __post_init__(self) -> None:
         require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")

@@ -1,5 +1,6 @@
 """Entry from the command line: Hydra composes the config; below this file there are only plain dataclasses."""
 
+import json
 import os
 import re
 import sys
@@ -17,11 +18,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from crescent import __version__
-from crescent.config import Config, Mode
+from crescent.config import Config, Mode, minutes_of
 from crescent.config.standalone import EvaluationConfig
 from crescent.config.unknown_settings import no_such_setting, unknown_settings
 from crescent.config.warm_start import WarmStartConfig
@@ -29,6 +30,7 @@ from crescent.doors.flags import groups_for, with_root
 from crescent.doors.opening import Loop, execute
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.run_name import named_after_model
+from crescent.doors.scheduled import is_scheduled, show_script, submit
 from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
 from crescent.errors import BadConfig, CrescentError, known_cause
 from crescent.machine.inert_text import visible_lines
@@ -42,6 +44,8 @@ READER_S = 10.0
 
 ADDED = re.compile(r"\+{1,2}eval\.benchmarks\.(?P<name>[A-Za-z0-9][\w-]*)[.=]")
 """An override that adds a benchmark, or a setting of an added one."""
+MODULES = {"config": "crescent.loop", "evaluate": "eval", "warm_start": "crescent.warm_start"}
+"""Module that `python -m` runs for each root config."""
 SCHEMAS = {"schema": Config, "evaluation_schema": EvaluationConfig, "warm_start_schema": WarmStartConfig}
 SCHEMA_OF = {"config": Config, "evaluate": EvaluationConfig, "warm_start": WarmStartConfig}
 """Dataclass that declares the settings of each primary config of `conf/`."""
@@ -89,6 +93,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
 
+    OmegaConf.register_new_resolver("minutes_of", minutes_of, replace=True)  # for conf/hydra/launcher
     schema = SCHEMA_OF[config_name]
     failures: list[CrescentError] = []
     points: list[C] = []
@@ -103,7 +108,11 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
             name = cfg.run.name
             if HydraConfig.get().mode is RunMode.MULTIRUN and cfg.mode is Mode.run:
                 points.append(cfg)
-            enter(cfg)
+            if not is_scheduled(cfg) or cfg.mode is Mode.plan:
+                enter(cfg)
+            if is_scheduled(cfg):
+                command = [sys.executable, "-P", "-m", MODULES[config_name], *job_arguments(cfg)]
+                (show_script if cfg.mode is Mode.plan else submit)(cfg, command)
         except (CrescentError, BaseExceptionGroup) as error:
             known = known_cause(error)
             if known is None:
@@ -134,12 +143,27 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     sys.exit(run_to_exit_code(main, READER_S))
 
 
+def job_arguments(cfg: Config) -> list[str]:
+    """The command line of a run's job: this process's, or that of this run of a sweep."""
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return sys.argv[1:]
+    reused = ",".join(json.dumps(run) for run in cfg.run.reuse)
+    group = "null" if cfg.tracking.group is None else json.dumps(cfg.tracking.group)
+    own = ["hydra.mode=RUN", f"run.name={cfg.run.name}", f"run.reuse=[{reused}]", f"tracking.group={group}"]
+    return [*HydraConfig.get().overrides.task, *own]
+
+
 class SweptKeys(Callback):
     """Puts the keys that a sweep varies into the environment, for the names of its runs: Hydra gives each run only its
     own values."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before the first run."""
+        slurm = config.launch.slurm
+        if slurm is not None and config.hydra.runtime.choices.get("hydra/launcher") == "slurm_array":
+            with read_write(config):  # an interpolation of a list or a dict is refused in conf/hydra/launcher
+                config.hydra.launcher.setup = slurm.setup
+                config.hydra.launcher.additional_parameters = {"requeue": True, **slurm.sbatch}
         params, overrides = config.hydra.sweeper.params or {}, config.hydra.overrides.task
         given = [*(f"{key}={values}" for key, values in params.items()), *overrides]
         parsed = OverridesParser.create().parse_overrides(given)
