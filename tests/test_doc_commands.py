@@ -4,19 +4,17 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from crescent.config import Config
+from crescent.doors.hydra_door import declare, refuse_unknown, replace_prompts
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-ADDED = re.compile(r"\+eval\.benchmarks\.(\w+)")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -53,10 +51,12 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize(("page", "settings"), FOUND, ids=[f"{page}: {' '.join(words)}" for page, words in FOUND])
 def test_a_command_of_the_pages_can_work(page: str, settings: list[str]) -> None:
-    benchmarks: dict[str, dict[str, Any]] = {name: {} for name in ADDED.findall(" ".join(settings))}
-    schema = OmegaConf.merge(OmegaConf.structured(Config), {"eval": {"benchmarks": benchmarks}})
-    ConfigStore.instance().store(name="schema", node=schema)
-    wanted = [f"+{setting}" if ADDED.match(setting) else setting for setting in settings]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert isinstance(OmegaConf.to_object(compose("config", wanted)), Config)
-    ConfigStore.instance().store(name="schema", node=OmegaConf.structured(Config))
+    arguments = declare(settings)
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("config", arguments)
+        refuse_unknown(config, Config)
+        replace_prompts(config, arguments)
+        assert isinstance(OmegaConf.to_object(config), Config)
+    finally:
+        declare([])
