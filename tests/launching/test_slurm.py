@@ -144,7 +144,7 @@ def test_the_points_of_a_sweep_run_as_an_array(cluster: SlurmCluster, undisturbe
 
 
 def test_the_exit_code_and_the_reason_come_back(cluster: SlurmCluster, tmp_path: Path) -> None:
-    container = ("launch.slurm.container=[env,CONTAINED=1]", f"launch.slurm.python={sys.executable}")
+    container = ('launch.slurm.container=[env,"CONTAINED=1"]', f"launch.slurm.python={sys.executable}")
     failed = submitting(cluster, *FEW, *JOB, *container, f"run.root={tmp_path}", "run.redo=round-9/pairs")
     assert failed.returncode == 2
     assert "run.redo=round-9/pairs: no such stage" in failed.stdout, "the job's log"
