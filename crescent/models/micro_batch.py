@@ -144,7 +144,7 @@ def sequence_gib(cfg: Config, parameters: float, checkpointing: bool) -> float:
     """Memory for the activations of one of the sequences that `train.micro_batch` counts, at its longest."""
     per_token = ACTIVATION_BYTES * parameters ** (2 / 3) * BYTES[cfg.model.dtype] / 2
     texts = 2 if cfg.train.trainer is Trainer.dpo else 1
-    return texts * cfg.train.max_length * per_token * (CHECKPOINTED if checkpointing else 1.0) / GIB
+    return float(texts * cfg.train.max_length * per_token * (CHECKPOINTED if checkpointing else 1.0) / GIB)
 
 
 def is_auto(cfg: Config) -> bool:
