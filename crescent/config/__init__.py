@@ -56,6 +56,8 @@ from crescent.config.serving import WhileTraining as WhileTraining
 from crescent.config.study import Secondary as Secondary
 from crescent.config.study import StudyConfig as StudyConfig
 from crescent.config.study import check_study as check_study
+from crescent.config.sweep import SweepConfig as SweepConfig
+from crescent.config.sweep import check_objective as check_objective
 from crescent.config.synthesis import AnswerStyle as AnswerStyle
 from crescent.config.synthesis import BaitConfig as BaitConfig
 from crescent.config.synthesis import Boxes as Boxes
@@ -104,6 +106,7 @@ class Config:
     serving: ServingConfig = field(default_factory=ServingConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     study: StudyConfig | None = None
     """Declaration of the study that the run belongs to (`study=NAME`); null: none. No stage depends on it."""
 
@@ -123,6 +126,8 @@ class Config:
         has_states = real or self.diversify.path is not None or self.diversify.embedder is not Embedder.self
         fix = "use diversify.embedder=lexical"
         require(has_states, "diversify.embedder", "self", "the fake engine's model has no hidden states", fix)
+        dev = [name for name, benchmark in self.eval.benchmarks.items() if benchmark.split is Split.dev]
+        check_objective(self.sweep, dev, self.eval.benchmarks.keys() - set(dev))
         self._check_training()
         fakes = (self.train.trainer is Trainer.fake) == (self.serving.engine is EngineKind.fake)
         rule = "the fake trainer teaches only the fake engine"

@@ -22,20 +22,20 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from crescent import __version__
-from crescent.config import Config, Mode, minutes_of
+from crescent.config import Config, Console, Mode, minutes_of
 from crescent.config.standalone import EvaluationConfig
 from crescent.config.unknown_settings import no_such_setting, unknown_settings
 from crescent.config.warm_start import WarmStartConfig
 from crescent.doors.flags import groups_for, with_root
-from crescent.doors.opening import Loop, execute
+from crescent.doors.opening import Loop, execute, read_objective
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.run_name import named_after_model
 from crescent.doors.scheduled import is_scheduled, show_script, submit
-from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
+from crescent.doors.sweep import SWEPT, conclude_sweep, sweep_name
+from crescent.doors.sweep_points import RECORDS, Point, open_records, read_points, run_point
 from crescent.errors import BadConfig, CrescentError, known_cause
-from crescent.machine.inert_text import visible_lines
 from crescent.machine.program import run_to_exit_code
-from crescent.machine.secrets import HIDDEN, censored
+from crescent.machine.secrets import HIDDEN
 
 C = TypeVar("C", bound=Config)
 
@@ -75,53 +75,58 @@ declare([])
 def hydra_door(loop: Loop) -> None:
     """Compose the command line into a config and run it, or print its plan; ends the process with the exit code."""
 
-    def enter(cfg: Config) -> None:
+    def enter(cfg: Config) -> float | None:
         if cfg.mode is Mode.plan:
             from crescent.doors.plan import show_plan
 
             show_plan(cfg)
-        else:
-            execute(cfg, loop)
+            return None
+        return execute(cfg, loop)
 
     through_hydra("config", as_config, enter)
 
 
-def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Callable[[C], None]) -> None:
+def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Callable[[C], float | None]) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, convert it by `read` and call `enter` with the result.
 
-    A sweep does so for each of its runs and compares them at the end. Ends the process with the exit code.
+    A sweep does so for each of its runs, gives its sweeper what `enter` returns, and compares the runs at the end. Ends
+    the process with the exit code.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra ends the process itself, always with 1
+    os.environ.pop(RECORDS, None)  # those of a sweep whose run started this process
 
     OmegaConf.register_new_resolver("minutes_of", minutes_of, replace=True)  # for conf/hydra/launcher
     schema = SCHEMA_OF[config_name]
     failures: list[CrescentError] = []
-    points: list[C] = []
 
-    def enter_point(composed: DictConfig) -> None:
-        """One run. In a sweep, the other runs still start after one has failed."""
-        name = "this run"
+    def checked(composed: DictConfig) -> C:
+        refuse_unknown(composed, schema)
+        replace_prompts(composed, HydraConfig.get().overrides.task)
+        return read(composed)
+
+    def enter_here_or_in_job(cfg: C) -> float | None:
+        is_planned = cfg.mode is Mode.plan
+        if not is_scheduled(cfg):
+            return enter(cfg)
+        if is_planned:
+            enter(cfg)
+        (show_script if is_planned else submit)(
+            cfg, [sys.executable, "-P", "-m", MODULES[config_name], *job_arguments(cfg)]
+        )
+        return read_objective(cfg) if config_name == "config" and not is_planned else None
+
+    def enter_run(composed: DictConfig) -> float | None:
+        """One run, or one point of a sweep, whose sweeper gets what is returned."""
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            return enter_point(composed, schema, checked, enter_here_or_in_job)
         try:
-            refuse_unknown(composed, schema)
-            replace_prompts(composed, HydraConfig.get().overrides.task)
-            cfg = read(composed)
-            name = cfg.run.name
-            if HydraConfig.get().mode is RunMode.MULTIRUN and cfg.mode is Mode.run:
-                points.append(cfg)
-            if not is_scheduled(cfg) or cfg.mode is Mode.plan:
-                enter(cfg)
-            if is_scheduled(cfg):
-                command = [sys.executable, "-P", "-m", MODULES[config_name], *job_arguments(cfg)]
-                (show_script if cfg.mode is Mode.plan else submit)(cfg, command)
+            enter_here_or_in_job(checked(composed))
         except (CrescentError, BaseExceptionGroup) as error:
             known = known_cause(error)
             if known is None:
                 raise
-            failures.append(known)
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                print(
-                    visible_lines(censored(f"{name} failed ({known.exit_code}): {known}")), file=sys.stderr, flush=True
-                )
+            failures.append(known)  # Hydra would print a second message about it
+        return None
 
     def main() -> None:
         if "--version" in sys.argv[1:]:
@@ -130,15 +135,16 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         sys.argv[1:] = declare(with_root(sys.argv[1:]))
         refuse_overrides(sys.argv[1:], schema)
         try:
-            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_point)()
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_run)()
         except (HydraException, OmegaConfBaseException) as error:
-            # It quotes the command line, where a password may stand with any characters in it.
-            raise BadConfig(re.sub(r"://[^\n]*@", f"://{HIDDEN}@", explain(error, schema))) from error
-        if points:
-            tracking = points[0].tracking
-            show_sweep([cfg.run.folder for cfg in points], tracking.group, tracking.hourly_rate)
+            raise refusal(error, schema) from error
+        except Exception:
+            # A launcher whose process died, or a sweeper that got no number: the points say more about it.
+            if not any(point.exit_code for point in read_points()):
+                raise
         if failures:
             raise failures[0]
+        conclude_sweep(read_points())
 
     sys.exit(run_to_exit_code(main, READER_S))
 
@@ -153,13 +159,37 @@ def job_arguments(cfg: Config) -> list[str]:
     return [*HydraConfig.get().overrides.task, *own]
 
 
+def enter_point(
+    composed: DictConfig, schema: type, read: Callable[[DictConfig], C], enter: Callable[[C], float | None]
+) -> float | None:
+    """One point of a sweep, in whatever process its launcher runs it."""
+    job = HydraConfig.get()
+
+    def start(record: Callable[[Point], None]) -> float | None:
+        try:
+            cfg = read(composed)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise refusal(error, schema) from error
+        if cfg.mode is Mode.run:
+            group, rate = cfg.tracking.group, cfg.tracking.hourly_rate
+            named = replace(point, name=cfg.run.name, folder=str(cfg.run.folder))
+            record(replace(named, group=group, hourly_rate=rate))
+        return enter(cfg)
+
+    swept = os.environ.get(SWEPT, "").split()
+    varied = [override for override in job.overrides.task if override.partition("=")[0].lstrip("+") in swept]
+    point = Point(int(job.job.num), " ".join(varied) or "this run")
+    return run_point(point, start)
+
+
 class SweptKeys(Callback):
-    """Puts the keys that a sweep varies into the environment, for the names of its runs: Hydra gives each run only its
-    own values."""
+    """Puts into the environment what the runs of a sweep cannot know, because Hydra gives each only its own values: the
+    keys that vary, for their names, and the folder of their records."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before the first run."""
-        slurm = config.launch.slurm
+        open_records(Path(config.hydra.sweep.dir))
+        slurm = OmegaConf.select(config, "launch.slurm")
         if slurm is not None and config.hydra.runtime.choices.get("hydra/launcher") == "slurm_array":
             with read_write(config):  # an interpolation of a list or a dict is refused in conf/hydra/launcher
                 config.hydra.launcher.setup = slurm.setup
@@ -235,6 +265,11 @@ def replace_prompts(composed: DictConfig, overrides: Sequence[str]) -> None:
         composed.bait.prompts = {name: text for name, text in composed.bait.prompts.items() if name in named}
 
 
+def refusal(error: Exception, schema: type) -> BadConfig:
+    """Error of Hydra or OmegaConf as ours. It quotes the command line, in which a password may hold any character."""
+    return BadConfig(re.sub(r"://[^\n]*@", f"://{HIDDEN}@", explain(error, schema)))
+
+
 def given_keys() -> list[str]:
     """The keys and groups that the command line itself sets or deletes (`~key`)."""
     return [override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
@@ -261,7 +296,10 @@ def as_config(composed: DictConfig) -> Config:
         name = sweep_name(cfg.run.name, HydraConfig.get().overrides.task, root)
         siblings = map(str, sweep_runs(cfg.run.name, root, own=name))
         named = replace(cfg.run, name=name, reuse=[*cfg.run.reuse, *siblings])
-        cfg = replace(cfg, run=named, tracking=replace(cfg.tracking, group=group))
+        tracking = replace(cfg.tracking, group=group)
+        if tracking.console is Console.auto and not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+            tracking = replace(tracking, console=Console.plain)  # several live views would draw over each other
+        cfg = replace(cfg, run=named, tracking=tracking)
     return cfg
 
 

@@ -23,8 +23,8 @@ KILL_S = 65.0
 """Seconds that a killed process may need to free its GPU memory, with some reserve."""
 
 
-def execute(cfg: Config, loop: Loop) -> None:
-    """Run the loop in its folder and show the outcome."""
+def execute(cfg: Config, loop: Loop) -> float:
+    """Run the loop in its folder and show the outcome; returns the value of `sweep.objective`."""
     from crescent.doors.plan import check_machine
     from crescent.reading.rounds import read_run
     from crescent.report.lenient import LenientReader
@@ -37,6 +37,17 @@ def execute(cfg: Config, loop: Loop) -> None:
     root = cfg.run.folder
     found = read_headline(LenientReader(root), read_run(root, cfg.run.name))
     show_outcome(cfg, root, rounds, (found.claim, *found.lines))
+    return read_objective(cfg)
+
+
+def read_objective(cfg: Config) -> float:
+    """The value of `sweep.objective` of a run that has come to its end."""
+    from crescent.reading.finished import RunReader
+    from crescent.reading.outcome import read_outcome
+
+    outcome = read_outcome(RunReader(cfg.run.folder))
+    assert outcome is not None, "a finished run has an evaluated base"
+    return outcome.metrics[cfg.sweep.objective]
 
 
 @contextmanager

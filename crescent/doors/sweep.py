@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from crescent.doors.sweep_points import Point, PointsFailed
 from crescent.records import digest
 
 SWEPT = "CRESCENT_SWEPT"
@@ -20,6 +21,7 @@ QUIET = (
     "run.reuse=",
     "tracking",
     "launch",
+    "sweep.",
     "study",
     "mode=",
 )
@@ -49,6 +51,24 @@ def sweep_name(name: str, overrides: Sequence[str], root: Path) -> str:
     return "-".join([name, *parts])[:LONGEST].rstrip("-") + f"-{identity}"
 
 
+def conclude_sweep(points: Sequence[Point]) -> None:
+    """Compare the runs of a sweep, and name the best by `sweep.objective`.
+
+    Raises:
+        PointsFailed: some did not come to their end.
+    """
+    begun = [point for point in points if point.folder is not None]
+    if begun:
+        show_sweep([Path(point.folder) for point in begun if point.folder], begun[0].group, begun[0].hourly_rate)
+    reached = [point for point in begun if point.objective is not None]
+    if len(reached) > 1:
+        best = max(reached, key=lambda point: point.objective or 0.0)
+        print(f"highest sweep.objective  {best.name}: {best.objective:.4g}, of {len(reached)} runs", flush=True)
+    failed = [point for point in points if point.exit_code]
+    if failed:
+        raise PointsFailed(failed, len(points))
+
+
 def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) -> None:
     """Print a comparison of a sweep's runs, and write `sweeps/NAME.html` beside them.
 
@@ -66,7 +86,10 @@ def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) ->
     from crescent.show.compare import show
 
     root = points[0].parent
-    runs = [run for run in runs_below(root) if run in points or (group is not None and group_of(run) == group)]
+    listed = {point.resolve() for point in points}
+    runs = [
+        run for run in runs_below(root) if run.resolve() in listed or (group is not None and group_of(run) == group)
+    ]
     if len(runs) < 2:
         return
     runs.sort(key=lambda run: run.name)

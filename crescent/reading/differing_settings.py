@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, takewhile
 
-SECONDARY = re.compile(r"(run|tracking|launch)\.|mode$")
+SECONDARY = re.compile(r"(run|tracking|launch|sweep)\.|mode$")
 """Start of the names of settings that say where and how long a run works, not what it does. Of these, only `NOTABLE`
 ones are shown."""
 NOTABLE = ("run.seed", "run.rounds")
-INCIDENTAL = ("serving.", "eval.", "verdict.", "tracking.", "launch.")
+INCIDENTAL = ("serving.", "eval.", "verdict.", "tracking.", "launch.", "sweep.")
 """Start of the names of settings that are rarely what a sweep is about."""
 NOT_SET = "(not set)"
 LARGEST_NUMBER = 1e100

@@ -1,6 +1,5 @@
 """What a run cost: time, tokens and money."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crescent.judging.reliability import VOTES
@@ -128,12 +127,6 @@ def points_per_hour(round_: RoundSummary, costs: RunCosts) -> float | None:
     gains = [result.against_base.difference for result in deciding_results(round_) if result.against_base]
     hours = costs.until(round_.round) / 3600 * max(1, costs.gpus)
     return 100 * sum(gains) / len(gains) / hours if gains and hours else None
-
-
-def best_round(rounds: Sequence[RoundSummary]) -> RoundSummary | None:
-    """The round whose checkpoint the run ends with: the last accepted one, or the base."""
-    accepted = [round_ for round_ in rounds if round_.action == "accept"]
-    return accepted[-1] if accepted else next((round_ for round_ in rounds if round_.round == 0), None)
 
 
 def _number(place: str) -> int:

@@ -7,10 +7,10 @@ from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, paired_test, wilson
 from crescent.judging.reliability import LABELS, VOTES, LabelledVote
 from crescent.judging.wording import p_value, percent, percent_with_interval, points_with_interval
+from crescent.reading.outcome import best_round
 from crescent.reading.ranking import deciding_results
 from crescent.reading.rounds import EVALUATION_ONLY, RESAMPLES, BenchmarkResult, RoundSummary, RunSummary
 from crescent.records import Comparison, Response, Vote
-from crescent.report.costs import best_round
 from crescent.report.lenient import LenientReader
 from crescent.run_folder.places import RESPONSES
 

@@ -14,6 +14,8 @@ EVERY_STAGE = "*"
 """In place of a stage: every stage writes the metric."""
 READ = "read"
 """In place of a stage: no stage writes the metric; it is computed when a run is read."""
+RUN = "run"
+"""In place of a stage: the run as a whole, by its accepted checkpoints; the name in W&B has no prefix."""
 STEP = "step"
 """In place of a stage: one value per optimizer step, in the trainer's progress file."""
 
@@ -41,7 +43,8 @@ class Metric:
     """One metric: where it comes from, its name, unit, label and meaning."""
 
     stage: str
-    """Kind of the stage that it is about, `synthesis` for `round-3/synthesis`; or `EVERY_STAGE`, `READ`, `STEP`."""
+    """Kind of the stage that it is about, `synthesis` for `round-3/synthesis`; or `EVERY_STAGE`, `READ`, `RUN`,
+    `STEP`."""
     name: str
     """Name in `metrics.jsonl` and in the stage's manifest, or a pattern for names: `{benchmark}/accuracy`."""
     unit: Unit
@@ -89,7 +92,7 @@ class Metric:
     @property
     def in_loop(self) -> str:
         """Name in the loop's W&B run."""
-        return f"{LOOP}{self.stage}/{self.name}"
+        return self.name if self.stage == RUN else f"{LOOP}{self.stage}/{self.name}"
 
 
 @cache

@@ -8,7 +8,8 @@ an alias, so that run folders of earlier versions are still read; nothing on the
 from collections.abc import Mapping
 from functools import cache
 
-from crescent.run_folder.metric import EVERY_STAGE, MONITOR, READ, STEP, Metric, Unit, name_pattern
+from crescent.config import sweep
+from crescent.run_folder.metric import EVERY_STAGE, MONITOR, READ, RUN, STEP, Metric, Unit, name_pattern
 
 SECONDS = Metric(EVERY_STAGE, "seconds", Unit.seconds, "seconds", "Wall-clock time of the stage's last attempt")
 
@@ -314,6 +315,22 @@ NEAR_DUPLICATE_DROP_RATE = Metric(
     "drop rate",
     "Share of all candidates that self-deduplication dropped as near-duplicates",
 )
+
+BEST = Metric(
+    RUN,
+    f"{sweep.BEST}{{benchmark}}",
+    Unit.share,
+    "accuracy of the best checkpoint",
+    "Accuracy of the child that was accepted last, or of the base if none was",
+)
+GAIN_OVER_BASE = Metric(
+    RUN,
+    sweep.GAIN_OVER_BASE,
+    Unit.points,
+    "gain over the base",
+    "Best checkpoint minus base accuracy on the deciding items; 0 if no child was accepted",
+)
+ACCEPTED_ROUNDS = Metric(RUN, sweep.ACCEPTED_ROUNDS, Unit.count, "accepted rounds", "Rounds whose child was accepted")
 
 METRICS: tuple[Metric, ...] = (
     *(value for value in tuple(globals().values()) if isinstance(value, Metric)),

@@ -16,10 +16,20 @@ from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, RunReader
+from crescent.reading.outcome import read_outcome
 from crescent.records import Score, digest, round_label
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric import LOOP, STEP
-from crescent.run_folder.metric_names import ACCURACY, ACCURACY_HIGH, ACCURACY_LOW, current_names, kind_of
+from crescent.run_folder.metric_names import (
+    ACCEPTED_ROUNDS,
+    ACCURACY,
+    ACCURACY_HIGH,
+    ACCURACY_LOW,
+    BEST,
+    GAIN_OVER_BASE,
+    current_names,
+    kind_of,
+)
 from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import UploadLedger
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
@@ -101,7 +111,8 @@ class RunContents:
 
     def loop(self) -> WandbRun:
         """The loop's W&B run."""
-        axes = {f"{LOOP}*": "round", "samples/*": "round"}
+        outcome = (BEST.named(benchmark="*"), GAIN_OVER_BASE.name, ACCEPTED_ROUNDS.name)
+        axes = dict.fromkeys((f"{LOOP}*", "samples/*", *outcome), "round")
         config = without_secrets(read_config(self.root))
         return WandbRun(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
 
@@ -180,15 +191,22 @@ class RunContents:
         """The part of a row that is not in `metrics.jsonl`: ends of intervals, samples, and the verdict."""
         match stage.split("/")[-1]:
             case "eval" if self.run.stage(stage) is not None:
-                return {f"{LOOP}{kind}/{name}": end for name, end in self._ends(stage).items()}
+                ends = {f"{LOOP}{kind}/{name}": end for name, end in self._ends(stage).items()}
+                return {**ends, **(self._outcome(0) if stage == "base/eval" else {})}
             case "synthesis" if self.run.stage(stage) is not None:
                 questions, rejected = sample_questions(self.run, number), sample_rejected(self.run, number)
                 return {"samples/questions": questions, **({"samples/rejected": rejected} if rejected.rows else {})}
             case "verdict" if (verdict := verdict_of(self.run, number, self._patience())) is not None:
                 changed = sample_changed(self.run, number)
                 shown = {"samples/changed": changed} if changed is not None and changed.rows else {}
-                return {f"{LOOP}{kind}/action": verdict.action, **shown}
+                return {f"{LOOP}{kind}/action": verdict.action, **self._outcome(number), **shown}
         return {}
+
+    def _outcome(self, until: int) -> dict[str, float]:
+        """What the run had come to after a round. W&B's summary keeps the last of each, which is what the run is worth:
+        a child that was not accepted changes none of them."""
+        outcome = read_outcome(self.run, until)
+        return outcome.metrics if outcome is not None else {}
 
     def _maker(self, stage: str) -> dict[str, str]:
         """The run that made a stage, and for pairs the one that made their votes; nothing if this run made them."""

@@ -6,6 +6,7 @@ from secrets import token_hex
 
 from crescent.run_folder.metric import LOOP
 from crescent.run_folder.metric_names import (
+    ACCEPTED_ROUNDS,
     ACCURACY,
     ACCURACY_HIGH,
     ACCURACY_LOW,
@@ -13,6 +14,7 @@ from crescent.run_folder.metric_names import (
     ANSWER_LENGTH,
     FIRST_AGREEMENT,
     GAIN,
+    GAIN_OVER_BASE,
     NEAR_DUPLICATE_RATE,
     NEW_PAIRS,
     P_VALUE,
@@ -65,7 +67,7 @@ def make_view(entity: str, project: str, benchmarks: Sequence[str], known: str |
 
 # Panels of the view; each metric is shown by its label and unit.
 SCORED = (ACCURACY, ACCURACY_LOW, ACCURACY_HIGH)
-VERDICTS = (GAIN, P_VALUE, ALARMS)
+VERDICTS = (GAIN_OVER_BASE, ACCEPTED_ROUNDS, GAIN, P_VALUE, ALARMS)
 QUESTION_METRICS = (
     FIRST_AGREEMENT,
     NEAR_DUPLICATE_RATE,

@@ -1,14 +1,20 @@
 """Runs of a sweep: named by what varies, identified by their settings, and compared at the end."""
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from crescent.config.sweep import SweepConfig, check_objective
 from crescent.doors.reusable import sweep_runs
-from crescent.doors.sweep import SWEPT, show_sweep, sweep_name
+from crescent.doors.sweep import SWEPT, conclude_sweep, show_sweep, sweep_name
+from crescent.doors.sweep_points import Point, PointsFailed, open_records, read_points, run_point
+from crescent.errors import BadConfig, DataSaysNo, Interrupted
 
 POINT = ["+experiment=smoke", "bait.questions=20", "consensus.samples=4", "run.seed=2", "tracking.wandb=offline"]
 
@@ -80,6 +86,67 @@ def test_a_comparison_that_fails_costs_a_line(
     assert "were not compared (KeyError: 'gone')" in capsys.readouterr().out
 
 
+def ending(how: BaseException | float) -> Callable[[object], float]:
+    def enter(_: object) -> float:
+        if isinstance(how, BaseException):
+            raise how
+        return how
+
+    return enter
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a sweep that has just begun."""
+    monkeypatch.setenv("CRESCENT_SWEEP_POINTS", "of an earlier sweep")
+    open_records(tmp_path)
+    return tmp_path
+
+
+def test_every_point_leaves_its_end_and_one_that_fails_ends_no_other(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_point(Point(0, "a"), ending(0.5)) == 0.5
+    assert run_point(Point(1, "b"), ending(DataSaysNo("too few\nquestions"))) is None, "a trial without a value failed"
+    assert run_point(Point(2, "c"), ending(KeyError("a bug"))) is None
+    assert [(point.exit_code, point.cause, point.objective) for point in read_points()] == [
+        (0, "", 0.5),
+        (65, "too few questions", None),
+        (1, "KeyError: 'a bug'", None),
+    ]
+    shown = capsys.readouterr().err
+    assert "b failed (65): too few questions" in shown
+    assert "Traceback" in shown, "a bug keeps its traceback"
+
+
+def test_a_sweep_fails_as_its_first_failed_point_in_their_order_not_in_that_of_their_ends(records: Path) -> None:
+    run_point(Point(2, "c"), ending(BadConfig("bad")))
+    run_point(Point(0, "a"), ending(0.0))
+    run_point(Point(1, "b"), ending(DataSaysNo("empty")))
+    with pytest.raises(PointsFailed, match=r"2 of 3 runs .*\n  b \(65\): empty\n  c \(2\): bad") as failed:
+        conclude_sweep(read_points())
+    assert failed.value.exit_code == 65
+
+
+def test_a_point_that_was_killed_counts_as_failed(records: Path) -> None:
+    with pytest.raises(Interrupted):
+        run_point(Point(0, "a"), ending(Interrupted("SIGTERM")))
+    (killed,) = records.glob("points/*/00000.json")
+    killed.write_text(json.dumps({"number": 0, "name": "a"}))  # as it was when it began
+    with pytest.raises(PointsFailed, match="ended without a word") as failed:
+        conclude_sweep(read_points())
+    assert failed.value.exit_code == 75
+
+
+def test_the_objective_is_known_and_no_test_benchmark() -> None:
+    for name in ("gain_over_base", "accepted_rounds", "best/sums_dev"):
+        check_objective(SweepConfig(name), ["sums_dev"], ["sums_test"])
+    with pytest.raises(BadConfig, match="unknown; use gain_over_base or accepted_rounds or best/sums_dev"):
+        check_objective(SweepConfig("best/sums"), ["sums_dev"], ["sums_test"])
+    with pytest.raises(BadConfig, match="test benchmarks are only reported"):
+        check_objective(SweepConfig("best/sums_test"), ["sums_dev"], ["sums_test"])
+
+
 def loop(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
@@ -106,3 +173,39 @@ def test_a_sweep_ends_with_a_comparison_that_includes_runs_of_an_earlier_call(tm
     assert planned.returncode == 0
     assert planned.stdout.count("run folder") == 2
     assert "report of the sweep" not in planned.stdout
+
+
+POINTS = {
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "consensus.samples=1,4,5"],
+    "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "consensus.samples=1,4,5"],
+    "optuna": [
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.sampler.seed=1",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.n_trials=3",
+        "consensus.samples=choice(1,5,7)",
+    ],
+}
+"""Arguments of sweeps with three points, of which the one with a single sample is refused."""
+
+
+@pytest.mark.parametrize("tool", POINTS)
+def test_whatever_runs_the_points_the_sweep_ends_in_the_same_way(tool: str, tmp_path: Path) -> None:
+    items = ("eval.benchmarks.sums_dev.items=30", "eval.benchmarks.sums_test.items=8")
+    small = ("+experiment=smoke", "run.rounds=1", "bait.questions=10", *items)
+    ended = loop(tmp_path, "-m", *small, "tracking.console=quiet", *POINTS[tool])
+    assert ended.returncode == 2, ended.stderr
+    assert (
+        "error: 1 of 3 runs of this sweep failed\n  consensus.samples=1 (2): consensus.samples=1: a vote"
+        in ended.stderr
+    )
+    runs = sorted(folder.name for folder in tmp_path.glob("runs/smoke-*"))
+    assert len(runs) == 2
+    page = (tmp_path / "runs/sweeps/smoke.html").read_text()
+    assert all(run in page for run in runs)
+    (best,) = re.findall(r"^highest sweep\.objective  (\S+): (\S+), of 2 runs$", ended.stdout, re.MULTILINE)
+    assert best[0] in runs
+    if tool == "optuna":
+        chosen = yaml.safe_load((tmp_path / "runs/sweeps/optimization_results.yaml").read_text())
+        assert chosen["best_value"] == pytest.approx(float(best[1]), rel=1e-3), "it maximises what the runs returned"
