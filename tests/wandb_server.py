@@ -23,6 +23,7 @@ class TrackedRun:
     name: str = ""
     group: str = ""
     job_type: str = ""
+    tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Without W&B's own values, which begin with `_`."""
@@ -179,6 +180,7 @@ class StandIn:
         run.name = given.get("displayName") or run.name
         run.group = given.get("groupName") or run.group
         run.job_type = given.get("jobType") or run.job_type
+        run.tags = given.get("tags") or run.tags
         run.sweep = given.get("sweep") or run.sweep
         config = json.loads(given.get("config") or "{}")
         run.config |= {name: entry["value"] for name, entry in config.items() if name != "_wandb"}

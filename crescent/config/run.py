@@ -113,9 +113,13 @@ class TrackingConfig:
     """User or team that owns the project; null: the account's default."""
     group: str | None = None
     """Group of the loop's W&B run and its stages' W&B runs; null: the run's name. Runs of a sweep share a group."""
+    tags: list[str] = field(default_factory=list)
+    """Tags of the loop's W&B run, beside those that it always has: name of the model, kind of trainer."""
     artifacts: Artifacts = Artifacts.reference
     wait_s: float = 60.0
     """Longest wait for W&B at the end of a run, in seconds; `crescent sync` uploads what is missing."""
+    stream_s: float = 15.0
+    """Seconds between two uploads of the training under way, so that its curve grows while it runs."""
     trackio: bool = False
     """Whether to keep the loop's rows and the training curves in trackio on this machine, with or without W&B."""
     console: Console = Console.auto
@@ -127,6 +131,9 @@ class TrackingConfig:
         rule = "a W&B project has at most 128 characters, without / \\ # ? % :"
         require(fits, "tracking.project", repr(self.project), rule, "crescent sync takes --project NAME")
         require(self.wait_s >= 0, "tracking.wait_s", self.wait_s, "must not be negative")
+        require(self.stream_s > 0, "tracking.stream_s", self.stream_s, "must be above 0")
+        long = next((tag for tag in self.tags if not 1 <= len(tag) <= 64), None)
+        require(long is None, "tracking.tags", repr(long), "a tag of W&B has 1 to 64 characters")
         free = self.hourly_rate is None or self.hourly_rate >= 0
         require(free, "tracking.hourly_rate", self.hourly_rate, "must not be negative")
 

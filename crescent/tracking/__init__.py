@@ -1,6 +1,7 @@
 """Reports a run to W&B and trackio. Everything is made from the run folder, so it can be uploaded now, later or again.
 
     contents.py    rows, artifacts and alerts of a run's W&B runs      samples.py   tables of samples
+    live.py        the training that is under way
     ledger.py      what was uploaded where     crescent/machine/secrets.py   what is never uploaded
     wandb.py       the only file that imports wandb                    __main__.py   the separate process that runs it
     trackio.py     the only file that imports trackio, which can be used beside W&B or instead of it

@@ -1,10 +1,14 @@
 """`python -P -m crescent.tracking job.yaml`: reports a run folder to W&B and trackio, in a separate process.
 
 Each line on standard input means that something was finished; a number means that the run has ended with that exit
-code. Lines for the user go to standard output. If standard input is empty, everything is uploaded once.
+code. Lines for the user go to standard output. If standard input is empty, everything is uploaded once. Between
+the lines, the training under way is streamed.
 """
 
+import os
+import select
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from crescent.config import TrackingJob, Wandb, read_job
@@ -24,8 +28,12 @@ def main(job_file: Path) -> int:
     trackio.upload()
     if (mode_of(job.tracking) is not Wandb.disabled and wandb.start()) or job.tracking.trackio:
         wandb.upload()
-        for line in sys.stdin:
-            if line.strip().isdecimal():
+        for line in notifications(job.tracking.stream_s):
+            if line is None:
+                trackio.stream()
+                wandb.stream()
+                continue
+            if line.strip().isdigit():
                 exit_code = int(line)
                 break
             trackio.upload()
@@ -36,6 +44,21 @@ def main(job_file: Path) -> int:
             wandb.save_view()
         wandb.close(exit_code)
     return NO_LOGIN if wandb.needs_login else INCOMPLETE if wandb.incomplete else 0
+
+
+def notifications(patience_s: float) -> Iterator[bytes | None]:
+    """The lines on standard input, and `None` whenever `patience_s` seconds have passed without one."""
+    unread = b""
+    while True:
+        ready, _, _ = select.select([sys.stdin], [], [], patience_s)
+        if not ready:
+            yield None
+            continue
+        chunk = os.read(sys.stdin.fileno(), 1 << 16)
+        if not chunk:
+            return
+        *lines, unread = (unread + chunk).split(b"\n")
+        yield from lines
 
 
 if __name__ == "__main__":

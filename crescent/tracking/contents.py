@@ -17,7 +17,7 @@ from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
 from crescent.reading.finished import Manifest, RunReader
 from crescent.reading.outcome import read_outcome
-from crescent.records import Score, digest, round_label
+from crescent.records import Score, round_label
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric import LOOP, STEP
 from crescent.run_folder.metric_names import (
@@ -32,6 +32,7 @@ from crescent.run_folder.metric_names import (
 )
 from crescent.run_folder.places import read_config
 from crescent.tracking.ledger import UploadLedger
+from crescent.tracking.live import CURVE_AXES, name_of, number_of, settings_under_way, stages_under_way
 from crescent.tracking.samples import Table, sample_changed, sample_questions, sample_rejected, shorten, verdict_of
 
 Row = Mapping[str, float | str | Table]
@@ -84,6 +85,7 @@ class WandbRun:
     config: Mapping[str, Any]
     axes: Mapping[str, str]
     """Metric that is the axis of other metrics, by a pattern for their names."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,9 @@ class RunContents:
         """The loop's W&B run."""
         outcome = (BEST.named(benchmark="*"), GAIN_OVER_BASE.name, ACCEPTED_ROUNDS.name)
         axes = dict.fromkeys((f"{LOOP}*", "samples/*", *outcome), "round")
-        config = without_secrets(read_config(self.root))
-        return WandbRun(self.ledger.loop_id(), self.job.name, self.group, "loop", config, axes)
+        settings = read_config(self.root)
+        tags = tuple(dict.fromkeys([*self.job.tracking.tags, *named_after(settings)]))
+        return WandbRun(self.ledger.loop_id(), self.job.name, self.group, "loop", without_secrets(settings), axes, tags)
 
     def loop_row(self, line: Mapping[str, Any]) -> Row:
         """One line of `metrics.jsonl` and, if the stage that wrote it is still in the run folder, its samples."""
@@ -123,7 +126,7 @@ class RunContents:
         kind = kind if place == "base" or number else stage
         measured = current_names(kind_of(stage), {name: value for name, value in line.items() if name not in WHERE})
         row: dict[str, float | str | Table] = {"round": number}
-        row |= {f"{LOOP}{kind}/{name}": value for name, value in measured.items()}
+        row |= {slug(f"{LOOP}{kind}/{name}"): value for name, value in measured.items()}
         try:
             return {**row, **self._additions(stage, kind, number)}
         except (CrescentError, OSError) as error:
@@ -153,7 +156,23 @@ class RunContents:
                     made = json.loads((self.root / stage / MANIFEST).read_text())["digest"]
                 except (OSError, ValueError, KeyError):
                     continue  # set aside and not made again yet
-                yield stage, digest("stage", self.ledger.identity(), stage, made)
+                yield stage, self.ledger.stage_id(stage, made)
+
+    def under_way(self) -> Iterator[tuple[WandbRun, tuple[Row, ...]]]:
+        """The training that is not finished: the W&B run that it will have, and its rows so far."""
+        for stage, progress in stages_under_way(self.root):
+            made_from = settings_under_way(self.root, stage)
+            config = {
+                "run": self.job.name,
+                "round": number_of(stage),
+                "stage": stage,
+                "version": made_from.get("version"),
+                "settings": made_from.get("settings"),
+                "made_from": made_from.get("inputs"),
+            }
+            known = without_secrets({name: value for name, value in config.items() if value is not None})
+            name, identity = name_of(self.job.name, stage), self.ledger.live_id(stage)
+            yield WandbRun(identity, name, self.group, "train", known, CURVE_AXES), tuple(read_curve(progress))
 
     def stage(self, stage: str, identity: str) -> StageRun | None:
         """The W&B run of a finished stage; `None` if its files do not match its manifest."""
@@ -176,11 +195,11 @@ class RunContents:
             "made_from": about["inputs"],
             **self._maker(stage),
         }
-        axes = {"train/*": "train/step"} if kind == "train" else {f"{kind}/*": "round"}
+        axes = CURVE_AXES if kind == "train" else {f"{kind}/*": "round"}
         name = f"{self.job.name}-{short}-{kind}"
         run = WandbRun(identity, name, self.group, kind, without_secrets(config), axes)
         measured = current_names(result, manifest["metrics"])
-        metrics = {f"{kind}/{name}": value for name, value in measured.items()}
+        metrics = {slug(f"{kind}/{name}"): value for name, value in measured.items()}
         rows = self._rows(stage, kind, number, metrics)
         if self.job.tracking.artifacts is Artifacts.none:
             return StageRun(run, rows, metrics, (), ())
@@ -227,7 +246,9 @@ class RunContents:
             asked = self.run.stage(f"round-{number}/synthesis")
             found = current_names(kind, asked["metrics"]) if asked is not None else {}
             selected = {name.replace("synthesis/", "synthesis/pairs/", 1): value for name, value in metrics.items()}
-            return ({"round": number, **{f"synthesis/{name}": value for name, value in found.items()}, **selected},)
+            return (
+                {"round": number, **{slug(f"synthesis/{name}"): value for name, value in found.items()}, **selected},
+            )
         ends = {f"eval/{name}": end for name, end in self._ends(stage).items()}
         return ({"round": number, **metrics, **ends},)
 
@@ -291,6 +312,19 @@ class RunContents:
         # W&B distinguishes versions by their files, and a referred file by its path. This file always differs.
         texts = {MANIFEST: json.dumps(without_secrets(manifest), indent=1, sort_keys=True)}
         return Artifact(self._artifact_name(kind), types[kind], aliases, metadata, texts, uploaded, referred)
+
+
+def named_after(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Tags that every run has: the name of its model, and the kind of its trainer."""
+    for group, key in (("model", "path"), ("train", "trainer")):
+        value = (settings.get(group) or {}).get(key)
+        if isinstance(value, str) and (name := Path(value.replace(":", "/")).name):
+            yield name[:64]
+
+
+def slug(name: str) -> str:
+    """A metric's name for W&B: `unusable/cut at max_tokens` → `unusable/cut_at_max_tokens`."""
+    return name.replace(" ", "_")
 
 
 def read_curve(path: Path) -> Iterator[Row]:

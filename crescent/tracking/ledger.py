@@ -1,10 +1,12 @@
-"""What was uploaded where, recorded in the run folder's `wandb/`. Losing it costs time and nothing else."""
+"""What was uploaded where, recorded in the run folder's `wandb/`. Losing it costs time, and gives curves that were
+streamed a second W&B run."""
 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from crescent.config import TrackingConfig, Wandb
@@ -63,6 +65,18 @@ class UploadLedger:
         swept = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
         return self._kept("loop-id", lambda: swept or digest("loop", self.identity()))
 
+    def live_id(self, stage: str) -> str:
+        """Id of the W&B run of a stage under way, which the stage keeps when it is finished."""
+        return self._kept(self._live(stage), lambda: digest("live", self.identity(), stage, token_hex(8)))
+
+    def stage_id(self, stage: str, made: str) -> str:
+        """Id of a finished stage's W&B run: that under which it was streamed, or one made from the stage's digest."""
+        own = digest("stage", self.identity(), stage, made)
+        streamed, live = self.folder / f"streamed-{own}", self.folder / self._live(stage)
+        if live.exists():
+            live.replace(streamed)
+        return streamed.read_text().strip() if streamed.exists() else own
+
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append new lines. This must precede their upload: their positions are the steps in W&B."""
         known = {json.dumps(line, sort_keys=True) for line in self.lines}
@@ -107,6 +121,10 @@ class UploadLedger:
         uploaded = self._read()
         uploaded.setdefault(where, {})["view"] = address
         self._write(uploaded)
+
+    @staticmethod
+    def _live(stage: str) -> str:
+        return f"live-{stage.replace('/', '-')}"
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.folder / name

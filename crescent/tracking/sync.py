@@ -115,6 +115,7 @@ def tracking_of(settings: dict[str, Any], project: str | None = None, entity: st
         project=project or str(recorded.get("project") or TrackingConfig.project),
         entity=entity or recorded.get("entity"),
         group=recorded.get("group"),
+        tags=[str(tag) for tag in recorded.get("tags") or ()],
         artifacts=Artifacts(recorded.get("artifacts") or TrackingConfig.artifacts.value),
         trackio=bool(recorded.get("trackio")),
     )

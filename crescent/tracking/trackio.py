@@ -22,6 +22,8 @@ class TrackioReporter:
         self.destination = trackio_destination(job.tracking)
         self._warn = warn
         self._warned = ""
+        self._streamed: dict[str, int] = {}
+        """Number of rows recorded of training under way, by the id of its run."""
 
     def upload(self) -> None:
         """Record what trackio is missing. After a failure, the next call tries again."""
@@ -38,15 +40,36 @@ class TrackioReporter:
             recorded = max(0, self.ledger.rows(self.destination, self.ledger.loop_id()))
             self._record(contents.loop(), [contents.loop_row(line) for line in self.ledger.lines[recorded:]], recorded)
         except Exception as error:
-            sync = f"try again later: crescent sync {contents.root}"
-            fix = "pip install trackio" if isinstance(error, ImportError) else sync
-            line = f"this run was not recorded in trackio ({cause(error)}); {fix}"
-            if line != self._warned:
-                self._warned = line
-                self._warn(line)
+            self._explain(error)
+
+    def stream(self) -> None:
+        """Record the new steps of the training under way."""
+        if not self.job.tracking.trackio:
+            return
+        try:
+            for run, rows in RunContents(self.job, self.ledger).under_way():
+                sent = self._streamed.get(run.id, 0)
+                if len(rows) > sent:
+                    self._write(run, rows[sent:], sent)
+                    self._streamed[run.id] = len(rows)
+        except Exception as error:
+            self._explain(error)
+
+    def _explain(self, error: Exception) -> None:
+        sync = f"try again later: crescent sync {self.job.root}"
+        fix = "pip install trackio" if isinstance(error, ImportError) else sync
+        line = f"this run was not recorded in trackio ({cause(error)}); {fix}"
+        if line != self._warned:
+            self._warned = line
+            self._warn(line)
 
     def _record(self, run: WandbRun, rows: Sequence[Row], first: int) -> None:
-        """Record rows of a run; `first` is the number of the first one.
+        """Record rows of a run for good; `first` is the number of the first one."""
+        self._write(run, rows, first)
+        self.ledger.record_rows(self.destination, run.id, first + len(rows))
+
+    def _write(self, run: WandbRun, rows: Sequence[Row], first: int) -> None:
+        """Give rows to trackio.
 
         Rows are written as trackio's own runs write them: to its database, or to its inbox if that is on a network file
         system. `trackio.init` would ask a server who is logged in, and give each row a new id.
@@ -70,4 +93,3 @@ class TrackioReporter:
             fragments.FragmentWriter().write_local(records)
         else:
             fragments.import_records(records)
-        self.ledger.record_rows(self.destination, run.id, first + len(rows))

@@ -62,6 +62,10 @@ class WandbReporter:
         self._loop: Any = None
         self._sent = 0
         """Number of rows that the loop's W&B run has."""
+        self._streams: dict[str, tuple[Any, int]] = {}
+        """Open W&B runs of training under way by their ids, each with its number of rows."""
+        self._unstreamed: set[str] = set()
+        """Ids of W&B runs that could not be streamed."""
         self._tried: set[str] = set()
         """Ids of stages' W&B runs that this process has uploaded; if one failed, only the next process tries again."""
 
@@ -102,6 +106,7 @@ class WandbReporter:
             return
         contents = RunContents(self.job, self.ledger)
         try:
+            self._complete_config(contents.loop())
             self.ledger.add(read_metrics(self.root))
             for line in self.ledger.lines[self._sent :]:
                 self._log(self._loop, contents.loop_row(line))
@@ -113,9 +118,39 @@ class WandbReporter:
             self._fail(f"W&B is switched off for this run ({cause(error)}); metrics.jsonl has everything")
             return
         for stage, identity in contents.stages():
-            if identity not in self._tried and self.ledger.rows(self.where, identity) < 0:
+            streamed = identity in self._streams
+            if (streamed or identity not in self._tried) and self.ledger.rows(self.where, identity) < 0:
                 self._tried.add(identity)
                 self._upload_stage(contents, stage, identity)
+
+    def stream(self) -> None:
+        """Upload the steps of the training under way that W&B does not have yet. After a failure, its curve is uploaded
+        when the stage is finished."""
+        if self._loop is None:
+            return
+        for described, rows in RunContents(self.job, self.ledger).under_way():
+            if described.id in self._unstreamed:
+                continue
+            try:
+                if described.id not in self._streams:
+                    opened = self._init(described)
+                    self._streams[described.id] = (opened, opened.starting_step)
+                run, sent = self._streams[described.id]
+                for row in rows[sent:]:
+                    self._log(run, row)
+                self._streams[described.id] = (run, max(sent, len(rows)))
+            except Exception as error:
+                self._unstreamed.add(described.id)
+                self._streams.pop(described.id, None)
+                self._warn(f"W&B gets the curve of {described.name} when it is finished, not before ({cause(error)})")
+
+    def _complete_config(self, loop: WandbRun) -> None:
+        """The settings are in the run folder only once the run has work to do, which may be after it was opened."""
+        known = self._loop.config.keys()
+        missing = {name: value for name, value in loop.config.items() if name not in known}
+        if missing:
+            self._loop.config.update(missing, allow_val_change=True)
+            self._loop.tags = tuple(dict.fromkeys([*(self._loop.tags or ()), *loop.tags]))
 
     def save_view(self) -> None:
         """Create or update the view "rounds" of the project, if the package for views is installed."""
@@ -134,6 +169,8 @@ class WandbReporter:
         """Wait until W&B has everything, at most `tracking.wait_s`."""
         if self._loop is None:
             return
+        for identity, (run, _) in self._streams.items():
+            self._finish(run, identity, -1, exit_code)
         self._finish(self._loop, self.ledger.loop_id(), self._sent, exit_code)
 
     def _open_loop(self, loop: WandbRun) -> Any:
@@ -176,6 +213,7 @@ class WandbReporter:
             mode="online" if self._online else "offline",
             dir=str(self.root),
             config=dict(described.config),
+            tags=list(described.tags) or None,
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=not load, sweep_id=sweep),
         )
         for pattern, axis in described.axes.items():
@@ -189,8 +227,13 @@ class WandbReporter:
             if found is None:
                 self._fail(f"{stage}: {damage(self.root / stage)}, so it is not uploaded to W&B")
                 return
-            run = self._init(found.run)
-            for row in found.rows[run.starting_step :]:
+            run, sent = self._streams.pop(identity, (None, 0))
+            if run is None:
+                run = self._init(found.run)
+                sent = run.starting_step
+            else:
+                run.config.update(dict(found.run.config), allow_val_change=True)
+            for row in found.rows[sent:]:
                 self._log(run, row)
             run.summary.update(dict(found.summary))
             complete = self._link_artifacts(run, found.uses, found.makes)

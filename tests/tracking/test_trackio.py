@@ -1,7 +1,9 @@
 """What trackio records of a run: each row once, beside W&B or without it, on this machine only."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_wandb import SECRET, STEPS, Written
+from test_wandb import SECRET, STEPS, Written, unfinished_training
 from wandb_server import StandIn, read_offline
 
 from crescent.config import TrackingConfig, TrackingJob, Wandb, write_job
@@ -91,6 +93,31 @@ def test_each_row_is_recorded_once_whatever_is_reported_again(tmp_path: Path, st
     assert config["serving"] == {"api_key": "(hidden)", "note": "key (hidden)"}
     ((_, curve),) = found["taught-r02-train"]
     assert [(row["step"], row["train/loss"]) for row in curve] == [(step, 1 / step) for step in range(1, STEPS + 1)]
+
+
+def test_a_curve_grows_while_the_stage_runs_and_no_step_comes_twice(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base()
+    unfinished_training(written, 2)
+    job = TrackingJob(str(written.root), "taught", TrackingConfig(trackio=True, stream_s=0.2))
+    write_job(written.root / "job.yaml", job)
+    command = [sys.executable, "-P", "-m", "crescent.tracking", str(written.root / "job.yaml")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment(tmp_path))
+
+    def steps() -> list[int]:
+        return [row["train/step"] for _, rows in read(tmp_path).get("taught-r01-train", []) for row in rows]
+
+    found: list[int] = []
+    for _ in range(60):
+        with contextlib.suppress(subprocess.CalledProcessError):  # there is no project yet
+            found = steps()
+        if found:
+            break
+        time.sleep(0.5)
+    assert found == [1, 2], "before the stage is finished"
+    shutil.rmtree(written.root / "round-1/train.partial")
+    written.round(1)
+    process.communicate(b"0\n", timeout=90)
+    assert steps() == list(range(1, STEPS + 1))
 
 
 def test_runs_of_one_name_and_stages_that_are_redone_are_apart(tmp_path: Path) -> None:

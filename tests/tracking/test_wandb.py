@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,102 @@ def test_a_collapse_sends_an_alert_and_nothing_else_does(offline: Path) -> None:
     (alert,) = (alert for run in read_offline(offline) for alert in run.alerts)
     text = "roll back: because\nthe commonest answer is given to 90 %"
     assert alert == ("taught, round 2: collapse alarm", text)
+
+
+def unfinished_training(written: Written, steps: int) -> Path:
+    """A training stage as it lies on the disk after some of its steps; returns its progress file."""
+    folder = written.root / "round-1/train.partial"
+    (folder / "scratch").mkdir(parents=True, exist_ok=True)
+    (folder / "scratch/key.json").write_text(json.dumps({"version": "1", "settings": {"lr": 0.5}, "inputs": {}}))
+    lines = [{"done": step, "total": STEPS, "loss": 1 / step} for step in range(1, steps + 1)]
+    (folder / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "progress.jsonl"
+
+
+class Reporting:
+    """The separate process while the run goes on: `say` notifies it, `ends` waits for its end."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        tracking = TrackingConfig(wandb=Wandb.online, stream_s=0.2, tags=["mine"])
+        write_job(root / "job.yaml", TrackingJob(str(root), root.name, tracking))
+        known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+        command = [sys.executable, "-P", "-m", "crescent.tracking", str(root / "job.yaml")]
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env={**known, **environment}, **pipes)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
+    def ends(self, exit_code: int) -> str:
+        return self.process.communicate(f"{exit_code}\n".encode(), timeout=90)[1].decode()
+
+
+def await_rows(server: StandIn, steps: list[int]) -> None:
+    """Wait until the server has these steps of the training, and no others."""
+    for _ in range(600):
+        found = [run for run in server.runs.values() if run.job_type == "train"]
+        if found and [row["train/step"] for row in found[0].rows] == steps:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"steps {steps} did not arrive")
+
+
+def test_a_curve_grows_while_the_stage_runs_and_the_finished_stage_is_the_same_run(tmp_path: Path) -> None:
+    with StandIn() as server:
+        written = Written(tmp_path / "taught").base()
+        unfinished_training(written, 2)
+        reporting = Reporting(written.root, server.environment)
+        await_rows(server, [1, 2])
+        unfinished_training(written, 3)
+        await_rows(server, [1, 2, 3])
+        assert reporting.ends(75) == ""
+        assert server.run("train").exit_code == 75, "interrupted, and it goes on below"
+        reporting = Reporting(written.root, server.environment)
+        unfinished_training(written, 2)  # training resumes at an earlier step and repeats the later ones
+        shutil.rmtree(written.root / "round-1/train.partial")
+        written.round(1)
+        assert reporting.ends(0) == ""
+        trained = server.run("train")
+        assert [row["train/step"] for row in trained.rows] == list(range(1, STEPS + 1))
+        assert (trained.name, trained.exit_code) == ("taught-r01-train", 0)
+        assert trained.config["digest"] == written.digests["round-1/train"]
+        asked = len(server.asked)
+        assert track(written.root, server.environment) == []
+        assert "CreateArtifact" not in server.asked[asked:], "what was streamed is not uploaded a second time"
+
+
+def test_the_loop_gets_its_settings_as_soon_as_they_are_known_and_its_tags(tmp_path: Path) -> None:
+    with StandIn() as server:
+        written = Written(tmp_path / "taught")
+        settings = (written.root / "config.yaml").read_text()
+        (written.root / "config.yaml").unlink()
+        reporting = Reporting(written.root, server.environment)
+        for _ in range(600):
+            if server.runs:
+                break
+            time.sleep(0.1)
+        assert server.run("loop").tags == ["mine"]
+        (written.root / "config.yaml").write_text(f"{settings}train: {{trainer: sft}}\nmodel: {{path: org/small}}\n")
+        written.base()
+        assert reporting.ends(0) == ""
+        loop = server.run("loop")
+        assert loop.config["train"] == {"trainer": "sft"}
+        assert loop.tags == ["mine", "small", "sft"]
+
+
+def test_names_in_wandb_have_no_spaces(tmp_path: Path) -> None:
+    written = Written(tmp_path / "taught").base().round(1)
+    metrics = {"agreement": 1.0, "unusable/cut at max_tokens": 2}
+    written.stage("round-1/synthesis", {"parent": "base"}, metrics)
+    assert track(written.root, {}) == []
+    names = {name for run in read_offline(written.root) for row in run.rows for name in row}
+    assert {name for name in names if "unusable" in name} == {
+        "round/synthesis/unusable/cut_at_max_tokens",
+        "synthesis/unusable/cut_at_max_tokens",
+    }
+    assert not [name for name in names if " " in name]
 
 
 def test_an_alert_is_sent_when_patience_runs_out(tmp_path: Path) -> None:
