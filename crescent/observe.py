@@ -14,6 +14,7 @@ from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
 from crescent.run_folder.places import CONFIG, METRICS, REPORT
 from crescent.show.console import open_console
+from crescent.show.forecast import Forecast
 from crescent.tracking.ledger import UploadLedger, destinations
 from crescent.tracking.process import TrackingProcess
 
@@ -21,10 +22,11 @@ from crescent.tracking.process import TrackingProcess
 class RunObserver:
     """The observer of a run (`crescent.workplace.Observer`): passes everything on."""
 
-    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str) -> None:
+    def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, rounds: int = 1) -> None:
+        self.forecast = Forecast(rounds)
         self.metrics_file = MetricsFile(root / METRICS)
         self.report = ReportFile(root, tracking.hourly_rate)
-        self.console = open_console(tracking.console)
+        self.console = open_console(tracking.console, self.forecast)
         self.wandb = WandbTracker(TrackingJob(str(root), run_name, tracking), self.console.log)
 
     def started(self, stage: str, resumed: bool) -> None:
@@ -37,6 +39,7 @@ class RunObserver:
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
         self.metrics_file.record(stage, metrics, seconds, replace=fresh)
+        self.forecast.finished(stage, seconds)
         self.wandb.notify()
         self.console.finished(stage, seconds, fresh)
 
@@ -54,7 +57,8 @@ class RunObserver:
 
     def round_done(self, finished: Round) -> None:
         self.console.round_done(finished)
-        self.report.update()
+        if self.report.update():
+            self.console.log(f"so far: {self.report.costs}")
 
     def say(self, line: str) -> None:
         self.console.log(line)
@@ -72,19 +76,25 @@ class ReportFile:
         self.root = root
         self.rate = rate
         """Price of a machine-hour."""
+        self.costs = ""
+        """What the run cost until the report was written last, as a text."""
 
-    def update(self) -> None:
-        """Write it again if a stage was finished, or the run failed, since it was written."""
+    def update(self) -> bool:
+        """Write it again if a stage was finished, or the run failed, since it was written. Returns whether it was."""
         from crescent.report import write_report
+        from crescent.report.costs import costs_so_far
 
         metrics, page = self.root / METRICS, self.root / REPORT
         sources = [path.stat().st_mtime_ns for path in (metrics, self.root / ENDED) if path.exists()]
         try:
             if metrics.exists() and not (page.exists() and page.stat().st_mtime_ns > max(sources)):
                 write_report([self.root], page, self.rate)
+                self.costs = costs_so_far(self.root, self.rate)
+                return True
         except Exception as error:  # the run is complete without its report
             cause = f"{type(error).__name__}: {error}"
             print(f"no report ({cause}); to try again: crescent report {self.root}", file=sys.stderr, flush=True)
+        return False
 
 
 class WandbTracker:

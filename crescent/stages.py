@@ -286,7 +286,7 @@ class Stages(Workplace):
         counts = [count for round_ in past for count in read_lines(round_.votes.folder / "baits.jsonl", BaitCount)]
 
         def watch(progress: Progress) -> None:
-            self.observer.progress(stage, *progress.completions(reads.consensus.samples), progress.note())
+            self.observer.progress(stage, *progress.settled(reads.consensus.samples), progress.note())
 
         async def stream() -> Synthesis:
             timeout_s, concurrency = cfg.request_timeout_s, cfg.in_flight(len(endpoint.urls))

@@ -75,7 +75,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
     root, named = cfg.run.folder, named_runs(cfg)
     root.mkdir(parents=True, exist_ok=True)
     with only_supervisor(root):
-        observer = RunObserver(root, cfg.tracking, cfg.run.name)
+        observer = RunObserver(root, cfg.tracking, cfg.run.name, cfg.run.rounds)
         alive = root / ALIVE
         launch = LocalLaunch(cfg.launch.grace_s, alive)
         serving = replace(cfg.serving, while_training=while_training(cfg))

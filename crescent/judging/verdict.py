@@ -115,9 +115,9 @@ def with_patience(verdict: Verdict, rejected_before: int, patience: int) -> Verd
     in_a_row = rejected_before + 1
     if verdict.action in ("accept", "stop") or in_a_row <= patience:
         return verdict
-    return replace(
-        verdict, action="stop", reason=f"{verdict.reason}; rejected {in_a_row} in a row, patience is {patience}"
-    )
+    # What would have followed without the stop is not said: no parent tries again.
+    found = verdict.reason.removesuffix(f"; {CONSEQUENCES[verdict.action]}")
+    return replace(verdict, action="stop", reason=f"{found}; rejected {in_a_row} in a row, patience is {patience}")
 
 
 def _no_readable_answer(measured: Measurements, cfg: VerdictConfig) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """What a run cost: time, tokens and money."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from crescent.judging.reliability import VOTES
 from crescent.machine.environment import read_environments
@@ -11,6 +12,7 @@ from crescent.report.lenient import LenientReader
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
 from crescent.run_folder.places import RESPONSES, SET_ASIDE
+from crescent.show.forecast import duration
 
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages in which the engine generates tokens."""
@@ -98,6 +100,22 @@ def read_costs(reader: LenientReader, rate: float | None) -> RunCosts:
     own = tuple(cost for cost in costs if cost.made_by is None)
     reused = tuple(cost for cost in costs if cost.made_by is not None)
     return RunCosts(own, rate, gpus=len(machines[-1].gpus) if machines else 0, reused=reused)
+
+
+def costs_so_far(root: Path, rate: float | None) -> str:
+    """`12,345 tokens generated, engine 4 min, trainer 2 min, all stages 7 min`, for a line on the terminal."""
+    costs = read_costs(LenientReader(root), rate)
+    tokens = sum(cost.generated or 0 for cost in costs.stages)
+    engine = sum(cost.seconds for cost in costs.stages if cost.kind in GENERATING)
+    money = costs.money(costs.seconds())
+    parts = [
+        f"{tokens:,.0f} tokens generated",
+        f"engine {duration(engine)}",
+        f"trainer {duration(costs.seconds(kind='train'))}",
+        f"all stages {duration(costs.seconds())}",
+        *([] if money is None else [f"{money:,.2f} at {rate:g} an hour"]),
+    ]
+    return ", ".join(parts)
 
 
 def _tokens(reader: LenientReader, place: str, kind: str) -> tuple[float | None, float | None]:

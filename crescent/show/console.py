@@ -29,6 +29,7 @@ from crescent.machine.inert_text import visible, visible_lines
 from crescent.records import Evaluation, Round
 from crescent.run_folder.metric_names import AGREEMENT, NEW_PAIRS, QUESTIONS
 from crescent.run_folder.places import METRICS, REPORT
+from crescent.show.forecast import Forecast, duration
 
 PLAIN_INTERVAL_S = 10.0
 UNCHANGED_INTERVAL_S = 60.0
@@ -47,12 +48,12 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-def open_console(kind: Console) -> View:
+def open_console(kind: Console, forecast: Forecast) -> View:
     if kind is Console.quiet:
         return QuietView()
     if kind is Console.auto and sys.stdout.isatty():
-        return LiveView()
-    return PlainView()
+        return LiveView(forecast)
+    return PlainView(forecast)
 
 
 class QuietView:
@@ -70,7 +71,8 @@ class QuietView:
 class PlainView:
     """Lines with the time of day, for logs: progress every ten seconds at most, unchanged progress once a minute."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, forecast: Forecast, clock: Callable[[], float] = time.monotonic) -> None:
+        self._forecast = forecast
         self._clock = clock
         self._last = 0.0
         self._shown = (0, "")
@@ -87,7 +89,8 @@ class PlainView:
         pace = self._pace.of(now, done, total)
         if now - self._last >= (UNCHANGED_INTERVAL_S if self._shown == (done, note) else PLAIN_INTERVAL_S):
             self._last, self._shown = now, (done, note)
-            self.log("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, note))))
+            later = self._forecast.text(stage, self._pace.left_s)
+            self.log("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, later, note))))
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
         if fresh:
@@ -118,9 +121,12 @@ class Pace:
 
     def __init__(self) -> None:
         self._reports: deque[tuple[float, int]] = deque()
+        self.left_s: float | None = None
+        """Seconds that the stage still needs, as of the last report; `None` if unknown."""
 
     def of(self, now: float, done: int, total: int) -> str:
         """`12.5/s, 3 min left`, from a clock in seconds; empty while too little is known."""
+        self.left_s = None
         reports = self._reports
         if reports and done < reports[-1][1]:
             reports.clear()
@@ -133,16 +139,15 @@ class Pace:
             return ""
         rate = units / seconds
         speed = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-        left = (total - done) / rate
-        if left <= 0:
-            return speed
-        return f"{speed}, {left:.0f} s left" if left < 90 else f"{speed}, {left / 60:.0f} min left"
+        self.left_s = max(0.0, (total - done) / rate)
+        return f"{speed}, {duration(self.left_s)} left" if self.left_s else speed
 
 
 class LiveView:
     """A table of the rounds so far, a bar for the running stage below it, and its progress below that."""
 
-    def __init__(self, console: RichConsole | None = None) -> None:
+    def __init__(self, forecast: Forecast, console: RichConsole | None = None) -> None:
+        self._forecast = forecast
         # Lines are text: brackets in a path or an error are not markup.
         self._console = console or RichConsole(markup=False, highlight=False)
         self._rounds: list[Round] = []
@@ -175,7 +180,10 @@ class LiveView:
             return Text()
         # Before its first report a stage has no total.
         pace = self._pace.of(task.get_time(), int(task.completed), int(task.total)) if task.total else ""
-        return Text("  ".join(filter(None, (" ", pace, self._note))), no_wrap=True, overflow="ellipsis", style="dim")
+        later = self._forecast.text(task.description, self._pace.left_s if pace else None)
+        return Text(
+            "  ".join(filter(None, (" ", pace, later, self._note))), no_wrap=True, overflow="ellipsis", style="dim"
+        )
 
     def started(self, stage: str, resumed: bool) -> None:
         self._drop_bar()

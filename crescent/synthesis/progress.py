@@ -23,8 +23,6 @@ class Progress:
     """Number of votes that make the agreement cut."""
     agreement: float = 0.0
     """Sum of the agreement over all votes; divide by `voted` for the mean."""
-    answers: int = 0
-    """Number of answers to the voted questions."""
     tokens: int = 0
     """Number of tokens generated."""
 
@@ -35,11 +33,14 @@ class Progress:
         usable = max(0.0, 1 - self.unusable / self.asked) if self.asked else 1.0
         return usable * (self.questions / decided if decided else 1.0)
 
-    def completions(self, samples: int) -> tuple[int, int]:
-        """Number of completions so far, and the number expected in all if acceptance stays as it is."""
-        expected = max(self.questions, self.candidates * self.acceptance)
-        per_question = self.answers / self.voted if self.voted else samples
-        return self.asked + self.answers, self.candidates + round(expected * per_question)
+    def settled(self, samples: int) -> tuple[int, int]:
+        """Number of completions that came or are no longer needed, and the largest number that there can be.
+
+        A candidate that is lost needs no answers, and a vote that is decided early needs no more: these count as done.
+        So the total stays what it is, and the share done only grows.
+        """
+        done = self.asked + samples * (self.unusable + self.rejected + self.voted)
+        return done, self.candidates * (1 + samples)
 
     def note(self) -> str:
         """One line, the most important counts first."""

@@ -334,7 +334,6 @@ class _Stream:
         decided = vote(question, answers, classes, cfg.keep_ties, inputs or ())
         self.votes.append(decided)
         self.progress.voted += 1
-        self.progress.answers += decided.of
         self.progress.agreement += decided.agreement
         self.progress.agreed += is_kept(decided, cfg)
         self.watch(self.progress)

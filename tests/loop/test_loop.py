@@ -233,6 +233,9 @@ def test_a_worse_child_is_rolled_back_and_the_next_round_starts_from_its_parent(
     assert verdicts[1].parent == "smoke-base"
     assert "Round 2 stopped: " in ended.stdout
     assert "rejected 2 in a row, patience is 1" in ended.stdout
+    (stopped,) = (line for line in ended.stdout.splitlines() if "Round 2 stopped: " in line)
+    assert "tries again" not in stopped, "a line says one thing"
+    assert "discarded" not in stopped
     assert "the base: no child was accepted" in ended.stdout
     assert not (run.folder / "round-3").exists()
     assert run("verdict.patience=2").returncode == 0, "a stopped run may be given more patience"

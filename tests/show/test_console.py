@@ -9,6 +9,7 @@ from rich.console import Console as RichConsole
 from crescent.records import Checkpoint, Evaluation, Round, Score, Verdict
 from crescent.run_folder.once import Done
 from crescent.show.console import LiveView, Pace, PlainView, RoundsPicture
+from crescent.show.forecast import Forecast
 
 
 def test_the_pace_counts_from_the_first_report_on() -> None:
@@ -45,17 +46,44 @@ def test_a_stage_that_starts_over_has_a_new_pace() -> None:
 
 def test_plain_lines_show_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter((0.0, 1.0, 21.0))
-    view = PlainView(lambda: next(clock))
+    view = PlainView(Forecast(2), lambda: next(clock))
     view.started("round-1/synthesis", resumed=False)
     view.progress("round-1/synthesis", 0, 100, "nothing yet")
     view.progress("round-1/synthesis", 40, 100, "12 agreed")
     assert "round-1/synthesis: 40/100  2.0/s, 30 s left  12 agreed" in capsys.readouterr().out
 
 
+def test_the_round_and_the_run_are_forecast_from_the_stages_before() -> None:
+    forecast = Forecast(rounds=3)
+    assert forecast.text("base/eval", 5.0) == "", "there is no round yet"
+    forecast.finished("base/eval", 100.0)
+    assert forecast.text("round-1/synthesis", 60.0) == "", "nobody knows how long the training takes"
+    forecast.finished("round-1/synthesis", 200.0)
+    assert forecast.text("round-1/train", 80.0) == "round 3 min left", "its evaluation takes as long as the base's"
+    forecast.finished("round-1/train", 300.0)
+    assert forecast.text("round-1/eval", 60.0) == "round 60 s, run 21 min left"
+    assert forecast.text("round-3/synthesis", 60.0) == "run 8 min left"
+    assert forecast.text("round-3/synthesis", None) == "", "of its own pace nothing is known yet"
+
+
+def test_a_line_of_progress_says_what_the_round_and_the_run_still_take(capsys: pytest.CaptureFixture[str]) -> None:
+    forecast = Forecast(rounds=2)
+    for stage, seconds in (("base/eval", 100.0), ("round-1/synthesis", 7200.0), ("round-1/train", 3600.0)):
+        forecast.finished(stage, seconds)
+    clock = iter((0.0, 1.0, 21.0))
+    view = PlainView(forecast, lambda: next(clock))
+    view.started("round-1/eval", resumed=False)
+    view.progress("round-1/eval", 0, 100, "")
+    view.progress("round-1/eval", 40, 100, "3 cut")
+    assert "round-1/eval: 40/100  2.0/s, 30 s left  round 30 s, run 3.0 h left  3 cut" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_live_picture_shows_bar_pace_and_note_however_narrow(width: int) -> None:
     output = io.StringIO()
-    view = LiveView(RichConsole(file=output, force_terminal=True, width=width, markup=False, highlight=False))
+    view = LiveView(
+        Forecast(2), RichConsole(file=output, force_terminal=True, width=width, markup=False, highlight=False)
+    )
     view.started("round-1/synthesis", resumed=False)
     view.progress("round-1/synthesis", 1000, 10_000, f"5 agreed [/broken] {200 * 'x'}")
     view._live.refresh()
@@ -75,7 +103,7 @@ def test_the_live_picture_shows_bar_pace_and_note_however_narrow(width: int) -> 
 
 def test_unchanged_progress_is_repeated_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    view = PlainView(lambda: now)
+    view = PlainView(Forecast(2), lambda: now)
     view.started("round-1/train", resumed=False)
     for _ in range(14):
         now += 10.0
@@ -123,7 +151,7 @@ def test_no_number_of_the_rounds_is_shortened_however_narrow(width: int) -> None
 
 
 def test_a_verdict_is_printed_once_when_it_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
-    view = PlainView(lambda: 0.0)
+    view = PlainView(Forecast(2), lambda: 0.0)
     view.round_done(round_of(1))
     view.started("round-2/verdict", resumed=False)
     view.round_done(round_of(2))

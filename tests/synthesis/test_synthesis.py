@@ -427,18 +427,20 @@ def test_with_the_real_grader_different_spellings_agree() -> None:
     assert found.metrics["undecided"] == 0
 
 
-def test_progress_estimates_what_is_left_from_the_acceptance_and_the_answers_per_question() -> None:
-    progress = Progress(candidates=100)
-    assert progress.completions(8) == (0, 900), "nothing is dropped yet, and every question gets eight answers"
-    progress.asked, progress.unusable, progress.questions, progress.rejected = 50, 10, 30, 10
+def test_the_total_of_the_progress_stays_and_the_share_done_only_grows() -> None:
+    cfg = config(questions=50, max_rewrites=1, seed=3)
+    seen: list[tuple[int, int]] = []
+    samples = cfg.consensus.samples
+    run(ShufflingEngine(say_sums), cfg, watch=lambda progress: seen.append(progress.settled(samples)))
+    assert {total for _, total in seen} == {50 * (1 + samples)}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1][0] == seen[-1][1], "everything is settled in the end, also what was dropped or decided early"
+
+
+def test_the_note_of_the_progress_says_what_came_of_the_questions() -> None:
+    progress = Progress(candidates=100, asked=50, unusable=10, questions=30, rejected=10, voted=10, agreed=4)
     assert progress.acceptance == pytest.approx(0.6)
-    assert progress.completions(8) == (50, 580)
-    progress.voted, progress.answers, progress.agreed = 10, 50, 4
-    assert progress.completions(8) == (100, 400), "votes that are decided early need fewer answers"
     assert progress.note().startswith("60% accepted, 10 of 30 voted, 40% agreed; 10 near-duplicates, 10 unusable")
-    progress.asked, progress.unusable, progress.questions, progress.rejected = 100, 20, 60, 20
-    progress.voted, progress.answers = 60, 300
-    assert progress.completions(8) == (400, 400)
 
 
 def test_questions_wait_in_no_queue_of_tasks_until_they_are_asked_for() -> None:
