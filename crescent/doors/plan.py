@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -213,8 +214,11 @@ def verdict_lines(cfg: Config) -> list[str]:
         return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}"]
     items = sum(count for count in deciding.values() if count is not None)
     gain = minimum_detectable_gain(items, cfg.verdict.alpha)
+    where = f"gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}"
+    if math.isinf(gain):
+        return [f"verdict     {where}: too few to detect any gain; raise eval.benchmarks.<name>.items"]
     lines = [
-        f"verdict     gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}: can detect a "
+        f"verdict     {where}: can detect a "
         f"{100 * gain:.1f}-point gain (80% power, α = {cfg.verdict.alpha:g}, assuming 20% of items change)"
     ]
     if cfg.verdict.gate is Gate.significant and gain > 0.1:

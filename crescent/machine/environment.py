@@ -62,6 +62,9 @@ class Environment:
     """Physical memory of the machine; 0 if the system does not say."""
     gpus: tuple[Gpu, ...] = field(default_factory=tuple)
     """GPUs that nvidia-smi lists, used or not."""
+    commit: str = ""
+    """Commit of the checkout that Crescent ran from, with `, with changes` if files differed from it; empty if it was
+    installed, and in files of earlier versions."""
 
 
 def describe() -> Environment:
@@ -73,7 +76,24 @@ def describe() -> Environment:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=memory_gib(),
         gpus=gpus(),
+        commit=commit(Path(__file__).parents[2]),
     )
+
+
+def commit(checkout: Path) -> str:
+    """First 12 digits of the commit of a git checkout, and whether its files differ; empty if that is not known."""
+    if not (checkout / ".git").exists():
+        return ""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(command, capture_output=True, timeout=20, check=True, text=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + (", with changes" if changes else "")
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
 
 
 def installed(package: str) -> str | None:

@@ -7,7 +7,8 @@ chart.
 
     run.py       one run: rounds, headline, what is missing        funnel.py, questions.py, changes.py, costs.py
     runs.py      several runs side by side                         runs_figures.py, gain_by_settings.py: their charts
-    figures.py, collapse_figures.py, tables.py                     the charts and tables of one run
+    about.py     model, date, commit, best checkpoint, lineage
+    figures.py, collapse_figures.py, loss_figures.py, tables.py    the charts and tables of one run
     charts.py, parallel_axes.py, svg.py                            how charts are drawn
     page.py, templates/                                            the file
 """

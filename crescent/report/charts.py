@@ -55,6 +55,8 @@ class Line:
     points: tuple[Point, ...]
     tone: Tone = "main"
     joined: bool = True
+    marked: bool = True
+    """Whether each point has a mark; without, only the line is drawn."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def _draw(svg: Element, line: Line, x: Callable[[float], float], y: Callable[[fl
     if line.joined and len(line.points) > 1:
         path = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in line.points)
         SubElement(svg, "polyline", {"points": path, "class": f"line {line.tone}", "fill": "none"})
-    for point in line.points:
+    for point in line.points if line.marked else ():
         group = SubElement(svg, "g")
         add_tooltip(group, point.tooltip)
         if point.low is not None and point.high is not None:

@@ -9,10 +9,10 @@ from crescent.reading.ranking import deciding_results
 from crescent.reading.rounds import RoundSummary
 from crescent.records import Response, Vote
 from crescent.report.lenient import LenientReader
+from crescent.report.texts import duration
 from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.metric_names import REPLAY_TOKENS, TOKENS, TOKENS_SEEN
 from crescent.run_folder.places import RESPONSES, SET_ASIDE
-from crescent.show.forecast import duration
 
 GENERATING = ("reliability", "replay", "synthesis", "eval", "harness")
 """Kinds of stages in which the engine generates tokens."""

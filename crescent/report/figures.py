@@ -33,6 +33,7 @@ from crescent.report.questions import ENTROPY_STEP, FATES, VotedFate, count_fate
 from crescent.report.run import RoundReport, RunReport
 from crescent.report.svg import Mark, Tone
 from crescent.report.texts import count, percent_or_unknown, plural
+from crescent.run_folder.metric_names import FLEXIBLE, STRICT
 from crescent.show.texts import UNKNOWN, Sheet
 
 PASS = "pass@k: at least one of k answers is correct; an upper bound, not a vote"
@@ -98,6 +99,7 @@ def _score_figure(report: RunReport, name: str, decides: bool, results: Results)
         note += f"; dashed: the {voter}’s majority of {voted.samples} votes on {voted.items} of the items"
     if any(result.score.pass_at for _, result in results):
         note += f"; {PASS}"
+    note += _about_formats([result.score for _, result in results])
     start = f"accuracy {percent(first.score.accuracy)} at {label(first_round)}"
     end = f"{percent(last.score.accuracy)} at {label(last_round)}"
     return Figure(
@@ -111,6 +113,15 @@ def _score_figure(report: RunReport, name: str, decides: bool, results: Results)
             *([line_legend("ghost", "parent in service")] if len(lines[0].points) > 1 else []),
         ),
     )
+
+
+def _about_formats(scores: Sequence[Score]) -> str:
+    """What strict and flexible scores mean, where a benchmark has them."""
+    if any(score.strict for score in scores):
+        return f"; {STRICT.explained}; {FLEXIBLE.explained}"
+    if any(score.strict == 0 for score in scores):
+        return "; no response is in the format that strict scoring asks for, so it is not shown"
+    return ""
 
 
 def _all_shares(report: RunReport) -> Iterator[float]:
@@ -161,8 +172,9 @@ def _share_line(
 
 def _score_sheet(name: str, results: Results, voted: Reliability | None, teacher: Score | None) -> Sheet:
     columns = ["checkpoint", "verdict", "|accuracy %", "|over base, points", "|p"]
-    columns += ["|unparsed", "|strict %", "|flexible %"]
     scores = [result.score for _, result in results]
+    strict = any(score.strict for score in scores)
+    columns += ["|unparsed", *(["|strict %"] if strict else []), "|flexible %"]
     several = any(score.majority is not None or score.pass_at for score in scores)
     ks = sorted({int(k) for score in scores for k in score.pass_at if int(k) > 1})
     if several:
@@ -177,7 +189,7 @@ def _score_sheet(name: str, results: Results, voted: Reliability | None, teacher
             points_number_with_interval(gain.difference, gain.low, gain.high) if gain else UNKNOWN,
             p_number(gain.p_value) if gain else UNKNOWN,
             count(score.unparsed),
-            _share(score.strict, score),
+            *([_share(score.strict, score)] if strict else []),
             _share(score.flexible, score),
         ]
         if several:

@@ -16,7 +16,7 @@ from crescent import __version__
 from crescent.judging.wording import percent
 from crescent.reading.differing_settings import text_of
 from crescent.reading.runs import ComparedRuns
-from crescent.report import collapse_figures, figures, tables, texts
+from crescent.report import collapse_figures, figures, loss_figures, tables, texts
 from crescent.report.run import RunReport
 from crescent.report.runs import UNFOLDED, read_comparison
 from crescent.report.svg import patterns
@@ -39,6 +39,7 @@ def render_run(report: RunReport) -> str:
             "reliability": list(figures.reliability_figures(report)),
             "monitors": list(collapse_figures.collapse_figures(report)),
             "funnels": [sheet for round_ in rounds if (sheet := tables.funnel_sheet(round_))],
+            "losses": list(loss_figures.loss_figures(rounds)),
             "training": tables.training_sheet(rounds),
             "harness": tables.harness_sheet(report),
             "times": tables.time_sheet(report),

@@ -1,5 +1,6 @@
 """Everything a report shows about one run, read from its finished stages."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 from crescent.judging.wording import OUTCOMES
 from crescent.machine.environment import Environment, read_environments
+from crescent.reading.curve import curve_file, read_steps
 from crescent.reading.ranking import deciding_results
 from crescent.reading.rounds import EVALUATION_ONLY, RoundSummary, RunSummary, is_complete
 from crescent.records import Score
+from crescent.report.about import About, read_about
 from crescent.report.changes import ChangedItems, read_changes
 from crescent.report.costs import RunCosts, read_costs
 from crescent.report.funnel import FunnelStep, funnel
@@ -17,7 +20,7 @@ from crescent.report.lenient import LenientReader
 from crescent.report.questions import RoundQuestions, read_questions
 from crescent.report.run_headline import Headline, base_of, read_headline
 from crescent.report.texts import listed, unbroken
-from crescent.run_folder.metric_names import monitors_among
+from crescent.run_folder.metric_names import STEP_LOSS, monitors_among
 from crescent.run_folder.places import CONFIG
 
 
@@ -45,6 +48,8 @@ class RoundReport:
     changes: ChangedItems | None
     training: dict[str, float]
     """Metrics of the trainer."""
+    losses: tuple[tuple[int, float], ...]
+    """Steps of the training with their losses; empty where no curve was kept."""
     harness: tuple[HarnessValue, ...]
 
     @property
@@ -70,6 +75,7 @@ class RunReport:
     """Scores of the model that asks and answers, where another one trains (`train.student`)."""
     rounds: tuple[RoundReport, ...]
     costs: RunCosts
+    about: About
     headline: Headline
     config: str | None
     """Text of `config.yaml`, `None` where it does not exist."""
@@ -112,6 +118,7 @@ def read_report(summary: RunSummary, rate: float | None = None, samples: bool = 
     versions = sorted({str(manifest["made_from"].get("version")) for manifest in manifests if manifest is not None})
     left_out = reader.file("base/eval/benchmarks.json", dict[str, dict[str, Any]]) if base else None
     harness = tuple(_harness(reader, "base"))
+    environments = tuple(read_environments(summary.folder))
     found = read_headline(reader, summary)
     headline = Headline(found.claim, tuple(map(unbroken, found.lines)))
     notes = [*_unfinished(summary), *summary.missing, *reader.run.missing, *_unmeasured(reader, summary)]
@@ -122,10 +129,11 @@ def read_report(summary: RunSummary, rate: float | None = None, samples: bool = 
         teacher=reader.file("teacher/eval/scores.json", tuple[Score, ...]) or (),
         rounds=rounds,
         costs=costs,
+        about=read_about(reader, summary, costs, environments),
         headline=headline,
         config=_config(summary.folder),
         versions=tuple(versions),
-        environments=tuple(read_environments(summary.folder)),
+        environments=environments,
         left_out=left_out or {},
         missing=tuple(dict.fromkeys(notes)),
     )
@@ -145,8 +153,16 @@ def _round(reader: LenientReader, summary: RoundSummary, rounds: Sequence[RoundS
         questions=questions,
         changes=read_changes(reader, summary, rounds) if samples else None,
         training=training,
+        losses=tuple(_losses(reader, number)) if training and samples else (),
         harness=tuple(_harness(reader, f"round-{number}")) if summary.results else (),
     )
+
+
+def _losses(reader: LenientReader, number: int) -> Iterator[tuple[int, float]]:
+    for step, metrics in read_steps(curve_file(reader.root, number)):
+        loss = STEP_LOSS.of(metrics)
+        if loss is not None and math.isfinite(loss):
+            yield step, loss
 
 
 def _harness(reader: LenientReader, place: str) -> list[HarnessValue]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from crescent.config import EngineKind
 from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, paired_test, wilson
 from crescent.judging.reliability import LABELS, VOTES, LabelledVote
@@ -13,6 +14,9 @@ from crescent.reading.rounds import EVALUATION_ONLY, RESAMPLES, BenchmarkResult,
 from crescent.records import Comparison, Response, Vote
 from crescent.report.lenient import LenientReader
 from crescent.run_folder.places import RESPONSES
+
+ON_FAKES = "On fakes, not on a model"
+"""Beginning of the claim about a run without a model."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,13 @@ class Headline:
 
 def read_headline(reader: LenientReader, summary: RunSummary) -> Headline:
     """The headline, from the comparisons that the run folder allows."""
-    return headline(summary, _pooled(reader, summary), _against_votes(reader, summary))
+    found = headline(summary, _pooled(reader, summary), _against_votes(reader, summary))
+    return replace(found, claim=f"{ON_FAKES}: {found.claim}") if is_on_fakes(summary) else found
+
+
+def is_on_fakes(summary: RunSummary) -> bool:
+    """Whether the run tried out the loop with the fake engine and trainer."""
+    return (summary.settings or {}).get("serving.engine") == f'"{EngineKind.fake.value}"'
 
 
 def headline(summary: RunSummary, pooled: Comparison | None, against_votes: Mapping[str, Comparison]) -> Headline:

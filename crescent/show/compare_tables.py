@@ -160,7 +160,9 @@ def _benchmark_sheets(compared: ComparedRuns, labels: Mapping[str, str], short: 
     for (is_test, benchmark, _), group in groupby(cells, key=lambda cell: cell.item_set):
         members = list(group)
         other_scores = {
-            column: score for column, score in OTHER_SCORES.items() if any(score(cell.result) for cell in members)
+            column: score
+            for column, score in OTHER_SCORES.items()
+            if any(score(cell.result) not in ("", NEVER.get(column)) for cell in members)
         }
         beside = {} if short else other_scores
         items = members[0].result.items
@@ -238,6 +240,8 @@ OTHER_SCORES: dict[str, OtherScore] = {
     "pass@k %": lambda result: _of_k(result, result.score.pass_at.get(str(result.score.samples))),
 }
 """Other scores of the same responses, by column; empty where a result has no such score."""
+NEVER = {"strict %": percent_number(0.0)}
+"""Value of a column that says nothing if all rows have it: no response is in the format that strict scoring wants."""
 
 
 def _seeds_row(group: SeedGroup, name: str) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ import msgspec
 from crescent.config import Artifacts, TrackingJob, VerdictConfig
 from crescent.errors import CrescentError
 from crescent.machine.secrets import without_secrets
+from crescent.reading.curve import curve_file, read_steps
 from crescent.reading.finished import Manifest, RunReader
 from crescent.reading.outcome import read_outcome
 from crescent.records import Score, round_label
 from crescent.run_folder.manifest import MANIFEST
-from crescent.run_folder.metric import LOOP, STEP
+from crescent.run_folder.metric import LOOP
 from crescent.run_folder.metric_names import (
     ACCEPTED_ROUNDS,
     ACCURACY,
@@ -241,7 +242,7 @@ class RunContents:
 
     def _rows(self, stage: str, kind: str, number: int, metrics: Mapping[str, float]) -> tuple[Row, ...]:
         if kind == "train":
-            return tuple(read_curve(self.root / "logs" / f"{stage.replace('/', '-')}.progress.jsonl"))
+            return tuple(read_curve(curve_file(self.root, number)))
         if kind == "synthesis":
             asked = self.run.stage(f"round-{number}/synthesis")
             found = current_names(kind, asked["metrics"]) if asked is not None else {}
@@ -329,20 +330,5 @@ def slug(name: str) -> str:
 
 def read_curve(path: Path) -> Iterator[Row]:
     """The lines of a trainer's progress file, one per step, as rows on the axis `train/step`."""
-    if not path.is_file():
-        return
-    last = -1
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-            step = int(line.pop("done"))
-        except (ValueError, KeyError):
-            return
-        line.pop("total", None)
-        if step > last:
-            last = step
-            numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
-            yield {
-                "train/step": step,
-                **{f"train/{name}": value for name, value in current_names(STEP, numbers).items()},
-            }
+    for step, metrics in read_steps(path):
+        yield {"train/step": step, **{f"train/{name}": value for name, value in metrics.items()}}
