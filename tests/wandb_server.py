@@ -358,7 +358,7 @@ def read_offline(root: Path) -> list[TrackedRun]:
                     items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
                     run.add({name: json.loads(text) for name, text in items.items()})
                 case "metric" if record.metric.step_metric:
-                    run.axes[record.metric.glob_name] = record.metric.step_metric
+                    run.axes[record.metric.glob_name or record.metric.name] = record.metric.step_metric
                 case "artifact":
                     artifact = record.artifact
                     contents = {entry.path: entry.ref for entry in artifact.manifest.contents}

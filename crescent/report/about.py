@@ -60,10 +60,9 @@ def _facts(
     judged = sum(round_.action is not None for round_ in summary.rounds)
     if outcome is None or not judged:
         return
+    yield "Its accuracy", ", ".join(f"{name} {percent(accuracy)}" for name, accuracy in outcome.best.items())
     yield "Gain over the base", f"{points(outcome.gain_over_base)} on the deciding items"
     yield "Accepted rounds", f"{outcome.accepted_rounds} of {judged}"
-    scores = (f"{name} {percent(accuracy)}" for name, accuracy in outcome.best.items())
-    yield "Its accuracy", ", ".join(scores)
 
 
 def _dates(reader: LenientReader, costs: RunCosts) -> str:

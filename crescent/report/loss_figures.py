@@ -39,7 +39,7 @@ def _loss_figure(round_: RoundReport, curve: Losses, beside: Sequence[float]) ->
     picture = line_plot(
         [Line("", tuple(points), marked=False)],
         [(0.0, str(first[0])), (1.0, str(last[0]))],
-        number,
+        "{:g}".format,
         x_title="step",
         bounds=bounds,
         beside=beside,

@@ -187,7 +187,8 @@ def test_curves_and_rounds_have_axes_of_their_own(offline: Path) -> None:
     loop, train = (
         next(run for run in read_offline(offline) if run.name == name) for name in ("taught", "taught-r02-train")
     )
-    assert loop.axes == {"round/*": "round", "samples/*": "round"}
+    outcome = ("best/*", "gain_over_base", "accepted_rounds")
+    assert loop.axes == dict.fromkeys(("round/*", "samples/*", *outcome), "round")
     assert train.axes == {"train/*": "train/step"}
     assert train.rows == [{"train/step": step, "train/loss": 1.0 / step} for step in range(1, STEPS + 1)]
 
