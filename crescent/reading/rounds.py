@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from crescent.config import EngineKind
 from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, paired_test
 from crescent.judging.reliability import FILE as RELIABILITY
@@ -93,6 +94,11 @@ class RunSummary:
     @property
     def seed(self) -> str | None:
         return (self.settings or {}).get("run.seed")
+
+    @property
+    def is_on_fakes(self) -> bool:
+        """Whether the run tried out the loop with the fake engine and trainer, on no model."""
+        return (self.settings or {}).get("serving.engine") == f'"{EngineKind.fake.value}"'
 
 
 def read_run(root: Path, name: str) -> RunSummary:

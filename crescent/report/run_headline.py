@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from crescent.config import EngineKind
 from crescent.errors import DataSaysNo
 from crescent.judging.comparison import by_benchmark, paired_test, wilson
 from crescent.judging.reliability import LABELS, VOTES, LabelledVote
@@ -31,12 +30,7 @@ class Headline:
 def read_headline(reader: LenientReader, summary: RunSummary) -> Headline:
     """The headline, from the comparisons that the run folder allows."""
     found = headline(summary, _pooled(reader, summary), _against_votes(reader, summary))
-    return replace(found, claim=f"{ON_FAKES}: {found.claim}") if is_on_fakes(summary) else found
-
-
-def is_on_fakes(summary: RunSummary) -> bool:
-    """Whether the run tried out the loop with the fake engine and trainer."""
-    return (summary.settings or {}).get("serving.engine") == f'"{EngineKind.fake.value}"'
+    return replace(found, claim=f"{ON_FAKES}: {found.claim}") if summary.is_on_fakes else found
 
 
 def headline(summary: RunSummary, pooled: Comparison | None, against_votes: Mapping[str, Comparison]) -> Headline:

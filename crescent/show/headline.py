@@ -28,7 +28,8 @@ def headline(compared: ComparedRuns, labels: Mapping[str, str]) -> list[str]:
         return []
     best, *others = ranking.standings
     names = standing_names(compared, ranking, labels)
-    lines = [_claim(ranking, names), *_limits(best)]
+    on_fakes = ["All of these runs were on fakes, not on a model."] if _all_on_fakes(compared) else []
+    lines = [_claim(ranking, names), *on_fakes, *_limits(best)]
     if not any(best.accepted) and (accepted := next((other for other in others if any(other.accepted)), None)):
         lines.append(f"The best accepted one is {names[accepted.runs]}: {_scores(accepted)}.")
     if (most := max(len(standing.runs) for standing in ranking.standings)) > len(best.runs):
@@ -47,6 +48,10 @@ def headline(compared: ComparedRuns, labels: Mapping[str, str]) -> list[str]:
         left_out = [f"{labels[name]} ({why})" for name, why in ranking.left_out.items()]
         lines.append(f"Not ranked: {first_few(left_out, NAMED)}.")
     return lines
+
+
+def _all_on_fakes(compared: ComparedRuns) -> bool:
+    return all(run.is_on_fakes for run in compared.runs)
 
 
 def standing_names(compared: ComparedRuns, ranking: Ranking, labels: Mapping[str, str]) -> dict[tuple[str, ...], str]:

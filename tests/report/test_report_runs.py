@@ -39,6 +39,7 @@ def test_the_report_of_a_sweep_opens_with_the_best(run: Path, tmp_path: Path) ->
     first = page.all("main")[0].all("section")[0]
     claim, *grounds = [element.text for element in first.all("p", "li")]
     assert claim.startswith("samples=3 came out best of 2 settings on sums_dev (40 items): ")
+    assert grounds[0] == "All of these runs were on fakes, not on a model."
     assert any(line.startswith("It is not significantly better than any other (p ≤ 0.05") for line in grounds)
     assert "It was selected as the best of 2: expect a smaller gain on new items." in grounds
     assert any(line.startswith("On sums_test (not used for selection) it gains +") for line in grounds)
