@@ -194,10 +194,13 @@ class SweptKeys(Callback):
             with read_write(config):  # an interpolation of a list or a dict is refused in conf/hydra/launcher
                 config.hydra.launcher.setup = slurm.setup
                 config.hydra.launcher.additional_parameters = {"requeue": True, **slurm.sbatch}
-        params, overrides = config.hydra.sweeper.params or {}, config.hydra.overrides.task
-        given = [*(f"{key}={values}" for key, values in params.items()), *overrides]
+        # Hydra's own sweeper and Optuna's have `params`; Ax has them elsewhere, each with a range of its own form.
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        ranged = OmegaConf.select(config, "hydra.sweeper.ax_config.params") or {}
+        given = [*(f"{key}={values}" for key, values in params.items()), *config.hydra.overrides.task]
         parsed = OverridesParser.create().parse_overrides(given)
-        os.environ[SWEPT] = " ".join(override.key_or_group for override in parsed if override.is_sweep_override())
+        swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
+        os.environ[SWEPT] = " ".join([*map(str, ranged), *swept])
 
 
 def refuse_overrides(arguments: Sequence[str], schema: type) -> None:

@@ -1,6 +1,7 @@
 """Runs of a sweep: named by what varies, identified by their settings, and compared at the end."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from crescent.config.sweep import SweepConfig, check_objective
+from crescent.doors.hydra_door import SweptKeys
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.sweep import SWEPT, conclude_sweep, show_sweep, sweep_name
 from crescent.doors.sweep_points import Point, PointsFailed, open_records, read_points, run_point
@@ -136,6 +139,31 @@ def test_a_point_that_was_killed_counts_as_failed(records: Path) -> None:
     with pytest.raises(PointsFailed, match="ended without a word") as failed:
         conclude_sweep(read_points())
     assert failed.value.exit_code == 75
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "swept"),
+    [
+        ({"params": {"run.seed": "1,2", "run.rounds": "2"}}, "run.seed consensus.samples"),
+        ({"params": None}, "consensus.samples"),
+        (
+            {"ax_config": {"params": {"train.learning_rate": {"type": "range"}}}},
+            "train.learning_rate consensus.samples",
+        ),
+        ({}, "consensus.samples"),
+    ],
+)
+def test_what_varies_is_known_of_every_sweeper(
+    sweeper: dict[str, object], swept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRESCENT_SWEEP_POINTS", "of an earlier sweep")
+    overrides = {"task": ["+experiment=smoke", "consensus.samples=choice(4,5)"]}
+    hydra = {"sweep": {"dir": str(tmp_path)}, "sweeper": sweeper, "overrides": overrides}
+    config = OmegaConf.create({"hydra": hydra})
+    OmegaConf.set_struct(config, True)
+    SweptKeys().on_multirun_start(config)
+    assert os.environ[SWEPT] == swept
+    assert read_points() == [], "no record of the earlier sweep"
 
 
 def test_the_objective_is_known_and_no_test_benchmark() -> None:
