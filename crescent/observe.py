@@ -12,7 +12,7 @@ from crescent.records import Round
 from crescent.run_folder.ended import FILE as ENDED
 from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
-from crescent.run_folder.places import CONFIG, METRICS, REPORT
+from crescent.run_folder.places import METRICS, REPORT
 from crescent.show.console import open_console
 from crescent.show.forecast import Forecast
 from crescent.tracking.ledger import UploadLedger, destinations
@@ -117,8 +117,8 @@ class WandbTracker:
 
     def start(self) -> None:
         """Start the process, unless it is running."""
-        if self._off or self._process is not None or not (Path(self.job.root) / CONFIG).exists():
-            return  # without its settings: nothing but the model is prepared yet
+        if self._off or self._process is not None:
+            return
         try:
             self._process = TrackingProcess(self.job, self.say)
         except OSError as error:

@@ -128,7 +128,10 @@ class WandbReporter:
         when the stage is finished."""
         if self._loop is None:
             return
-        for described, rows in RunContents(self.job, self.ledger).under_way():
+        contents = RunContents(self.job, self.ledger)
+        with suppress(Exception):  # the next upload tries again, and says what is wrong
+            self._complete_config(contents.loop())
+        for described, rows in contents.under_way():
             if described.id in self._unstreamed:
                 continue
             try:
