@@ -41,7 +41,7 @@ class TrainJob:
     lineage: dict[str, str] = field(default_factory=dict)
     """Origin for the model card: run, round, digests. No result depends on it."""
     chat_template: str | None = None
-    """Chat template, as Jinja text, in the place of the model's own: for training, and for the weights that are written."""
+    """Chat template, as Jinja text, in the place of the model's own, for training and for the weights that come out."""
 
 
 @dataclass

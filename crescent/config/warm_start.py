@@ -16,8 +16,8 @@ class WarmStartConfig(Config):
     labelled: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     """Labelled problems to train on. Those that the benchmarks of `eval` ask, too, are left out."""
     chat_template: str | None = None
-    """Chat template, as Jinja text, that the model gets in the place of its own; null keeps it. SmolLM2's own begins each
-    conversation with a system prompt, which is half of the tokens of a short problem."""
+    """Chat template, as Jinja text, that the model gets in the place of its own; null keeps it. SmolLM2's own begins
+    each conversation with a system prompt, which is half of the tokens of a short problem."""
 
     def __post_init__(self) -> None:
         check_sources(self.eval, self.task)
