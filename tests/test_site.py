@@ -34,7 +34,7 @@ def navigation(entries: Any) -> Iterator[str]:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    named = list(navigation(pages.there(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])))
+    named = list(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     there = {path.name for path in DOCS.glob("*.md")} | set(pages.BESIDE_DOCS.values())
     assert sorted(named) == sorted(there)
 

@@ -14,7 +14,6 @@ import settings_page
 ROOT = Path(__file__).parent.parent.parent
 BESIDE_DOCS = {"RESULTS.md": "results.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files at the top of the repository, and the names of their pages."""
-TO_BE_WRITTEN = ("clusters.md",)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FETCHED = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc="?https?:[^>]*>|<link[^>]*\shref="?https?:[^>]*>""")
 """Matches what a browser would fetch from elsewhere. Links that a reader may follow are none of it."""
@@ -24,20 +23,7 @@ PICTURE = re.compile(r"!\[([^\]]*)\]\((images/[\w-]+\.svg)\)")
 def on_config(config: Any) -> Any:
     """Search of a page opened from a file: with our own script, where the theme would fetch one from unpkg.com."""
     config.extra["polyfills"] = ["search_from_a_file.js"]
-    config.nav = there(config.nav)
     return config
-
-
-def there(entries: list[Any]) -> list[Any]:
-    """The navigation without the pages that are still to be written."""
-    kept = []
-    for entry in entries:
-        title, inside = next(iter(entry.items()))
-        if isinstance(inside, list):
-            kept.append({title: there(inside)})
-        elif inside not in TO_BE_WRITTEN or (ROOT / "docs" / inside).exists():
-            kept.append(entry)
-    return kept
 
 
 def on_files(files: Any, config: Any) -> Any:
