@@ -82,6 +82,7 @@ class BenchmarkConfig:
     seed: int = 0
     """Seed of the choice, or of the generator."""
     family: str | None = None
+    """Name of a reasoning-gym family, e.g. `basic_arithmetic`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Parameters of a reasoning-gym family."""
     guard: bool = False
@@ -234,6 +235,7 @@ class EvalConfig:
     """Benchmarks answered by the served checkpoint after every round."""
 
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    """Benchmarks by a name of your choice, under which scores are shown and logged."""
     temperature: float = 0.0
     """Sampling temperature in [0, 2]; 0 means greedy decoding."""
     samples: int = 1

@@ -109,6 +109,7 @@ class TrackingConfig:
 
     wandb: Wandb = Wandb.disabled
     project: str = "crescent"
+    """W&B or trackio project in which the run appears."""
     entity: str | None = None
     """User or team that owns the project; null: the account's default."""
     group: str | None = None

@@ -81,6 +81,7 @@ class StudyConfig:
     without a study share their stages."""
 
     name: str = ""
+    """Name of the file in `conf/study/` without its suffix; empty: the run belongs to no study."""
     claim: str = ""
     """The sentence that the study is about."""
     primary: PrimaryConfig = field(default_factory=PrimaryConfig)
@@ -103,6 +104,7 @@ class StudyConfig:
     """Benchmark with the primary one's items at temperature=0; null: not measured."""
     guard: StudyGuardConfig = field(default_factory=StudyGuardConfig)
     secondary: list[Secondary] = field(default_factory=lambda: list(Secondary))
+    """Figures that are shown for each contrast beside the primary one, and decide nothing."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings that every run must have, by dotted key, e.g. `"train.max_steps": 40`. Other settings may be anything,
     but the same in all runs."""

@@ -48,6 +48,7 @@ class TaskConfig:
     """What a question of this domain is answered with."""
 
     name: str = "math"
+    """Name of the file in `conf/task/` without its suffix, as messages and the report show it."""
     answer_prompt: str = "{question}"
     """How a question is put to the model, in voting and in evaluation alike. `{question}` stands for it."""
     answer_style: AnswerStyle = AnswerStyle.math

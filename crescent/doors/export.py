@@ -185,7 +185,8 @@ def merge_into(adapter: Path, origin: Origin, dtype: str, target: Path) -> None:
     from crescent.machine.processes import ERRORS
 
     if origin.folder is None:
-        raise Missing(f"--merge: the base {origin.path} is not on this machine; `hf download {origin.path}` first")
+        fix = f"`hf download {origin.path}` first" if is_hub_id(origin.path) else "export the adapter without --merge"
+        raise Missing(f"--merge: the base {origin.path} is not on this machine; {fix}")
     import subprocess
 
     command = [sys.executable, "-P", "-m", "train.merge", str(origin.folder), str(adapter), dtype, str(target)]

@@ -139,7 +139,7 @@ def expected_requests(cfg: Config) -> list[Expected]:
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
     benchmarks = cfg.eval.benchmarks.values()
-    items = [benchmark.items for benchmark in benchmarks]
+    unlimited = [name for name, benchmark in cfg.eval.benchmarks.items() if benchmark.items is None]
     known = sum((benchmark.items or 0) * samples_of(benchmark, cfg.eval) for benchmark in benchmarks)
     inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
@@ -154,7 +154,7 @@ def expected_requests(cfg: Config) -> list[Expected]:
             cfg.consensus.max_tokens,
         ),
         Expected(
-            "benchmark items" + (" (plus all items of benchmarks without a limit)" if None in items else ""),
+            "benchmark items" + (f", and all of {', '.join(unlimited)}" if unlimited else ""),
             known,
             known,
             cfg.eval.max_tokens,
@@ -211,7 +211,9 @@ def verdict_lines(cfg: Config) -> list[str]:
     dev = {name: benchmark for name, benchmark in benchmarks if benchmark.split is Split.dev}
     deciding = {name: benchmark.items for name, benchmark in dev.items() if not benchmark.guard}
     if not deciding or None in deciding.values() or cfg.verdict.gate in (Gate.label_free, Gate.off):
-        return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}"]
+        unlimited = [f"eval.benchmarks.{name}.items" for name, count in deciding.items() if count is None]
+        fix = f"; set {' and '.join(unlimited)} to be told the gain that can be detected" if unlimited else ""
+        return [f"verdict     gate={cfg.verdict.gate.value}; decided on {', '.join(deciding) or 'nothing'}{fix}"]
     items = sum(count for count in deciding.values() if count is not None)
     gain = minimum_detectable_gain(items, cfg.verdict.alpha)
     where = f"gate={cfg.verdict.gate.value} on {items} items of {', '.join(deciding)}"
