@@ -107,6 +107,9 @@ class BaitConfig:
     """Number of levels of difficulty that the model lists for `{difficulty}`, once per run."""
     difficulty_list: list[str] = field(default_factory=list, metadata=earlier_runs([]))
     """Levels of your own for `{difficulty}`; then the model lists none."""
+    one_difficulty_a_round: bool = field(default=False, metadata=earlier_runs(False))
+    """Whether round n asks only for the n-th entry of `difficulty_list`, and rounds after the last entry for the last:
+    a curriculum from easy to hard (compare arXiv 2502.01612). Otherwise each round asks for all."""
     difficulties_prompt: str = (
         "List {count} levels of difficulty of mathematics problems, from easy to hard. One per line, no explanations."
     )
@@ -142,6 +145,13 @@ class BaitConfig:
         )
         require(baits <= 10_000, "bait.topics", self.topics, rule, fix)
         self._check_seeds()
+        shown = bool(self.difficulty_list) and any("{difficulty}" in prompt for prompt in self.prompts.values())
+        rule, fix = (
+            "needs difficulties in their order, and a bait prompt that contains {difficulty}",
+            "or set it to false",
+        )
+        levelled = shown or not self.one_difficulty_a_round
+        require(levelled, "bait.one_difficulty_a_round", True, rule, f"give bait.difficulty_list=[…], {fix}")
         require_fields(self.topics_prompt, "bait.topics_prompt", "count")
         require_fields(self.difficulties_prompt, "bait.difficulties_prompt", "count")
         require(0 <= self.explore <= 1, "bait.explore", self.explore, "must lie in [0, 1]", "0.2 is usual")

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
@@ -81,7 +82,7 @@ async def open_pool(
     # Two topics may have the same slug; counts are kept by name, so each bait needs its own.
     names = Counter(bait.name for bait in baits)
     unique = [
-        Bait(f"{bait.name}-{digest(bait.prompt)[:8]}", bait.prompt) if names[bait.name] > 1 else bait for bait in baits
+        replace(bait, name=f"{bait.name}-{digest(bait.prompt)[:8]}") if names[bait.name] > 1 else bait for bait in baits
     ]
     return sorted(unique, key=lambda bait: bait.name)
 
@@ -178,6 +179,16 @@ def _fill(name: str, prompt: str, lists: Mapping[str, Sequence[Entry]]) -> list[
         filled = FIELD.sub(lambda field, chosen=chosen: chosen[field[1]], prompt)  # type: ignore[misc]
         baits.append(Bait("/".join([name, *(slug for slug, _ in entries)]), filled))
     return baits
+
+
+def baits_of_round(pool: Sequence[Bait], cfg: BaitConfig, round_number: int) -> list[Bait]:
+    """The baits that a round uses: all, unless each round has a difficulty of its own."""
+    if not cfg.one_difficulty_a_round:
+        return list(pool)
+    number = min(round_number, len(cfg.difficulty_list))
+    ending = re.compile(rf"/{re.escape(_slug(cfg.difficulty_list[number - 1]))}(-[0-9a-f]{{8}})?\Z")
+    with_difficulty = tuple(f"{name}/" for name, prompt in cfg.prompts.items() if "{difficulty}" in prompt)
+    return [bait for bait in pool if not bait.name.startswith(with_difficulty) or ending.search(bait.name)]
 
 
 def _slug(text: str) -> str:

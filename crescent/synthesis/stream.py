@@ -30,7 +30,7 @@ from crescent.records import (
 )
 from crescent.run_folder.metric_names import DROPPED_NEAR_DUPLICATES
 from crescent.synthesis.bait import bait_request
-from crescent.synthesis.bait_pool import open_pool, open_schedule, weights
+from crescent.synthesis.bait_pool import baits_of_round, open_pool, open_schedule, weights
 from crescent.synthesis.consensus import (
     SILENCE,
     entropy,
@@ -183,7 +183,8 @@ class _Stream:
         self.progress = Progress(candidates=cfg.bait.questions)
         self.pool = pool
         self.copies = copies
-        self.schedule = open_schedule(pool, weights(pool, counts, cfg.bait), cfg.round, cfg.seed)
+        self.baits = baits_of_round(pool, cfg.bait, cfg.round)
+        self.schedule = open_schedule(self.baits, weights(self.baits, counts, cfg.bait), cfg.round, cfg.seed)
         self.candidates: list[Candidate] = []
         self.accepted: list[int] = []
         """Index of each accepted question, in the order in which they were added to `memory`."""
@@ -222,7 +223,7 @@ class _Stream:
 
     async def invent(self, index: int) -> Question | None:
         cfg = self.cfg
-        bait = self.pool[self.schedule[index]]
+        bait = self.baits[self.schedule[index]]
         request = bait_request(bait, index, cfg.bait, cfg.round, cfg.seed)
         try:
             completion = await self.complete(request)

@@ -23,8 +23,8 @@ RECORDS = [json.loads(line) for line in LINES.splitlines()]
         LINES.encode("utf-16"),
         codecs.BOM_UTF16_BE + LINES.encode("utf-16-be"),
         LINES.encode("utf-32"),
-        gzip.compress(LINES.encode()),
-        gzip.compress(LINES.encode("utf-16")),
+        gzip.compress(LINES.encode(), mtime=0),
+        gzip.compress(LINES.encode("utf-16"), mtime=0),
         LINES.replace("\n", "\r\n").encode(),
     ],
 )

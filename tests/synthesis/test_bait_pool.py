@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from crescent.config import BaitConfig
 from crescent.errors import BadConfig, DataSaysNo
 from crescent.records import Bait, BaitCount, Completion, Request
-from crescent.synthesis.bait_pool import REQUESTS, choose, open_pool, read_list, weights
+from crescent.synthesis.bait_pool import REQUESTS, baits_of_round, choose, open_pool, read_list, weights
 
 TOPICS = ["Algebra", "Number theory", "Probability"]
 
@@ -274,3 +274,21 @@ def test_fields_that_nothing_fills_are_refused(given_: dict[str, Any], says: str
 )
 def test_braces_of_formulas_and_json_are_text(prompt: str) -> None:
     assert BaitConfig({"a": prompt}).prompts["a"] == prompt
+
+
+def test_a_curriculum_asks_for_one_difficulty_a_round_and_then_for_the_last() -> None:
+    prompts = {"sum": "Ask for a sum of {difficulty} numbers about {topic}.", "any": "Ask for a product."}
+    lists = {"topic_list": ["trains", "apples"], "difficulty_list": ["two", "three"]}
+    cfg = BaitConfig(prompts=prompts, **lists, one_difficulty_a_round=True)
+    pool = asyncio.run(open_pool(ShufflingEngine(lambda request: stop("unused")), cfg, 1, 0))
+    assert len(pool) == 5
+    for round_number, word in ((1, "two"), (2, "three"), (9, "three")):
+        asked = {bait.prompt for bait in baits_of_round(pool, cfg, round_number)}
+        about = {f"Ask for a sum of {word} numbers about {topic}." for topic in ("trains", "apples")}
+        assert asked == {"Ask for a product.", *about}
+    assert baits_of_round(pool, BaitConfig(prompts=prompts, **lists), 1) == pool
+
+
+def test_a_curriculum_without_a_difficulty_to_ask_for_is_refused() -> None:
+    with pytest.raises(BadConfig, match=r"bait.one_difficulty_a_round=True: needs difficulties in their order"):
+        BaitConfig(prompts={"any": "Ask."}, difficulty_list=["two"], one_difficulty_a_round=True)
