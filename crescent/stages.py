@@ -184,7 +184,8 @@ class Stages(Workplace):
                 },
             )
             self.server.pause()
-            self.run_child(stage, trainer_command(cfg), job, folder, {})
+            # For train.grpo.vllm: as in our own servers, the sampler that would compile with nvcc.
+            self.run_child(stage, trainer_command(cfg), job, folder, {"VLLM_USE_FLASHINFER_SAMPLER": "0"})
             return numbers(folder / "metrics.json")
 
         done = self.do(stage, "train", work, inputs)

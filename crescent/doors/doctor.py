@@ -19,11 +19,12 @@ import psutil
 
 from crescent.config import Config, EngineKind, Trainer, Wandb
 from crescent.doors.plan import check_machine, free_gib
+from crescent.engine.placement import gpu_seats
 from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.disk import sync
 from crescent.machine.environment import installed
-from crescent.machine.nvidia import Answer, ask_nvidia_smi, driver_problem, torch_cuda
+from crescent.machine.nvidia import Answer, ask_nvidia_smi, driver_problem, torch_cuda, visible_gpus
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters
 from crescent.models.packaged_model import PACKAGED
 
@@ -115,7 +116,18 @@ def check_gpus(cfg: Config, answer: Answer) -> Finding:
     if len(answer.gpus) < wanted:
         mend = f"use serving.tensor_parallel={max(1, len(answer.gpus))}, or a machine with {wanted} GPUs"
         return Finding("GPUs", shown or "none", mend)
-    for gpu in answer.gpus[:wanted]:
+    chosen = "CUDA_VISIBLE_DEVICES" in os.environ
+    named = visible_gpus() if chosen else [str(gpu.index) for gpu in answer.gpus]
+    try:
+        used = {name for seat in gpu_seats(cfg.serving, named) for name in seat.gpus}
+    except BadConfig as error:
+        return Finding("GPUs", shown, str(error))
+    if not used:
+        return Finding("GPUs", shown, "CUDA_VISIBLE_DEVICES names no GPU: unset it, or name those to use, e.g. 0")
+    for gpu in answer.gpus:
+        # Numbers as nvidia-smi gives them; a GPU that is named by its UUID is not looked at.
+        if str(gpu.index) not in used:
+            continue
         if gpu.memory_gib and gpu.free_gib is not None and gpu.free_gib < share * gpu.memory_gib:
             fits = int(100 * gpu.free_gib / gpu.memory_gib) / 100
             free_it = f"end what uses GPU {gpu.index} (nvidia-smi lists it)"
@@ -146,7 +158,8 @@ def check_versions() -> Finding:
         if version is not None and package in tested and version.split("+")[0] != tested[package].split("+")[0]
     ]
     known = ", ".join(f"{package} {version}" for package, version in here.items() if version is not None)
-    mend = f"pip install --require-hashes -r {name}" if others else None
+    digests = "" if runs_on_cpu() else "--require-hashes "  # only the GPU set has them
+    mend = f"pip install --no-deps {digests}-r {name}" if others else None
     return Finding("versions", "; ".join(others) or known or "no engine or trainer is installed", mend, needed=False)
 
 

@@ -18,7 +18,7 @@ from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
 from crescent.machine.processes import ERRORS
 from crescent.models.estimates import model_parameters
 from crescent.models.model_folder import check_model_folder, is_hub_id
-from crescent.models.packaged_model import PACKAGED, packaged_folder
+from crescent.models.packaged_model import PACKAGED, find_gguf, packaged_folder
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import completed, stage_settings
 from crescent.synthesis.seeds import read_seeds
@@ -41,9 +41,18 @@ def check_models(cfg: Config) -> None:
         return
     for path in filter(None, (cfg.model.path, cfg.train.student)):
         if path.startswith(PACKAGED):
-            packaged_folder(path.removeprefix(PACKAGED))
+            check_packaged(path)
         elif not is_hub_id(path):
             check_model_folder(Path(path).expanduser())
+
+
+def check_packaged(path: str) -> None:
+    """Refuse a packaged model that is neither unpacked already nor can be."""
+    if packaged_folder(path.removeprefix(PACKAGED)).is_dir():
+        return
+    find_gguf()
+    if importlib.util.find_spec("gguf") is None:
+        raise Missing(f"model.path={path}: the package gguf, which unpacks it, is missing; pip install 'gguf>=0.17'")
 
 
 def check_gpu(cfg: Config) -> None:

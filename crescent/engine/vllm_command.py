@@ -68,6 +68,8 @@ def vllm_environment(
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Whatever the user's terminal likes: causes and likely fixes are looked for at the beginnings of its lines.
+        "VLLM_LOGGING_COLOR": "0",
         # Its warm-up compiles with nvcc, which pip installs do not bring. Requests with a seed, as all of ours, never
         # use it (vllm/v1/sample/ops/topk_topp_sampler.py).
         "VLLM_USE_FLASHINFER_SAMPLER": "0",

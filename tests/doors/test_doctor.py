@@ -76,6 +76,22 @@ def test_a_gpu_that_somebody_uses_is_named_with_what_would_fit(qwen: Config) -> 
     assert check_gpus(qwen, Answer((unknown,))).ok
 
 
+def test_each_gpu_that_an_engine_will_use_is_looked_at(qwen: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = [replace(H200, index=number) for number in range(8)]
+    node[5] = replace(node[5], free_gib=3.0)
+    answer = Answer(tuple(node))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "end what uses GPU 5" in str(check_gpus(qwen, answer).mend)
+    single = replace(qwen, serving=replace(qwen.serving, replicas=1))
+    assert check_gpus(single, answer).ok
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    assert check_gpus(qwen, answer).ok
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert not check_gpus(qwen, answer).ok
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "names no GPU" in str(check_gpus(qwen, answer).mend)
+
+
 def test_too_few_gpus_are_counted(qwen: Config) -> None:
     wide = replace(qwen, serving=replace(qwen.serving, tensor_parallel=2))
     assert "serving.tensor_parallel=1" in str(check_gpus(wide, Answer((H200,))).mend)

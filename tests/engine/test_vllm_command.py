@@ -53,6 +53,10 @@ def test_only_an_engine_that_is_to_sleep_on_a_gpu_can_sleep() -> None:
     assert "VLLM_SERVER_DEV_MODE" not in vllm_environment(ServingConfig(), "key")
 
 
+def test_the_servers_log_has_no_colours_whatever_the_terminal_likes() -> None:
+    assert vllm_environment(ServingConfig(), "key")["VLLM_LOGGING_COLOR"] == "0"
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("child", [Child.adapter, Child.reload])
 def test_no_route_of_the_real_server_answers_without_the_key(child: Child) -> None:
