@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from crescent.config import AUTO, Child, Config, EngineKind, Trainer, WhileTraining
+from crescent.engine.outside import is_here
 from crescent.engine.placement import gpu_seats
 from crescent.errors import BadConfig
 from crescent.machine.nvidia import GpuStatus, ask_nvidia_smi, visible_gpus
@@ -39,7 +40,9 @@ def named(gpu: GpuStatus | None) -> str:
 def generation_lines(cfg: Config, gpus: Sequence[str]) -> list[str]:
     serving = cfg.serving
     if serving.urls:
-        return [f"            generation on {', '.join(serving.urls)}, wherever these run"]
+        here = ", ".join(url for url in serving.urls if is_here(url))
+        shared = f"            {here}: on this machine, and keeps its memory on the GPUs while the trainer works"
+        return [f"            generation on {', '.join(serving.urls)}", *([shared] if here else [])]
     try:
         seats = gpu_seats(serving, gpus)
     except BadConfig as error:

@@ -184,6 +184,8 @@ class Client:
             "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}],
             "temperature": 0,
             "max_tokens": 1,
+            **PLAIN_SAMPLING,
+            **PLAIN_SAMPLING_OF_VLLM,
             "prompt_logprobs": 0,
             "add_generation_prompt": False,
             "continue_final_message": True,

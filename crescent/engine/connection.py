@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from crescent.engine.client import EngineDied
+from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM, EngineDied
 from crescent.engine.key import SUPERVISOR
 from crescent.engine.replies import Malformed, Served, read_models, read_token_log_probabilities
 from crescent.errors import BadConfig, CrescentError
@@ -46,7 +46,8 @@ class Connection:
 
     def log_probabilities(self, token_ids: Sequence[int], model: str) -> list[float | None]:
         """Log-probability of each token given those before it, in nats; `None` for the first."""
-        body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        asked = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        body = {**asked, **PLAIN_SAMPLING, **PLAIN_SAMPLING_OF_VLLM}
         reply = self._send("POST", "/v1/completions", body, 600, ())
         found = self._read(reply, lambda content: read_token_log_probabilities(content, token_ids))
         if found is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crescent.config import EngineKind, ModelConfig, ServingConfig, TrainConfig
-from crescent.engine.client import EngineDied
+from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM, EngineDied
 from crescent.engine.connection import Connection
 from crescent.engine.failure import explain_failure
 from crescent.engine.placement import Seat
@@ -93,7 +93,8 @@ class EngineProcess:
 
     def completes(self, model: str) -> bool:
         """Whether a request gets a completion: a server can list its models with a dead engine behind it."""
-        body = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        asked = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        body = {**asked, **PLAIN_SAMPLING, **PLAIN_SAMPLING_OF_VLLM}
         try:
             self.connection.post("/v1/completions", body)
         except CrescentError:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from crescent.config import ModelConfig, Start, TrainConfig
+from crescent.config import Dtype, ModelConfig, Start, TrainConfig
 from crescent.engine.connection import Connection
 from crescent.engine.proof import ASSUMED_NOISE, LEAST_NOISE, NOISE_LIMIT, Finding, Outcome, distance, find, noise
 from crescent.errors import CrescentError
@@ -52,6 +52,13 @@ class Prover:
                 f"serve {checkpoint.origin.weights} in {self.model.dtype.value}, not quantised"
             )
         self._measured = found
+
+    def needs_base_for(self, checkpoint: Checkpoint) -> bool:
+        """Whether the noise is still to be measured, on the base, before this child can be proven. In float32 what is
+        assumed is far below what training changes."""
+        if self.model.dtype is Dtype.float32 or checkpoint.proof is None or not self._trained_from_base(checkpoint):
+            return False
+        return self._measured is None and last_noise(self.findings) is None
 
     def prove(self, checkpoint: Checkpoint, name: str) -> None:
         """Compare the log-probabilities of the checkpoint, served under `name`, with those that the trainer recorded.

@@ -131,6 +131,11 @@ class Replica:
             self._wake()
         # Another architecture needs another process.
         other = self._held is None or self._held.origin != checkpoint.origin
+        if self.engine is not None and way is Child.restart and self.prover.needs_base_for(checkpoint):
+            # Started with the child, it would never hold the base: once in a run it is started for that.
+            if not self._runs() or self._held != checkpoint.origin:
+                self._start(checkpoint.origin)
+            self.prover.measure_noise(checkpoint, self.model_name(checkpoint.origin))
         if self.engine is not None and (not self._runs() or way is Child.restart or other):
             self._start(checkpoint if way is Child.restart else checkpoint.origin)
         if self.engine is None or self._held == checkpoint.origin:

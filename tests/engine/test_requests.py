@@ -4,11 +4,14 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from crescent.engine.client import Client
+from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM, Client
+from crescent.engine.connection import Connection
+from crescent.errors import CrescentError
 from crescent.records import Request
 
 REPLY = {
@@ -80,3 +83,19 @@ def test_a_request_leaves_no_sampling_parameter_to_the_models_own_generation_con
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
     }
+
+
+def test_what_is_asked_for_likelihoods_and_for_proofs_states_them_too(recorder: RecordingServer) -> None:
+    url = f"http://127.0.0.1:{recorder.server_port}/v1"
+
+    async def ask() -> None:
+        async with Client([url], "m", "key", concurrency=1, timeout_s=10) as client:
+            await client.log_probabilities("What is 2 + 2?", "4")
+
+    with suppress(CrescentError):  # this server gives none
+        asyncio.run(ask())
+    with suppress(CrescentError):
+        Connection(url, "key").log_probabilities([1, 2], "m")
+    assert len(recorder.bodies) >= 2
+    for body in recorder.bodies:
+        assert {**body, **PLAIN_SAMPLING, **PLAIN_SAMPLING_OF_VLLM} == body

@@ -265,7 +265,7 @@ def served_lines(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (tmp_path / "logs" / "served.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("way", [Child.adapter, Child.reload])
+@pytest.mark.parametrize("way", [Child.adapter, Child.reload, Child.restart])
 def test_the_engines_own_noise_is_measured_on_the_base_before_a_child_is_proven(way: Child, tmp_path: Path) -> None:
     server = new_server(tmp_path, replace(FAKE, child=way), dtype=Dtype.bfloat16)
     # An engine whose values are all 0.03 off. Distances alone could not tell such a child from its parent.
