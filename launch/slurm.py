@@ -240,7 +240,7 @@ def own_words(output: str) -> str:
 def check_submitit() -> None:
     """Raises `NotInstalled` if submitit is missing."""
     if importlib.util.find_spec("submitit") is None:
-        raise NotInstalled("submitit is not installed: pip install 'crescent-loop[slurm]', or pip install submitit")
+        raise NotInstalled("submitit is not installed: pip install -e '.[slurm]', or pip install submitit")
 
 
 def check_installed() -> None:

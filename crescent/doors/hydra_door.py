@@ -1,5 +1,6 @@
 """Entry from the command line: Hydra composes the config; below this file there are only plain dataclasses."""
 
+import difflib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -26,7 +27,7 @@ from crescent.config import Config, Console, Mode, minutes_of
 from crescent.config.standalone import EvaluationConfig
 from crescent.config.unknown_settings import no_such_setting, unknown_settings
 from crescent.config.warm_start import WarmStartConfig
-from crescent.doors.flags import groups_for, with_root
+from crescent.doors.flags import check_own_yaml, groups_for, settings_first, with_root
 from crescent.doors.opening import Loop, execute, read_objective
 from crescent.doors.reusable import sweep_runs
 from crescent.doors.run_name import named_after_model
@@ -132,7 +133,8 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         if "--version" in sys.argv[1:]:
             print(f"crescent {__version__}")
             return
-        sys.argv[1:] = declare(with_root(sys.argv[1:]))
+        check_own_yaml(sys.argv[1:])
+        sys.argv[1:] = settings_first(declare(with_root(sys.argv[1:])))
         refuse_overrides(sys.argv[1:], schema)
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_run)()
@@ -316,6 +318,16 @@ def explain(error: Exception, schema: type = EvaluationConfig) -> str:
     file = re.match(r"In '([^']+)': ConfigKeyError", text)
     if file and (found := re.search(r"full_key: (\S+)", text)):
         return f"conf file {file[1]}: {no_such_setting(found[1], schema, groups_for(())[0])}"
+    if isinstance(error, MissingConfigException):
+        named, options = Path(str(error.missing_cfg_file)).name, sorted(error.options or [])
+        near = difflib.get_close_matches(named, options, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return f"{error.missing_cfg_file}: no such file of settings; {meant}There are: {', '.join(options) or 'none'}"
+    if wrong := re.match(r"In '([^']+)': \w+ raised[^\n]*\n([^\n]+)", text):
+        if "Cannot merge" in wrong[2]:
+            return f"conf file {wrong[1]}: has a list where `key: value` lines belong, or the other way round"
+        at = re.search(r"full_key: (\S+)", text)
+        return f"conf file {wrong[1]}: {f'{at[1]}: ' if at else ''}{wrong[2]}; docs/settings.md has each setting's type"
     if key is not None and "is not in struct" in last:
         name = str(key).rpartition(".")[2]
         return f"{key}: there is no {name} yet; to add it, write +{key}=… (with a + in front)"

@@ -66,8 +66,8 @@ def rows(name: str, config: BenchmarkConfig, folder: Path | None) -> list[Row]:
         assert config.style is not None
         reason = (problems or absent)[0]
         raise DataSaysNo(
-            f"{reason}; the same for all {len(found)} rows: set {where}.answer to the field with the final answer, or "
-            f"{where}.style to how it is written (now {config.style.value})"
+            f"{reason}; no row of {len(found)} can be used: set {where}.question and {where}.answer to the fields with "
+            f"question and final answer, or {where}.style to how the answer is written (now {config.style.value})"
         )
     return found
 
@@ -92,7 +92,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Raw]]:
     if text.lstrip().startswith("["):
         try:
             listed = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataSaysNo(
                 f"{path}: begins like a JSON list and is none ({error}); write one object a line"
             ) from error
@@ -111,7 +111,7 @@ def _decoded(path: Path, text: str) -> Iterator[tuple[str, object]]:
             place = f"{path}: line {number_}"
             try:
                 yield place, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataSaysNo(f"{place}: not JSON ({error}); one object a line, e.g. from `jq -c`") from error
 
 
@@ -141,6 +141,8 @@ def _data_set(where: str, config: BenchmarkConfig, place: Path | None) -> Any:
 
 def _row(raw: Raw, config: BenchmarkConfig) -> Row:
     question, answer = _text(raw, config), value_of(raw, config.answer)
+    if not question:
+        raise Unusable(f"field {config.question} is {_shown(value_of(raw, config.question))}, which is no question")
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     if answer is None or isinstance(answer, dict | list) or not str(answer).strip():
@@ -180,7 +182,8 @@ def value_of(raw: Raw, name: str) -> Any:
 
 def _text(raw: Raw, config: BenchmarkConfig) -> str:
     question = value_of(raw, config.question)
-    return question.strip() if isinstance(question, str) else ""
+    # Half of a surrogate pair is JSON, but no text that an engine could be sent.
+    return question.strip().encode("utf-8", "replace").decode() if isinstance(question, str) else ""
 
 
 def _final(answer: object) -> str:

@@ -1,10 +1,11 @@
 """Which of the arguments is the command, and what was meant by a word that is none."""
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from crescent.commands import COMMANDS, without_command
 from crescent.doors.command_line import MEANT, find_command, help_text, refuse_words
-from crescent.doors.flags import flag_values, with_root
+from crescent.doors.flags import flag_values, settings_first, with_root
 from crescent.errors import BadConfig
 
 
@@ -90,4 +91,21 @@ def test_the_folder_of_runs_becomes_a_setting_whatever_is_in_its_name() -> None:
     assert with_root(["a=1", "--root", "x", "b=2"]) == ["a=1", "b=2", "run.root='x'"]
     assert with_root(["--root=it's"]) == ["run.root='it\\'s'"]
     assert with_root(["a=1"]) == ["a=1"]
+
+
+def test_settings_may_stand_behind_flags_and_hydra_gets_them_first() -> None:
+    assert settings_first(["a=1", "-m", "b=1,2", "~c"]) == ["a=1", "b=1,2", "~c", "-m"]
+    assert settings_first(["--config-dir", "d=e", "a=1"]) == ["a=1", "--config-dir", "d=e"]
+    assert settings_first(["-m", "--info", "all", "+x=1", "--cfg", "job"]) == [
+        "+x=1",
+        "-m",
+        "--info",
+        "all",
+        "--cfg",
+        "job",
+    ]
+    parser = get_args_parser()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a=1", "-m", "b=1,2"])
+    assert parser.parse_args(settings_first(["a=1", "-m", "b=1,2"])).overrides == ["a=1", "b=1,2"]
     assert flag_values(["--root", "x", "--root=y", "z"], "--root") == (["x", "y"], ["z"])

@@ -124,6 +124,43 @@ def test_a_wrong_key_in_a_file_of_one_s_own_is_refused_with_the_file(override: s
     assert [path.name for path in tmp_path.iterdir()] == ["mine"], "nothing was started"
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("prompts: {mine: 3 Käse}\n".encode("latin-1"), "line 1 is not utf-8"),
+        ("prompts: {mine: Ask.}\n".encode("utf-16"), "line 1: begins with the mark of utf-16"),
+        ("# @package _global_\nbait: {questions: 3}\n".encode("utf-8-sig"), "line 1: begins with a byte-order mark"),
+        (b"prompts:\n\tmine: Ask.\n", "line 2: is no YAML"),
+        (b'prompts:\n  mine: "Ask.\n', "is no YAML"),
+        (b"- Ask.\n", "line 1: holds no settings"),
+        (b"7\n", "line 1: holds no settings"),
+        (b"prompts: [a]\n", "conf file bait/mine: has a list where"),
+        (b"questions: many\n", "conf file bait/mine: bait.questions: Value 'many'"),
+    ],
+)
+def test_yaml_of_ones_own_that_cannot_be_read_is_one_line_with_file_and_fix(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "bait").mkdir(parents=True)
+    (tmp_path / "mine" / "bait" / "mine.yaml").write_bytes(content)
+    command = [sys.executable, "-P", "-m", "crescent.loop", "--config-dir", "mine", "bait=mine", "mode=plan"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 2, ended.stderr
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+
+
+def test_a_folder_or_an_option_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for arguments, told in (
+        (["--config-dir", "mine"], "mine: no such folder"),
+        (["bait=smus"], "bait/smus: no such file of settings; did you mean sums? There are: "),
+    ):
+        command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+        assert told in ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
+
+
 def test_added_benchmarks_keep_working() -> None:
     arguments = declare(["+eval.benchmarks.mine={source: jsonl, path: x, style: number}"])
     try:

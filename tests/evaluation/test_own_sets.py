@@ -126,9 +126,17 @@ def test_rows_that_cannot_be_compared_are_left_out_and_counted(tmp_path: Path) -
             '{"question": "a", "answer": "Ann"}\n',
             {},
             DataSaysNo,
-            r"line 1: field answer is 'Ann', which is no number; .*style to how it is written \(now number\)",
+            r"line 1: field answer is 'Ann', which is no number; .*style to how the answer is written \(now number\)",
         ),
         ('{"question": "a", "answer": [1, 2]}\n', {}, DataSaysNo, r"\[1, 2\], which is no single answer"),
+        ('{"question": [1], "answer": 1}\n', {}, DataSaysNo, r"line 1: field question is \[1\], which is no question"),
+        (
+            '{"question": " ", "answer": 1}\n',
+            {},
+            DataSaysNo,
+            r"is no question; .*set eval.benchmarks.mine.question and",
+        ),
+        ("[" * 100_000, {}, DataSaysNo, "begins like a JSON list and is none"),
         (
             '{"question": "a", "answer": "E", "o": ["x", "y"]}\n',
             {"style": AnswerStyle.choice, "choices": "o"},
