@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crescent import __version__
+from crescent.config import Labels
 from crescent.judging.wording import OUTCOMES, p_value, percent_with_interval, points_with_interval
 from crescent.reading.finished import RunReader, setting
 from crescent.reading.rounds import RoundSummary, RunSummary
-from crescent.records import BaitCount, Pair
+from crescent.records import BaitCount, Item, Pair, read_lines
 from crescent.run_folder.metric_names import QUESTIONS
+from crescent.run_folder.places import LABELLED
 
 METHOD = re.compile(r"^\| (?!\|)(?P<key>[^|]+) \| (?P<value>.*) \|$", re.MULTILINE)
 """A row of the table in the trainer's own card."""
@@ -19,6 +21,8 @@ NOT_REPEATED = ("base model", "revision", "licence", "---", "round")
 """Rows of that table which this card has elsewhere."""
 LONGEST_PROMPT = 300
 """Characters of a bait prompt that the card shows."""
+WEIGHTS = "weights"
+"""Name of the folder of complete weights in what this project writes; the folder above says more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,14 @@ class Origin:
     @property
     def name(self) -> str:
         """What to call it in public: of a folder only the last part, because the rest may be private."""
-        return self.hub_id or Path(self.path).name
+        path = Path(self.path)
+        return self.hub_id or (path.parent.name if path.name == WEIGHTS and path.parent.name else path.name)
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled problems that a warm start taught it before; 0 if none is known of."""
+        file = None if self.folder is None else self.folder.parent / LABELLED
+        return len(read_lines(file, Item)) if file is not None and file.is_file() else 0
 
 
 def model_card(run: RunSummary, round_: RoundSummary, training: Path, origin: Origin, whole: bool) -> str:
@@ -63,9 +74,10 @@ def model_card(run: RunSummary, round_: RoundSummary, training: Path, origin: Or
         f"---\n{data.to_yaml()}\n---",
         f"# {round_.checkpoint}",
         f"{'Complete weights' if whole else 'A LoRA adapter'}: round {round_.round} of the run `{run.name}`, in which "
-        f"{cell(origin.name)} taught itself with Crescent {__version__}. It was trained on questions that the model "
-        f"{questions_from(reader, round_.round)} and on answers that most of its own samples agreed on, without labels "
-        "and without another model's answers.",
+        f"{cell(origin.name)} was trained with Crescent {__version__}. It learned from questions that "
+        f"{'its teacher' if has_teacher(reader) else 'the model itself'} {questions_from(reader, round_.round)} and "
+        f"{answers_from(reader, round_.round)}.",
+        warm_start(origin),
         "## Scores",
         scores_table(run, round_),
         verdict_line(round_),
@@ -77,6 +89,14 @@ def model_card(run: RunSummary, round_: RoundSummary, training: Path, origin: Or
         usage(origin, whole),
     ]
     return str(ModelCard("\n\n".join(filter(None, parts)) + "\n"))
+
+
+def warm_start(origin: Origin) -> str:
+    """The labels that the run's base had seen, if any are known of."""
+    if not origin.labelled:
+        return ""
+    taught = f"{origin.labelled:,} labelled problems taught {cell(origin.name)} how to ask and how to answer"
+    return f"Before the run, {taught} (a warm start)."
 
 
 def scores_table(run: RunSummary, round_: RoundSummary) -> str:
@@ -133,6 +153,33 @@ def data_lineage(reader: RunReader, number: int) -> list[str]:
     return ["\n".join(rows), general if replayed else "", decontaminated, "Bait prompts:\n\n" + "\n".join(listed)]
 
 
+def answers_from(reader: RunReader, number: int) -> str:
+    """What the answers were that a round trained on, and where they came from."""
+    selection = reader.selection(number)
+    labels = Labels(setting(selection, "pairs.labels") or Labels.majority)
+    noise = float(setting(selection, "pairs.noise") or 0.0)
+    whose = "its teacher's" if has_teacher(reader) else "its own"
+    plain = "without labels" if has_teacher(reader) else "without labels and without another model's answers"
+    match labels:
+        case Labels.majority | Labels.fixed:
+            found = f"from answers that most of {whose} samples agreed on, {plain}"
+        case Labels.first | Labels.first_any:
+            found = f"from {whose} first answers, on which nothing was voted (a control arm), {plain}"
+        case Labels.minority:
+            found = f"from answers that most of {whose} samples contradicted (a control arm), {plain}"
+        case Labels.shuffled:
+            found = f"from {whose} answers to other questions (a control arm), {plain}"
+        case Labels.gold:
+            found = "from answers that are right by computation, which are labels (a ceiling, no result of a vote)"
+    wrong = f"; {100 * noise:.0f}% of the answers were made wrong on purpose"
+    return f"{found}{wrong if noise else ''}"
+
+
+def has_teacher(reader: RunReader) -> bool:
+    """Whether another model than the trained one asked and answered."""
+    return (reader.root / "teacher").is_dir()
+
+
 def questions_from(reader: RunReader, number: int) -> str:
     """Where the questions of the rounds up to this one came from: `invented`, or from seed questions."""
     prompts = [setting(reader.synthesis(earlier), "bait.prompts") or {} for earlier in range(1, number + 1)]
@@ -148,7 +195,7 @@ def asker(reader: RunReader, number: int) -> str:
         training = reader.training(earlier)
         if training is not None and training["digest"] == parent:
             return f"the child of round {earlier}"
-    return "the teacher" if (reader.root / "teacher").is_dir() else "the base"
+    return "the teacher" if has_teacher(reader) else "the base"
 
 
 def training_table(training: Path, origin: Origin) -> str:

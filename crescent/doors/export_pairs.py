@@ -7,7 +7,7 @@ from typing import Any
 
 from crescent import __version__
 from crescent.doors.export import BEST, check_target
-from crescent.doors.export_card import questions_from
+from crescent.doors.export_card import answers_from, questions_from
 from crescent.errors import BadConfig
 from crescent.machine.disk import whole_folder
 from crescent.reading.finished import RunReader, setting
@@ -125,9 +125,9 @@ configs:
 
 # Pairs of round {number} of the run `{reader.root.resolve().name}`
 
-{counts}. The questions are what a model {questions_from(reader, number)} and answered several times; the completion
-carries the answer that most of its samples agreed on, and `rejected` one that was outvoted. Nobody has checked the
-answers: `agreement` is the share of samples behind each. Made by Crescent {__version__}; digest of the stage
+{counts}. The questions are what a model {questions_from(reader, number)} and answered several times. The completions
+come {answers_from(reader, number)}; `rejected` is an answer that was outvoted. Nobody has checked the answers:
+`agreement` is the share of samples behind the majority's. Made by Crescent {__version__}; digest of the stage
 {selection["digest"] if selection else "–"}.
 
 Bait prompts:

@@ -12,9 +12,10 @@ from smoke_runs import reseal, reseal_alone, set_setting
 
 from crescent.commands import export_command
 from crescent.doors.export import export_model, find_base, push
+from crescent.doors.export_card import Origin, answers_from, warm_start
 from crescent.doors.export_pairs import export_pairs
 from crescent.errors import BadConfig, Missing
-from crescent.records import Pair, read_lines
+from crescent.records import Item, Pair, read_lines, write_lines
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "run_before_wings.tar.gz"
 
@@ -172,3 +173,40 @@ def test_the_command_says_what_it_wrote(run: Path, tmp_path: Path, capsys: pytes
     export_command([str(run), "--to", str(tmp_path / "out")])
     assert "round 1, smoke-r01-" in capsys.readouterr().out
     assert (tmp_path / "out/skill.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("labels", "noise", "teacher", "told"),
+    [
+        ("majority", 0.0, False, "most of its own samples agreed on, without labels and without another model's"),
+        ("fixed", 0.25, False, "25% of the answers were made wrong on purpose"),
+        ("first", 0.0, False, "its own first answers, on which nothing was voted (a control arm), without labels"),
+        ("minority", 0.0, False, "most of its own samples contradicted"),
+        ("shuffled", 0.0, False, "answers to other questions"),
+        ("gold", 0.0, False, "right by computation, which are labels"),
+        ("majority", 0.0, True, "most of its teacher's samples agreed on, without labels"),
+    ],
+)
+def test_a_card_claims_of_the_answers_only_what_is_true(
+    labels: str, noise: float, teacher: bool, told: str, tmp_path: Path
+) -> None:
+    class Reader:
+        root = tmp_path
+
+        def selection(self, _: int) -> dict[str, object]:
+            return {"made_from": {"settings": {"pairs": {"labels": labels, "noise": noise}}}}
+
+    if teacher:
+        (tmp_path / "teacher").mkdir()
+    found = answers_from(Reader(), 1)  # type: ignore[arg-type]
+    assert told in found
+    assert ("without another model" in found) == (not teacher and labels != "gold")
+
+
+def test_a_card_says_that_a_warm_start_had_labels(tmp_path: Path) -> None:
+    weights = tmp_path / "sums-start" / "weights"
+    weights.mkdir(parents=True)
+    origin = Origin(str(weights), None, None, weights, None)
+    assert warm_start(origin) == ""
+    write_lines(weights.parent / "labelled.jsonl", [Item("a", "labelled", "1 + 1", "2")])
+    assert "1 labelled problems taught sums-start" in warm_start(origin)
