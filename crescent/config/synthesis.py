@@ -78,7 +78,7 @@ class TaskConfig:
         require(self.program_memory_mib >= 64, "task.program_memory_mib", self.program_memory_mib, "64 MiB at least")
 
 
-BAIT_FIELD = re.compile(r"(?<![\\\w}^_{])\{([A-Za-z][A-Za-z_]+)\}(?!\})")
+BAIT_FIELD = re.compile(r"(?<![\\\w}^_{])\{([A-Za-z][\w-]+)\}(?!\})")
 """A word in braces that belongs to no formula (`\\frac{ab}{cd}`, `x^{ab}`): it looks like a field of a bait prompt."""
 BAIT_FIELDS = ("seed", "topic", "difficulty")
 """Fields that a bait prompt may have."""
@@ -184,7 +184,9 @@ class BaitConfig:
     def _check_fields(self, name: str, prompt: str) -> None:
         """Check that each field of a bait prompt is known and has entries."""
         key = f"bait.prompts.{name}"
-        for wrong in (found for found in BAIT_FIELD.findall(prompt) if found not in BAIT_FIELDS):
+        # Known ones are taken out first: what follows one directly would look like part of a formula.
+        unknown = re.sub(rf"\{{(?:{'|'.join(BAIT_FIELDS)})\}}", " ", prompt)
+        for wrong in BAIT_FIELD.findall(unknown):
             known = " and ".join(", ".join(f"{{{name}}}" for name in BAIT_FIELDS).rsplit(", ", 1))
             rule = f"has a field {{{wrong}}}, and only {known} are known"
             fix = f"write {{topic}}, or {{ {wrong} }} with spaces if the braces are part of the text"

@@ -253,6 +253,8 @@ def test_lists_of_ones_own_are_used_as_they_are_and_the_model_lists_nothing() ->
 @pytest.mark.parametrize(
     ("given_", "says"),
     [
+        ({"prompts": {"a": "About {topic2}."}}, r"has a field \{topic2\}"),
+        ({"prompts": {"a": "About {topic}{levl}."}, "topics": 3}, r"has a field \{levl\}"),
         ({"prompts": {"a": "About {topics}."}}, r"bait\.prompts\.a=.*has a field \{topics\}.*write \{topic\}"),
         (
             {"prompts": {"a": "For {grade} pupils."}},
