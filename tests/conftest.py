@@ -1,5 +1,6 @@
 """Fixtures and settings for all tests."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ from crescent.records import Pair, write_lines
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers' trainers and engines share the cores: threads that wait must sleep, not spin where others could work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 LONGEST = (
     *("loop", "shared_stages", "end_to_end", "sharded", "reinforcement", "train", "harness", "preference", "tuning"),
