@@ -5,10 +5,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from crescent.errors import BadConfig, Missing
-from crescent.machine.text_files import MARKS, read_text
 
 DIRECTORY = ("--config-dir", "-cd")
 """Flags of Hydra with a folder that is laid out like `conf/`."""
@@ -88,6 +85,10 @@ def check_own_yaml(arguments: Sequence[str]) -> None:
 
 
 def _check_yaml(path: Path) -> None:
+    import yaml
+
+    from crescent.machine.text_files import MARKS, read_text
+
     start = path.read_bytes()[:4]
     if mark := next((name for mark, name in MARKS if start.startswith(mark)), None):
         kind = "a byte-order mark" if start.startswith(codecs.BOM_UTF8) else f"the mark of {mark}"

@@ -21,7 +21,8 @@ from crescent.run_folder.manifest import MANIFEST, tree_digest
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LOOP = (sys.executable, "-P", "-m", "crescent.loop")
 FEW = (
-    *("+experiment=smoke", "bait.questions=16", "run.rounds=2", "tracking.group=few"),
+    # Six rounds take about a minute: SLURM needs a part of it before it preempts.
+    *("+experiment=smoke", "bait.questions=16", "run.rounds=6", "pairs.max_unanimous=1", "tracking.group=few"),
     *("eval.benchmarks.sums_dev.items=16", "eval.benchmarks.sums_test.items=12"),
 )
 JOB = ("launch=slurm", "launch.slurm.time=0:30:00")
