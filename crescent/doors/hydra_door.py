@@ -114,7 +114,8 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         (show_script if is_planned else submit)(
             cfg, [sys.executable, "-P", "-m", MODULES[config_name], *job_arguments(cfg)]
         )
-        return read_objective(cfg) if config_name == "config" and not is_planned else None
+        is_over = cfg.launch.wait and not is_planned
+        return read_objective(cfg) if config_name == "config" and is_over else None
 
     def enter_run(composed: DictConfig) -> float | None:
         """One run, or one point of a sweep, whose sweeper gets what is returned."""
