@@ -59,7 +59,8 @@ def with_root(arguments: Sequence[str]) -> list[str]:
 
 def settings_first(arguments: Sequence[str]) -> list[str]:
     """The same arguments with the settings before the flags: Hydra's parser takes settings from one place only."""
-    settings, flags = [], []
+    settings: list[str] = []
+    flags: list[str] = []
     left = iter(arguments)
     for argument in left:
         is_setting = not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
