@@ -136,7 +136,7 @@ def test_the_points_of_a_sweep_run_as_an_array(cluster: SlurmCluster, undisturbe
     assert swept.returncode == 0, swept.stderr
     first, second = (digests(root) for root in sorted(tmp_path.glob("sweep-*")))
     alone = digests(undisturbed)
-    assert first == {stage: digest for stage, digest in alone.items() if not stage.startswith("round-2")}
+    assert first == {stage: digest for stage, digest in alone.items() if stage.startswith(("base/", "round-1/"))}
     assert set(second) == set(first)
     assert second["base/eval"] != first["base/eval"], "another seed"
     jobs = cluster.ask("squeue", "--noheader", "--states=all", "--name=sweep", "--format=%F %K").split()
