@@ -35,7 +35,10 @@ def overrides(words: list[str]) -> list[str] | None:
     if not is_run or "--config-dir" in words or not experiments - {"NAME"}:
         return None
     settings = [word for word in words if re.match(r"[+~]*[a-z_.]+(=|$)", word) and word.strip("+~") not in OTHERS]
-    return [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in settings] if "-m" in words[3:] else settings
+    if "-m" not in words[1 if words[0] == "crescent" else 3 :]:
+        return settings
+    swept = [word for word in settings if not word.startswith("hydra") and "(" not in word]
+    return [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in swept]
 
 
 OTHERS = {"python", "crescent", "doctor", "crescent.loop"}

@@ -101,6 +101,11 @@ def read_job(path: Path, kind: type[C]) -> C:
         loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), load_plain_yaml(path)))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise BadConfig(f"{path}: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # OmegaConf's word for a file with a single number.
+        raise BadConfig(f"{path}: holds no settings; write `key: value` lines") from error
     assert isinstance(loaded, kind)
     return loaded
 
