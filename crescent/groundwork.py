@@ -35,6 +35,8 @@ from crescent.machine.processes import run_child
 from crescent.machine.program import run_async
 from crescent.models.model_digest import folder_digest, model_digest
 from crescent.models.model_folder import find_model
+from crescent.models.model_size import measure
+from crescent.models.on_cpu import refuse_days_on_cpu
 from crescent.models.packaged_model import PACKAGED, packaged_folder
 from crescent.models.vector_cache import embed_once, embedder_digest
 from crescent.records import Candidate, Checkpoint, Done, Item, Pair, Question, digest, read_lines, write_lines
@@ -54,6 +56,8 @@ def find_models(place: Workplace) -> None:
         student = replace(cfg.model, path=cfg.train.student, revision=None)
         place.models["base"] = find_one(place, student, "base")
         place.models["teacher"] = find_one(place, cfg.model, "teacher")
+    measure.cache_clear()  # of some models nothing but the download says how large they are
+    refuse_days_on_cpu(cfg)
 
 
 def find_one(place: Workplace, model: ModelConfig, role: str) -> Checkpoint:

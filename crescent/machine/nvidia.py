@@ -92,12 +92,21 @@ def gib(mebibytes: str) -> float | None:
 
 def torch_cuda() -> str | None:
     """CUDA version that the installed torch was built for; `None` for another build, or without torch."""
+    return torch_built_for().get("cuda")
+
+
+def is_cpu_torch() -> bool:
+    """Whether torch is installed, and was built for no accelerator."""
+    return importlib.util.find_spec("torch") is not None and not torch_built_for()
+
+
+def torch_built_for() -> dict[str, str]:
+    """Version of the accelerator's software by its name (`cuda`, `hip`, `xpu`), as torch/version.py states it."""
     spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    version = Path(spec.origin).with_name("version.py")
-    found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", version.read_text(), re.MULTILINE) if version.exists() else None
-    return found[1] if found else None
+    version = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin is not None else None
+    if version is None or not version.exists():
+        return {}
+    return dict(re.findall(r"^(cuda|hip|xpu)\b[^=]*=\s*'([^']+)'", version.read_text(), re.MULTILINE))
 
 
 def driver_problem(driver: str | None, cuda: str | None) -> str | None:
@@ -110,6 +119,13 @@ def driver_problem(driver: str | None, cuda: str | None) -> str | None:
     return f"driver {driver} is too old for CUDA {cuda}, which needs {least} or newer"
 
 
-def has_gpu() -> bool:
-    """Whether this machine seems to have a GPU, with a working nvidia-smi or without."""
-    return bool(ask_nvidia_smi().gpus) or any(path.exists() for path in DEVICES)
+def gpu_problem() -> str | None:
+    """Why torch would compute on the CPU here; `None` if it seems to find a GPU, with nvidia-smi or without."""
+    answer = ask_nvidia_smi()
+    if not answer.gpus and not any(path.exists() for path in DEVICES):
+        return f"no GPU is here: {answer.problem}"
+    if "CUDA_VISIBLE_DEVICES" in os.environ and not visible_gpus():
+        return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']} names no GPU"
+    if is_cpu_torch():
+        return "the installed torch is built for CPUs: pip install -e '.[gpu]'"
+    return driver_problem(answer.gpus[0].driver, torch_cuda()) if answer.gpus else None

@@ -1,6 +1,8 @@
 """`crescent doctor`: each line is ok, or says exactly what mends it; the exit code says whether the experiment runs."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,11 +11,14 @@ from pathlib import Path
 import pytest
 from test_config import composed
 
-from crescent.config import Config, Dtype
-from crescent.doors.doctor import check_disk, check_driver, check_file_system, check_gpus, check_hub, check_wandb
-from crescent.doors.preflight import check_adapters, check_gpu
+from crescent.config import Config, Dtype, Embedder
+from crescent.doors.doctor import check_disk, check_driver, check_file_system, check_gpus, check_wandb
+from crescent.doors.doctor_downloads import check_benchmarks, check_embedder, check_model
+from crescent.doors.preflight import check_adapters
 from crescent.errors import BadConfig, Missing
+from crescent.machine import nvidia
 from crescent.machine.nvidia import Answer, GpuStatus
+from crescent.models.on_cpu import refuse_days_on_cpu
 
 H200 = GpuStatus(0, "NVIDIA H200", 140.0, 139.0, "580.65.06", "9.0")
 
@@ -37,7 +42,8 @@ def test_a_machine_that_can_run_the_experiment_is_told_so_and_nothing_is_left_be
     assert ended.returncode == 0, ended.stderr
     assert "smoke can run on this machine" in ended.stdout
     assert "NOT OK" not in ended.stdout
-    for name in ("driver", "compiler", "versions", "disk", "model", "W&B", "port", "file system", "limits", "settings"):
+    names = ("driver", "compiler", "versions", "disk", "model", "embedder", "benchmarks", "W&B", "port", "file system")
+    for name in (*names, "limits", "settings"):
         assert f"ok      {name}" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -52,7 +58,7 @@ def test_an_experiment_that_cannot_run_ends_with_69_and_what_mends_it(tmp_path: 
     assert ended.returncode == 69
     assert "Traceback" not in ended.stderr
     assert "NOT OK  model         Qwen/Qwen2.5-7B-Instruct is not on this machine, and HF_HUB_OFFLINE=1" in ended.stdout
-    assert "→ unset HF_HUB_OFFLINE, or copy the model here" in ended.stdout
+    assert "→ unset HF_HUB_OFFLINE, or copy it here and set model.path" in ended.stdout
     assert "No devices were found" in ended.stdout
     assert "cannot run on this machine: model" in ended.stderr
 
@@ -107,13 +113,39 @@ def test_the_download_counts_as_disk_space(qwen: Config, tmp_path: Path, monkeyp
 def test_a_model_in_the_hubs_cache_needs_no_network(
     qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not check_model(qwen).ok
+    repository = tmp_path / "models--Qwen--Qwen2.5-7B-Instruct"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    weight_map = {f"layer.{number}": shard for number, shard in enumerate(shards)}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (snapshot / shards[0]).touch()
+    assert not check_model(qwen).ok, "an interrupted download is not a model"
+    (snapshot / shards[1]).touch()
+    assert check_model(qwen).ok
+
+
+def test_what_else_a_run_downloads_is_looked_for_too(
+    qwen: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert not check_hub(qwen).ok
-    snapshot = tmp_path / "models--Qwen--Qwen2.5-7B-Instruct" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (snapshot / "model-00001-of-00004.safetensors").touch()
-    assert check_hub(qwen).ok
+    monkeypatch.delenv("CRESCENT_DATA", raising=False)
+    compared = replace(qwen.diversify, embedder=Embedder.minilm, path="sentence-transformers/all-MiniLM-L6-v2")
+    finding = check_embedder(replace(qwen, diversify=compared))
+    assert "all-MiniLM-L6-v2 is not on this machine, and HF_HUB_OFFLINE=1" in finding.found
+    assert "set diversify.path to its folder" in str(finding.mend)
+    assert not check_embedder(replace(qwen, diversify=replace(compared, path="/nowhere"))).ok
+    assert check_embedder(replace(qwen, diversify=replace(compared, embedder=Embedder.lexical))).ok
+    gsm8k = check_benchmarks(qwen)
+    assert not gsm8k.ok
+    assert "openai/gsm8k is not available" in gsm8k.found
+    assert check_benchmarks(composed("+experiment=smoke")).ok
 
 
 def test_a_hub_that_cannot_be_reached_is_no_traceback(
@@ -122,7 +154,7 @@ def test_a_hub_that_cannot_be_reached_is_no_traceback(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in check_hub(qwen).found
+    assert "cannot be reached" in check_model(qwen).found
 
 
 def test_a_missing_login_is_named_and_does_not_stop_the_run(
@@ -142,13 +174,58 @@ def test_a_file_system_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert not check_file_system(Path("/proc/1")).ok
 
 
-def test_a_large_model_never_trains_on_the_cpu_unasked(qwen: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crescent.machine.nvidia.DEVICES", ())
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Missing, match=r"7\.6 billion parameters would train on the CPU.*train\.accelerate=cpu"):
-        check_gpu(qwen)
-    check_gpu(replace(qwen, train=replace(qwen.train, accelerate="cpu")))
-    check_gpu(composed("+experiment=instruct_sums"))
+def test_weights_that_do_not_fit_on_the_gpu_are_named_with_how_many_would_hold_them(qwen: Config) -> None:
+    small = replace(H200, name="NVIDIA A10G", memory_gib=22.5, free_gib=22.2)
+    assert check_gpus(replace(qwen, serving=replace(qwen.serving, memory_share=0.9)), Answer((small,))).ok
+    tight = check_gpus(replace(qwen, serving=replace(qwen.serving, memory_share=0.5)), Answer((small,)))
+    assert "14.2 GiB of weights do not fit in 0.50 of GPU 0" in tight.found
+    assert "serving.tensor_parallel=2" in str(tight.mend)
+    unknown = replace(qwen, model=replace(qwen.model, path="someone/nameless"))
+    assert check_gpus(unknown, Answer((H200,))).ok
+
+
+GPU_TORCH = {"cuda": "13.0"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "torch", "problem"),
+    [
+        ((), None, GPU_TORCH, "no GPU is here: nvidia-smi is not installed"),
+        ((H200,), "", GPU_TORCH, "CUDA_VISIBLE_DEVICES= names no GPU"),
+        ((H200,), "-1", GPU_TORCH, "CUDA_VISIBLE_DEVICES=-1 names no GPU"),
+        ((H200,), None, {}, "the installed torch is built for CPUs"),
+        ((replace(H200, driver="550.54.15"),), None, GPU_TORCH, "driver 550.54.15 is too old for CUDA 13.0"),
+    ],
+)
+def test_a_large_model_never_trains_on_the_cpu_unasked(
+    qwen: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: tuple[GpuStatus, ...],
+    visible: str | None,
+    torch: dict[str, str],
+    problem: str,
+) -> None:
+    answer = Answer(gpus, None if gpus else "nvidia-smi is not installed")
+    monkeypatch.setattr(nvidia, "DEVICES", ())
+    monkeypatch.setattr(nvidia, "ask_nvidia_smi", lambda: answer)
+    monkeypatch.setattr(nvidia, "torch_built_for", lambda: torch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(Missing, match=rf"7\.6 billion .* on the CPU .*{re.escape(problem)}.*train\.accelerate=cpu"):
+        refuse_days_on_cpu(qwen)
+    refuse_days_on_cpu(replace(qwen, train=replace(qwen.train, accelerate="cpu")))
+    refuse_days_on_cpu(composed("+experiment=instruct_sums"))
+
+
+@pytest.mark.parametrize("torch", [GPU_TORCH, {"hip": "6.4"}])
+def test_a_large_model_trains_where_torch_finds_a_gpu(
+    qwen: Config, monkeypatch: pytest.MonkeyPatch, torch: dict[str, str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(nvidia, "ask_nvidia_smi", lambda: Answer((H200,)))
+    monkeypatch.setattr(nvidia, "torch_built_for", lambda: torch)
+    refuse_days_on_cpu(qwen)
 
 
 def test_adapters_in_float32_are_refused_on_a_gpu_only(qwen: Config) -> None:
