@@ -76,7 +76,7 @@ def _as_served(question: str, answer: str, tokenizer: Any, ends: set[int]) -> st
             f"{tokenizer.convert_ids_to_tokens(asked_ids[first:])} at the end, and trained is "
             f"{tokenizer.convert_ids_to_tokens(ids[first : first + 4])}…; {FIX}"
         )
-    if not ends & set(ids[len(asked_ids) :]):
+    if not ends & set(token_ids(written.removeprefix(said), tokenizer)):  # an end within the answer would not count
         raise BadConfig(
             f"{template} does not end answers: the server stops at {tokenizer.convert_ids_to_tokens(sorted(ends))}, "
             f"and trained is {row[-SHOWN:]!r}, from which the child would never learn to stop; {FIX}"

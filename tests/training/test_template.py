@@ -68,8 +68,16 @@ def test_a_row_begins_with_exactly_the_tokens_that_the_server_is_asked_with(
         (template(WITHOUT_THOUGHT), "<think>2 and 2</think>4", "'<think>2 and 2</think>4'", "'4<|im_end|>"),
         (template(PLAIN, "<think>\\n\\n</think>\\n\\n"), "4", "<think>\\n\\n</think>", "assistant\\n4"),
         (template().replace("<|im_end|>\\n", "\\n"), "4", "<|im_end|>", "4\\n"),
+        (template().replace("<|im_end|>\\n", "\\n"), "a<|im_end|>4", "<|im_end|>", "4\\n"),
     ],
-    ids=["opens a thought", "adds an empty thought", "drops a thought", "asks with an empty thought", "has no end"],
+    ids=[
+        "opens a thought",
+        "adds an empty thought",
+        "drops a thought",
+        "asks with an empty thought",
+        "has no end",
+        "has an end only where the answer quotes one",
+    ],
 )
 def test_a_template_that_trains_another_text_is_refused_with_both(
     chat_template: str, said: str, asked: str, trained: str, tokenizer_of: Callable[[str | None], Any]
