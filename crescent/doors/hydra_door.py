@@ -137,17 +137,19 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         check_own_yaml(sys.argv[1:])
         sys.argv[1:] = settings_first(declare(with_root(sys.argv[1:])))
         refuse_overrides(sys.argv[1:], schema)
+        ended_early = ""
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(enter_run)()
         except (HydraException, OmegaConfBaseException) as error:
             raise refusal(error, schema) from error
-        except Exception:
-            # A launcher whose process died, or a sweeper that got no number: the points say more about it.
+        except Exception as error:
+            # A launcher whose process died, or a sweeper that got no number: failed points say more about it.
             if not any(point.exit_code for point in read_points()):
                 raise
+            ended_early = f"{type(error).__name__}: {error}"
         if failures:
             raise failures[0]
-        conclude_sweep(read_points())
+        conclude_sweep(read_points(), ended_early)
 
     sys.exit(run_to_exit_code(main, READER_S))
 

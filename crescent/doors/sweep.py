@@ -51,8 +51,11 @@ def sweep_name(name: str, overrides: Sequence[str], root: Path) -> str:
     return "-".join([name, *parts])[:LONGEST].rstrip("-") + f"-{identity}"
 
 
-def conclude_sweep(points: Sequence[Point]) -> None:
+def conclude_sweep(points: Sequence[Point], ended_early: str = "") -> None:
     """Compare the runs of a sweep, and name the best by `sweep.objective`.
+
+    Args:
+        ended_early: Error with which its launcher or sweeper ended, if one did.
 
     Raises:
         PointsFailed: some did not come to their end.
@@ -66,7 +69,7 @@ def conclude_sweep(points: Sequence[Point]) -> None:
         print(f"highest sweep.objective  {best.name}: {best.objective:.4g}, of {len(reached)} runs", flush=True)
     failed = [point for point in points if point.exit_code]
     if failed:
-        raise PointsFailed(failed, len(points))
+        raise PointsFailed(failed, len(points), ended_early)
 
 
 def show_sweep(points: Sequence[Path], group: str | None, rate: float | None) -> None:

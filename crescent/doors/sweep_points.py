@@ -51,10 +51,13 @@ class Point:
 class PointsFailed(CrescentError):
     """Some runs of a sweep failed. The exit code is that of the first."""
 
-    def __init__(self, failed: Sequence[Point], total: int) -> None:
+    def __init__(self, failed: Sequence[Point], started: int, ended_early: str = "") -> None:
         self.exit_code = failed[0].exit_code
-        causes = (f"\n  {point.name} ({point.exit_code}): {point.cause}" for point in failed)
-        super().__init__(f"{len(failed)} of {total} runs of this sweep failed{''.join(causes)}")
+        causes = [f"{point.name} ({point.exit_code}): {point.cause}" for point in failed]
+        if ended_early:
+            causes.append(f"and the sweep itself ended, perhaps before its last run began: {_line(ended_early)}")
+        runs = "started runs" if ended_early else "runs"
+        super().__init__("\n  ".join([f"{len(failed)} of {started} {runs} of this sweep failed", *causes]))
 
 
 def open_records(folder: Path) -> None:

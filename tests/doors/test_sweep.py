@@ -175,9 +175,10 @@ def test_the_objective_is_known_and_no_test_benchmark() -> None:
         check_objective(SweepConfig("best/sums_test"), ["sums_dev"], ["sums_test"])
 
 
-def loop(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def loop(place: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+    world = {**os.environ, **variables}
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False, env=world)
 
 
 def test_a_sweep_ends_with_a_comparison_that_includes_runs_of_an_earlier_call(tmp_path: Path) -> None:
@@ -237,3 +238,15 @@ def test_whatever_runs_the_points_the_sweep_ends_in_the_same_way(tool: str, tmp_
     if tool == "optuna":
         chosen = yaml.safe_load((tmp_path / "runs/sweeps/optimization_results.yaml").read_text())
         assert chosen["best_value"] == pytest.approx(float(best[1]), rel=1e-3), "it maximises what the runs returned"
+
+
+def test_a_launcher_that_breaks_says_so_beside_the_runs_that_it_killed(tmp_path: Path) -> None:
+    small = ("+experiment=smoke", "run.rounds=1", "bait.questions=10", "tracking.console=quiet")
+    ended = loop(
+        *(tmp_path, "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "consensus.samples=4,5,6,7"),
+        CRESCENT_FAILPOINT="once.committed:2=kill9",
+    )
+    assert ended.returncode == 75, ended.stderr
+    assert re.search(r"\d of \d started runs of this sweep failed", ended.stderr), ended.stderr
+    assert "ended without a word, as if killed" in ended.stderr
+    assert re.search(r"and the sweep itself ended, perhaps before .*: \w*(Broken|Terminated)", ended.stderr)
