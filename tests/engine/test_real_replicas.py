@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from benchmarks.proof import DETECTABLE, NOISE
 from crescent.config import Child, Dtype, LoraConfig, ModelConfig, ServingConfig, TrainConfig, WhileTraining
 from crescent.engine.client import Client, Endpoint
-from crescent.engine.proof import NOISE_LIMIT, Outcome, aligned, root_mean_square
+from crescent.engine.proof import NOISE_LIMIT, Outcome, aligned, find, root_mean_square
 from crescent.engine.server import Server
 from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import CrescentError
@@ -169,16 +172,23 @@ def test_two_real_replicas_prove_an_adapter_each_and_go_on_when_one_dies(tmp_pat
 @pytest.mark.real
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not runs_on_cpu(), reason="for vLLM's CPU build")
-def test_in_bfloat16_adapters_of_growing_strength_are_never_refused_and_a_swapped_one_is(tmp_path: Path) -> None:
-    adapters = random_adapters(tmp_path, Dtype.bfloat16, [0.0005, 0.002, 0.01, 0.06])
+def test_in_bfloat16_adapters_of_growing_strength_are_never_refused_and_swapped_ones_are(tmp_path: Path) -> None:
+    strengths = np.geomspace(0.0005, 0.06, int(os.environ.get("CRESCENT_PROOFS", "4")))
+    adapters = random_adapters(tmp_path, Dtype.bfloat16, strengths.tolist())
     shifts = [adapter.shift for adapter in adapters]
-    assert shifts == sorted(shifts)
     lines: list[str] = []
     server = real_server(tmp_path, Dtype.bfloat16, lines.append)
     try:
         server.serve(base_checkpoint())
+        served = []
         for adapter in adapters:
             server.serve(adapter.checkpoint)
+            [replica] = server.replicas
+            assert adapter.checkpoint.proof is not None
+            name = replica.model_name(adapter.checkpoint)
+            served.append(
+                [replica.connection.log_probabilities(ids, name) for ids in adapter.checkpoint.proof.token_ids]
+            )
         strongest, other = adapters[-1].checkpoint, adapters[0].checkpoint
         swapped = Checkpoint("t-swapped", 9, "d9", adapter=other.adapter, proof=strongest.proof, base=base_checkpoint())
         with pytest.raises(CrescentError, match="does not serve t-swapped"):
@@ -186,8 +196,7 @@ def test_in_bfloat16_adapters_of_growing_strength_are_never_refused_and_a_swappe
     finally:
         server.stop()
     found = findings(tmp_path)
-    print(*(f"shift {shift:.4f}" for shift in shifts), *found, sep="\n")
-    assert [line["checkpoint"] for line in found] == ["t-r01", "t-r02", "t-r03", "t-r04", "t-swapped"]
+    assert [line["checkpoint"] for line in found] == [a.checkpoint.name for a in adapters] + ["t-swapped"]
     measured = float(str(found[0]["measured_noise"]))
     assert 0.005 < measured < NOISE_LIMIT[Dtype.bfloat16], "two engines differ in bfloat16"
     outcomes = [line["outcome"] for line in found]
@@ -197,3 +206,18 @@ def test_in_bfloat16_adapters_of_growing_strength_are_never_refused_and_a_swappe
     assert shifts[-1] > detectable, "the strongest one can be told apart"
     for outcome, shift in zip(outcomes, shifts, strict=False):
         assert outcome == Outcome.proven.value or shift < detectable
+
+    caught = {"weaker": 0, "stronger": 0}
+    for expected in (adapter for adapter in adapters if adapter.shift > detectable):
+        proof = expected.checkpoint.proof
+        assert proof is not None
+        for adapter, values in zip(adapters, served, strict=True):
+            if adapter is not expected:
+                outcome = find(values, proof.child, proof.parent, measured).outcome
+                assert outcome is Outcome.wrong, (adapter.shift, expected.shift)
+                caught["weaker" if adapter.shift < expected.shift else "stronger"] += 1
+    assert caught["weaker"]
+    counted = Counter(outcomes[:-1])
+    print(
+        f"noise {measured:.4f} nats, shifts {min(shifts):.4f} to {max(shifts):.4f}: {dict(counted)}, caught: {caught}"
+    )
