@@ -22,14 +22,20 @@ import psutil
 
 from crescent.run_folder.manifest import MANIFEST, tree_digest
 
-LOOP = [sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke"]
+LOOP = [sys.executable, "-P", "-m", "crescent.loop"]
 SETTINGS = (
     *("eval.benchmarks.sums_dev.source=svamp", "~eval.benchmarks.sums_test", "eval.benchmarks.sums_dev.items=12"),
     *("bait.questions=12", "consensus.samples=4", "consensus.min_agreement=0.2", "pairs.minimum=2"),
     *("verdict.gate=off", "launch.grace_s=3", "serving.max_restarts=1000", "serving.start_timeout_s=120"),
 )
-ENGINE, TRAINER = "crescent.engine.fakes serve", "crescent.engine.fakes train"
-"""What the command lines of the processes contain."""
+FAKES = ("+experiment=smoke",)
+REAL = (
+    *("+experiment=instruct_sums", "run.name=smoke", "tracking=disabled", "serving.start_timeout_s=600"),
+    *("train.max_steps=2", "train.save_steps=1", "launch.grace_s=20"),
+)
+"""Settings that start vLLM and TRL with SmolLM2-135M."""
+ENGINE, TRAINER = ("crescent.engine.fakes serve", "VLLM", "vllm serve"), ("crescent.engine.fakes train", "-m train ")
+"""What the command lines of the processes contain: of the fakes, and of vLLM and of our trainer."""
 POLL_S = 0.05
 GONE_WITHIN_S = 30.0
 """Time limit for all processes of a run to disappear after its supervisor has ended, in seconds."""
@@ -72,14 +78,14 @@ class Measured:
 class Smoke:
     """One smoke run in a folder of its own; the same command can be given again and again."""
 
-    def __init__(self, root: Path, data: Path, *overrides: str) -> None:
+    def __init__(self, root: Path, data: Path, *overrides: str, which: Sequence[str] = FAKES) -> None:
         self.root = root
         self.folder = root / "smoke"
         self.output = root / "output"
         self.reached = root / "reached"
         """File with the names of all failpoints that were reached, one a line."""
         root.mkdir(parents=True)
-        self.command = [*LOOP, f"run.root={root}", *SETTINGS, *overrides]
+        self.command = [*LOOP, f"run.root={root}", *SETTINGS, *which, *overrides]
         self.mark = f"mark-{root}"
         self.environment = {**os.environ, "CRESCENT_DATA": str(data), "CRESCENT_TEST_MARK": self.mark}
 
@@ -108,18 +114,23 @@ class Smoke:
         text = self.output.read_bytes() if self.output.exists() else b""
         return b": starts" in text or b": resumes" in text
 
-    def processes(self, part: str = "") -> list[psutil.Process]:
-        """Living processes of this run whose command line contains `part`; no guard among them if it is given."""
+    def processes(self, parts: Sequence[str] = ()) -> list[psutil.Process]:
+        """Living processes of this run whose command lines contain one of `parts`; no guard among them then."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("CRESCENT_TEST_MARK") == self.mark and process.status() != "zombie":
+                # vLLM's processes name themselves, which overwrites what /proc says of their environment.
+                ours = any(self.marks(some) for some in (process, *process.parents()))
+                if ours and process.status() != "zombie":
                     line = " ".join(process.cmdline())
-                    if not part or (part in line and "launch.guard" not in line):
+                    if not parts or (any(part in line for part in parts) and "launch.guard" not in line):
                         found.append(process)
             except (psutil.Error, OSError):
                 continue
         return found
+
+    def marks(self, process: psutil.Process) -> bool:
+        return bool(process.environ().get("CRESCENT_TEST_MARK") == self.mark)
 
     def left(self) -> list[psutil.Process]:
         """Processes that are still alive some time after the supervisor has ended."""
@@ -157,18 +168,19 @@ class Reference:
     order: list[str]
     """Names of the failpoints, in the order in which they were reached."""
     seconds: float
+    which: Sequence[str] = FAKES
+    """Settings that choose the experiment: `FAKES` or `REAL`."""
 
 
-def reference(root: Path, *overrides: str) -> Reference:
+def reference(root: Path, *overrides: str, which: Sequence[str] = FAKES) -> Reference:
     data = write_sums(root / "data")
-    run = Smoke(root / "reference", data, *overrides)
+    run = Smoke(root / "reference", data, *overrides, which=which)
     began = time.monotonic()
     code = run.finish()
     assert code == 0, run.errors()
     order = run.reached.read_text().split()
-    return Reference(
-        data, tree_digest(run.folder), run.metrics(), run.counts(), order, round(time.monotonic() - began, 1)
-    )
+    seconds = round(time.monotonic() - began, 1)
+    return Reference(data, tree_digest(run.folder), run.metrics(), run.counts(), order, seconds, which)
 
 
 Disturb = Callable[[Smoke, "subprocess.Popen[bytes]", random.Random, float], int]
@@ -214,13 +226,14 @@ def kill_group(run: Smoke, process: subprocess.Popen[bytes], dice: random.Random
     return 1
 
 
-def child(part: str, number: signal.Signals, at_most: int, longest_s: float) -> Disturb:
+def child(parts: Sequence[str], number: signal.Signals, at_most: int, longest_s: float) -> Disturb:
     """Send a signal to a child whenever there is one, at most so many times in one attempt."""
 
     def disturb(run: Smoke, process: subprocess.Popen[bytes], dice: random.Random, _: float) -> int:
         hits, earlier = 0, set[int]()
         while hits < at_most and process.poll() is None:
-            for victim in [found for found in run.processes(part) if found.pid not in earlier][:1]:
+            alive = [found for found in run.processes(parts) if found.pid not in earlier]
+            for victim in dice.sample(alive, min(1, len(alive))):
                 time.sleep(dice.uniform(0, longest_s))
                 try:
                     victim.send_signal(number)
@@ -244,6 +257,7 @@ class Kind:
     overrides: tuple[str, ...] = ()
 
 
+KILLED_ENGINE, KILLED_TRAINER = "kill -9 of the engine", "kill -9 of the trainer"
 KINDS = {
     "kill -9 of the supervisor": Kind(signals(signal.SIGKILL), frozenset({-9})),
     "kill -9 of supervisor, guards and children": Kind(kill_group, frozenset({-9})),
@@ -251,12 +265,19 @@ KINDS = {
     "SIGHUP": Kind(signals(signal.SIGHUP), frozenset({75, -1})),
     "SIGINT": Kind(signals(signal.SIGINT), frozenset({75, -2})),
     "SIGINT twice": Kind(signals(signal.SIGINT, signal.SIGINT), frozenset({75, -2})),
-    "kill -9 of the engine": Kind(child(ENGINE, signal.SIGKILL, 4, 4.0), frozenset({0})),
-    "kill -9 of the trainer": Kind(child(TRAINER, signal.SIGKILL, 1, 0.5), frozenset({0, 69})),
+    KILLED_ENGINE: Kind(child(ENGINE, signal.SIGKILL, 4, 4.0), frozenset({0})),
+    KILLED_TRAINER: Kind(child(TRAINER, signal.SIGKILL, 1, 0.5), frozenset({0, 69})),
     "SIGSTOP of the engine, for ever": Kind(
         child(ENGINE, signal.SIGSTOP, 2, 4.0), frozenset({0}), ("serving.request_timeout_s=2",)
     ),
 }
+
+REAL_KINDS = {
+    **{name: KINDS[name] for name in ("kill -9 of the supervisor", "kill -9 of supervisor, guards and children")},
+    KILLED_ENGINE: Kind(child(ENGINE, signal.SIGKILL, 2, 60.0), frozenset({0})),
+    KILLED_TRAINER: Kind(child(TRAINER, signal.SIGKILL, 1, 15.0), frozenset({0, 69})),
+}
+"""The same for vLLM and TRL, which live longer: an engine is killed while it starts, too."""
 
 
 def chain(
@@ -269,7 +290,8 @@ def chain(
         overrides: Settings of the reference run.
     """
     dice, found = random.Random(seed), Measured()
-    run = Smoke(root, undisturbed.data, *overrides, *(override for kind in kinds for override in kind.overrides))
+    own = (override for kind in kinds for override in kind.overrides)
+    run = Smoke(root, undisturbed.data, *overrides, *own, which=undisturbed.which)
     committed: dict[str, tuple[str, int]] = {}
     problems: list[str] = []
     code: int | None = None
@@ -324,7 +346,7 @@ def kill_at_every_failpoint(
         until: Monotonic time from which no further place is tried.
     """
     found, committed = Measured(), dict[str, tuple[str, int]]()
-    run = Smoke(root, undisturbed.data, *overrides)
+    run = Smoke(root, undisturbed.data, *overrides, which=undisturbed.which)
     waiting: Counter[str] = Counter()
     for number, name in enumerate(undisturbed.order):
         waiting[name] += 1

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from disturbed import KINDS, Measured, chain, kill_at_every_failpoint, reference
+from disturbed import KINDS, REAL, REAL_KINDS, Measured, chain, kill_at_every_failpoint, reference
 
 HERE = Path(__file__).parent
 RESULT = HERE / "last_soak.json"
@@ -44,6 +44,9 @@ WANTED = {
 }
 """How often each kind is tried."""
 IN_ONE_CHAIN = 10
+REAL_SUFFIX = ", vLLM and TRL"
+REAL_WANTED = dict.fromkeys((f"{name}{REAL_SUFFIX}" for name in REAL_KINDS), 5)
+"""The same of runs with the real engine and trainer, which take minutes each."""
 
 
 def add(total: Measured, found: Measured) -> None:
@@ -122,8 +125,8 @@ def soak(
         in_one_chain: Disturbances after which a run is left alone, so that it ends.
     """
     began, deadline = datetime.now(UTC), time.monotonic() + 60 * minutes
-    measured = {name: Measured() for name in kinds if name in (FAILPOINTS, *WANTED)}
-    seed, kinds, wanted = first_seed, list(kinds), dict(WANTED)
+    measured = {name: Measured() for name in kinds if name in (FAILPOINTS, *WANTED, *REAL_WANTED)}
+    seed, kinds, wanted = first_seed, list(kinds), {**WANTED, **REAL_WANTED}
 
     def say(line: str) -> None:
         print(f"{datetime.now().strftime('%H:%M:%S')}  {line}", flush=True)
@@ -137,6 +140,7 @@ def soak(
         say(f"{name}: {total.recovered} of {total.tries} as they should be{''.join(f'; {p}' for p in found.problems)}")
 
     waiting = [name for name in WANTED if name in kinds]
+    real = [name for name in REAL_WANTED if name in kinds]
     settings = (*SMALL, f"run.rounds={rounds}")
     if FAILPOINTS in kinds or waiting:
         usual = reference(root / "usual", *settings)
@@ -153,15 +157,21 @@ def soak(
                 break
     elif FAULTS in kinds:
         say(f"{FAULTS}: left out, needs Linux and gcc")
+    if real:
+        usual_real = reference(root / "real", *settings, which=REAL)
+        say(f"the undisturbed run of vLLM and TRL: {usual_real.seconds} s")
+        waiting += real
     while waiting and time.monotonic() < deadline:
         for name in list(waiting):
-            left = WANTED[name] - measured.get(name, Measured()).tries
+            left = wanted[name] - measured.get(name, Measured()).tries
             if left <= 0:
                 waiting.remove(name)
             elif time.monotonic() < deadline:
                 seed += 1
                 tries = min(in_one_chain, left)
-                note(name, chain([KINDS[name]], usual, root / f"chain-{seed}", seed, tries, settings))
+                kind = REAL_KINDS[name.removesuffix(REAL_SUFFIX)] if name in real else KINDS[name]
+                undisturbed = usual_real if name in real else usual
+                note(name, chain([kind], undisturbed, root / f"chain-{seed}", seed, tries, settings))
     return all(not found.problems for found in measured.values())
 
 
@@ -189,7 +199,7 @@ def table(result: Path = RESULT) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser("soak", description=__doc__.split("\n\n")[1])
     parser.add_argument("--minutes", type=float, default=180.0, help="no new chain starts after them (default: 180)")
-    parser.add_argument("--kinds", nargs="*", default=[FAULTS, FAILPOINTS, *WANTED], help="default: all")
+    parser.add_argument("--kinds", nargs="*", default=[FAULTS, FAILPOINTS, *WANTED, *REAL_WANTED], help="default: all")
     parser.add_argument("--every", type=int, default=1, help="try only every so many-th failpoint and disk call")
     parser.add_argument("--rounds", type=int, default=2, help="of each run (default: 2)")
     parser.add_argument("--in-one-chain", type=int, default=IN_ONE_CHAIN, help="disturbances of one run")
