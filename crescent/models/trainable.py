@@ -12,10 +12,20 @@ from crescent.errors import BadConfig, Missing
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """First bytes of a file that Git LFS did not fetch (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TOKENIZER_JSONS = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "added_tokens.json"),
+    *("generation_config.json", "special_tokens_map.json"),
+)
+"""Files beside `config.json` that hold a JSON object where they exist."""
 QUANTISED_BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 """Files beside `config.json` in which ModelOpt, GPTQ and AWQ say how they quantised the weights."""
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of architectures that write text."""
+ENCODERS = (
+    *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "mobilebert", "modernbert"),
+    *("mpnet", "nomic_bert", "roberta", "xlm-roberta"),
+)
+"""`model_type` of models that are encoders unless `architectures` says otherwise."""
 WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "F8_", "F4", "F6_")
 """Beginnings of the types, in safetensors, of weights that were quantised. I64 holds positions, not weights."""
 
@@ -47,7 +57,7 @@ def check_small_files(path: Path) -> None:
         raise Missing(
             f"{path}: no tokenizer ({', '.join(TOKENIZERS)}); copy it from the model that these weights derive from"
         )
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
+    for name in TOKENIZER_JSONS:
         if (path / name).is_file():
             read_json(path / name)
     if not has_chat_template(path):
@@ -100,7 +110,8 @@ def _check_writes(path: Path, config: Mapping[str, Any]) -> None:
     named = config.get("architectures") or []
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     pair = bool(config.get("is_encoder_decoder"))
-    if pair or (names and not any(name.endswith(WRITERS) for name in names)):
+    encoder = not names and config.get("model_type") in ENCODERS
+    if pair or encoder or (names and not any(name.endswith(WRITERS) for name in names)):
         kind = "an encoder-decoder" if pair else "not a model that writes text"
         what = ", ".join(names) or config.get("model_type", "unknown")
         raise BadConfig(

@@ -54,6 +54,10 @@ def leave_only_gguf(folder: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"vo'), Missing, r"tokenizer.json.*JSON"),
         (lambda folder: (folder / "tokenizer_config.json").write_text("[1]"), Missing, "tokenizer_config.json"),
         (lambda folder: (folder / "generation_config.json").write_text("{"), Missing, "generation_config.json"),
+        (lambda folder: (folder / "vocab.json").write_text('{"a": 0, "b"'), Missing, r"vocab.json.*JSON"),
+        (lambda folder: (folder / "added_tokens.json").write_text(""), Missing, r"added_tokens.json.*JSON"),
+        (config(architectures=None, model_type="bert"), BadConfig, "bert is not a model that writes text"),
+        (config(architectures=[], model_type="deberta-v2"), BadConfig, "deberta-v2 is not a model that writes text"),
         (config(architectures=["BertForMaskedLM"]), BadConfig, "BertForMaskedLM is not a model that writes text"),
         (config(architectures=["LlamaForSequenceClassification"]), BadConfig, "not a model that writes text"),
         (
