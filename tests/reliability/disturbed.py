@@ -32,6 +32,8 @@ FAKES = ("+experiment=smoke",)
 REAL = (
     *("+experiment=instruct_sums", "run.name=smoke", "tracking=disabled", "serving.start_timeout_s=600"),
     *("train.max_steps=2", "train.save_steps=1", "launch.grace_s=20"),
+    *("bait.questions=10", "consensus.samples=3", "eval.benchmarks.sums_dev.items=6"),
+    *("pairs.minimum=1", "pairs.max_unanimous=1"),
 )
 """Settings that start vLLM and TRL with SmolLM2-135M."""
 ENGINE, TRAINER = ("crescent.engine.fakes serve", "VLLM", "vllm serve"), ("crescent.engine.fakes train", "-m train ")

@@ -158,7 +158,7 @@ def soak(
     elif FAULTS in kinds:
         say(f"{FAULTS}: left out, needs Linux and gcc")
     if real:
-        usual_real = reference(root / "real", *settings, which=REAL)
+        usual_real = reference(root / "real", "run.rounds=1", which=REAL)
         say(f"the undisturbed run of vLLM and TRL: {usual_real.seconds} s")
         waiting += real
     while waiting and time.monotonic() < deadline:
@@ -169,9 +169,12 @@ def soak(
             elif time.monotonic() < deadline:
                 seed += 1
                 tries = min(in_one_chain, left)
-                kind = REAL_KINDS[name.removesuffix(REAL_SUFFIX)] if name in real else KINDS[name]
-                undisturbed = usual_real if name in real else usual
-                note(name, chain([kind], undisturbed, root / f"chain-{seed}", seed, tries, settings))
+                folder = root / f"chain-{seed}"
+                if name in real:
+                    kind = REAL_KINDS[name.removesuffix(REAL_SUFFIX)]
+                    note(name, chain([kind], usual_real, folder, seed, tries, ["run.rounds=1"]))
+                else:
+                    note(name, chain([KINDS[name]], usual, folder, seed, tries, settings))
     return all(not found.problems for found in measured.values())
 
 
