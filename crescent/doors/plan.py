@@ -26,6 +26,7 @@ from crescent.config import (
     samples_of,
 )
 from crescent.doors.gpu_plan import gpu_lines
+from crescent.doors.planned_cost import cost_lines
 from crescent.doors.preflight import check_evaluation, check_models
 from crescent.doors.reusable import reusable_runs
 from crescent.engine.placement import seats_here
@@ -52,6 +53,8 @@ class Expected:
     least: int
     most: int
     tokens_each: int
+    within: bool = False
+    """Whether another kind counts these requests, too."""
 
 
 def show_plan(cfg: Config) -> None:
@@ -65,7 +68,7 @@ def show_plan(cfg: Config) -> None:
         check_machine(cfg)
     except CrescentError as error:
         console.print(f"cannot run here: {error}")
-    about_run = [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg)]
+    about_run = [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg), *cost_lines(cfg, most_generated(cfg))]
     for line in [*about_run, *gpu_lines(cfg), *machine_lines(cfg, root)]:
         console.print(line, soft_wrap=True)
 
@@ -139,9 +142,8 @@ def expected_requests(cfg: Config) -> list[Expected]:
     asked, samples = cfg.bait.questions, cfg.consensus.samples
     first = samples // 2 + 1 if cfg.consensus.adaptive else samples
     rewrites = asked if cfg.diversify.recheck is Recheck.never else asked * cfg.diversify.max_rewrites
-    benchmarks = cfg.eval.benchmarks.values()
     unlimited = [name for name, benchmark in cfg.eval.benchmarks.items() if benchmark.items is None]
-    known = sum((benchmark.items or 0) * samples_of(benchmark, cfg.eval) for benchmark in benchmarks)
+    known = known_items(cfg)
     inputs = [Expected("inputs of programs", 0, asked, cfg.consensus.max_tokens)] if cfg.task.inputs_prompt else []
     return [
         *inputs,
@@ -153,6 +155,7 @@ def expected_requests(cfg: Config) -> list[Expected]:
             asked * first,
             asked * first,
             cfg.consensus.max_tokens,
+            within=True,
         ),
         Expected(
             "benchmark items" + (f", and all of {', '.join(unlimited)}" if unlimited else ""),
@@ -161,6 +164,20 @@ def expected_requests(cfg: Config) -> list[Expected]:
             cfg.eval.max_tokens,
         ),
     ]
+
+
+def most_generated(cfg: Config) -> int:
+    """Tokens that the engine writes at most in all rounds, and on the base's benchmark items before them.
+
+    Benchmarks without a limit of items, lm-eval's tasks and what a run asks once besides are not counted.
+    """
+    each_round = sum(kind.most * kind.tokens_each for kind in expected_requests(cfg) if not kind.within)
+    return cfg.run.rounds * each_round + known_items(cfg) * cfg.eval.max_tokens
+
+
+def known_items(cfg: Config) -> int:
+    """Requests for the benchmarks with a limit of items."""
+    return sum((benchmark.items or 0) * samples_of(benchmark, cfg.eval) for benchmark in cfg.eval.benchmarks.values())
 
 
 def arm_lines(cfg: Config) -> list[str]:

@@ -15,7 +15,10 @@ from crescent.models.trainable import read_json
 
 PUBLISHED = {
     "packaged:smollm2": 134_515_008,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "google/gemma-2-2b-it": 2_614_341_888,
+    "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
     "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
 }
 """Parameters of the models that conf/ names, as their model cards on the hub count them."""

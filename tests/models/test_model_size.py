@@ -10,7 +10,7 @@ from model_folders import write_model
 from crescent.config import BaitConfig, Config, Gate, ModelConfig, TrainConfig, VerdictConfig
 from crescent.models.estimates import disk_gib, model_parameters
 from crescent.models.model_folder import INDEX
-from crescent.models.model_size import measure, of_config, of_name
+from crescent.models.model_size import PUBLISHED, measure, of_config, of_name
 
 ANY = Config(bait=BaitConfig({"a": "Ask."}), verdict=VerdictConfig(gate=Gate.off))
 QWEN_7B = {
@@ -22,6 +22,36 @@ QWEN_7B = {
     "intermediate_size": 18944,
     "tie_word_embeddings": False,
 }
+
+SIZES = {
+    "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 152064, 28, 4, 128, 18944, False),
+    "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 151936, 12, 2, 128, 8960, True),
+    "google/gemma-2-2b-it": (2304, 26, 256000, 8, 4, 256, 9216, True),
+    "meta-llama/Llama-3.2-3B-Instruct": (3072, 28, 128256, 24, 8, 128, 8192, True),
+    "meta-llama/Meta-Llama-3-8B-Instruct": (4096, 32, 128256, 32, 8, 128, 14336, False),
+}
+"""What `config.json` of each model on the hub says about its size, in this order."""
+KEYS = (
+    *("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    *("intermediate_size", "tie_word_embeddings"),
+)
+
+
+@pytest.mark.parametrize("path", sorted(SIZES))
+def test_published_sizes_are_what_the_configs_of_the_models_reckon_to(path: str) -> None:
+    assert of_config(dict(zip(KEYS, SIZES[path], strict=True))) == pytest.approx(PUBLISHED[path], rel=0.001)
+
+
+def test_every_model_of_a_preset_has_a_published_size() -> None:
+    presets = Path(__file__).parents[2] / "conf" / "model"
+    paths = {
+        line.split()[1]
+        for file in presets.glob("*.yaml")
+        for line in file.read_text().splitlines()
+        if line[:5] == "path:"
+    }
+    assert paths <= set(PUBLISHED)
+    assert len(paths) >= 6
 
 
 @pytest.mark.parametrize(
