@@ -63,7 +63,7 @@ def test_accelerate_understands_each_of_our_configurations(config: Path, monkeyp
     lines = config.read_text().splitlines()
     assert lines[0].startswith("# ")
     arguments = launched(config, monkeypatch)
-    expected = {"cpu": 1, "one_gpu": 1, "two_cpus": 2}
+    expected = {"cpu": 1, "one_gpu": 1, "two_cpus": 2, "two_nodes": 16}
     assert arguments.num_processes == expected.get(config.stem, 8)
     assert arguments.use_deepspeed == config.stem.startswith("zero")
     assert arguments.use_fsdp == config.stem.startswith("fsdp")
@@ -329,6 +329,18 @@ def test_two_nodes_learn_what_one_process_does(steady: Callable[..., TrainJob], 
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert_learnt_the_same(Path(job.output), alone)
     assert_proven(Path(job.output))
+
+
+def test_a_node_takes_the_first_node_s_address_from_slurm_unless_the_file_states_another(tmp_path: Path) -> None:
+    given = {"SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
+    silent, stating = str(CONFIGS[0].parent / "two_nodes.yaml"), tmp_path / "mine.yaml"
+    stating.write_text("num_machines: 2\nmain_process_ip: ib-node-1\n")
+    assert node_command(["--config_file", silent], given)[-4:] == [
+        *("--main_process_ip", "10.0.0.7"),
+        *("--config_file", silent),
+    ]
+    assert "--main_process_ip" not in node_command(["--config_file", str(stating)], given)
+    assert "--main_process_ip" not in node_command(["--config_file", silent], {"SLURM_NODEID": "1"})
 
 
 @pytest.mark.parametrize(("given", "rank"), [({}, "0"), ({"SLURM_NODEID": "3"}, "3"), ({"NODE_RANK": "1"}, "1")])
