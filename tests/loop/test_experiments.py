@@ -1,4 +1,4 @@
-"""Every shipped experiment is planned and runs to its end, with the fake engine and the fake trainer."""
+"""Every shipped experiment is planned, and each kind of round runs to its end, on the fake engine and trainer."""
 
 import importlib
 import json
@@ -6,16 +6,30 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
 
+from crescent.config import Config, LaunchConfig
+from crescent.doors.plan import show_plan
+from crescent.models.estimates import disk_gib
 from crescent.records import Pair, read_lines
 from crescent.run_folder.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+AS_QWEN7B = (
+    *("qwen7b_8gpu", "multi_node", "qwen1_5b", "llama3_8b", "llama3_2_3b", "gemma2_2b"),
+    "distill_7b_to_1_5b",
+)
+"""Experiments whose rounds are those of `qwen7b`, with another model or on another machine."""
+OTHER = ("model", "launch", "eval.benchmarks", "bait.questions", "run.name", "run.rounds", "serving.replicas")
+OTHER_TRAINING = ("train.accelerate", "train.batch", "train.attention", "train.student")
+"""Settings in which they may differ from it: the prompts, the vote and the selection stay."""
+EXPERIMENTS = sorted({path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} - {*AS_QWEN7B})
 FAKE = (
     "serving=fake",
     "train=fake",
@@ -71,11 +85,53 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def few_items(experiment: str) -> list[str]:
     """Overrides that leave 20 items of each benchmark."""
-    importlib.import_module("crescent.doors.hydra_door")  # registers the schema with Hydra
-    with initialize_config_module("conf", version_base="1.3"):
-        found = compose("config", overrides=[f"+experiment={experiment}"]).eval.benchmarks
+    found = composed(f"+experiment={experiment}").eval.benchmarks
     limited = [name for name, benchmark in found.items() if benchmark.get("items")]
     return [f"eval.benchmarks.{name}.items=20" for name in limited]
+
+
+def settings_of(experiment: str) -> dict[str, object]:
+    """Every setting of a composed experiment by its key."""
+
+    def flat(value: object, key: str) -> Iterator[tuple[str, object]]:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                yield from flat(inner, f"{key}.{name}" if key else name)
+        else:
+            yield key, value
+
+    return dict(flat(OmegaConf.to_container(composed(f"+experiment={experiment}"), enum_to_str=True), ""))
+
+
+def composed(*overrides: str) -> DictConfig:
+    importlib.import_module("crescent.doors.hydra_door")  # registers the schema with Hydra
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("experiment", AS_QWEN7B)
+def test_an_experiment_with_another_model_or_machine_has_the_rounds_of_qwen7b(experiment: str) -> None:
+    own, qwen = settings_of(experiment), settings_of("qwen7b")
+    differing = {key for key in own.keys() | qwen.keys() if own.get(key) != qwen.get(key)}
+    assert differing
+    assert {key for key in differing if not key.startswith((*OTHER, *OTHER_TRAINING))} == set()
+
+
+@pytest.mark.parametrize("experiment", AS_QWEN7B)
+def test_an_experiment_with_another_model_or_machine_is_planned(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What the machine of the test lacks: GPUs, and a disk that is large enough.
+    cfg = OmegaConf.to_object(composed(f"+experiment={experiment}", "train.accelerate=cpu", f"run.root={tmp_path}"))
+    assert isinstance(cfg, Config)
+    free = disk_gib(cfg)
+    assert free is not None
+    assert free < 10
+    show_plan(replace(cfg, serving=replace(cfg.serving, replicas="auto"), launch=LaunchConfig()))
+    printed = capsys.readouterr().out
+    assert "round-1/verdict" in printed
+    assert "cannot run here" not in printed
+    assert "cost        at most " in printed
 
 
 @pytest.mark.timeout(400)
