@@ -1,5 +1,5 @@
-"""Runs one node's part of a training on several: `accelerate launch` with the rank that the scheduler gave this node, and
-the address of the first one.
+"""Runs one node's part of a training on several: `accelerate launch` with the rank that the scheduler gave this node,
+and the address of the first one.
 
 srun --nodes=2 --ntasks-per-node=1 python -P -m launch.node --config_file FILE -m train JOB.YAML
 """
