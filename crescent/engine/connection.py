@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM, EngineDied
 from crescent.engine.key import SUPERVISOR
-from crescent.engine.replies import Malformed, Served, read_models, read_token_log_probabilities
+from crescent.engine.replies import Malformed, Served, read_models, read_sleep, read_token_log_probabilities
 from crescent.errors import BadConfig, CrescentError
 from crescent.machine.proxies import is_loopback, proxy_explained
 
@@ -43,6 +43,10 @@ class Connection:
             return json.loads(self._send("POST", path, body, timeout_s, accept))
         except (ValueError, RecursionError):
             return None
+
+    def sleeps(self) -> bool:
+        """Whether the engine sleeps, as it says itself."""
+        return self._read(self._send("GET", "/is_sleeping", None, 60, ()), read_sleep)
 
     def log_probabilities(self, token_ids: Sequence[int], model: str) -> list[float | None]:
         """Log-probability of each token given those before it, in nats; `None` for the first."""

@@ -90,7 +90,9 @@ class FakeEngine(ThreadingHTTPServer):
         match path:
             case "/sleep?level=1" | "/wake_up":
                 self.asleep = path != "/wake_up"
-                return {"status": "sleeping" if self.asleep else "awake"}
+                return {}  # vLLM 0.31 answers nothing; later versions say what they do
+            case "/is_sleeping":
+                return {"is_sleeping": self.asleep}
             case _ if self.asleep:
                 raise KeyError(f"{path} of an engine that sleeps")
             case "/v1/chat/completions":

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crescent.config import Child
+from crescent.engine.client import EngineDied
 from crescent.engine.connection import Connection, ServerError
 from crescent.engine.engine_process import EngineProcess, Setup
 from crescent.engine.key import OPEN
@@ -65,8 +66,16 @@ class Replica:
                     f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
                 )
             self.served = None
-            self._load(checkpoint)
-            self.prover.prove(checkpoint, self.model_name(checkpoint))
+            slept = self._asleep
+            try:
+                self._load_and_prove(checkpoint)
+            except CrescentError as error:
+                if not slept or isinstance(error, Missing | TryAgain | EngineDied):
+                    raise
+                # Of an engine that slept its weights are doubted first, not the child's.
+                self.say(f"after its sleep {error}; so the engine is restarted")
+                self._held = None
+                self._load_and_prove(checkpoint)
             if self.engine is not None:
                 self.connection.post(OPEN, {})
             self.served = checkpoint
@@ -124,6 +133,10 @@ class Replica:
     def _runs(self) -> bool:
         return self.engine is None or self.engine.runs
 
+    def _load_and_prove(self, checkpoint: Checkpoint) -> None:
+        self._load(checkpoint)
+        self.prover.prove(checkpoint, self.model_name(checkpoint))
+
     def _load(self, checkpoint: Checkpoint) -> None:
         """Make the engine answer with the checkpoint's weights; measure its noise on the base while it holds that."""
         way = self.setup.serving.child
@@ -158,8 +171,8 @@ class Replica:
         """Wake the engine, or else forget what it held, so that it is started again."""
         self._asleep = False
         with suppress(CrescentError):
-            reply = self.connection.post("/wake_up", {}, timeout_s=600)
-            if isinstance(reply, dict) and reply.get("status") == "awake" and self._drop_cache():
+            self.connection.post("/wake_up", {}, timeout_s=600)  # what it answers is not the same in all versions
+            if not self.connection.sleeps() and self._drop_cache():
                 return
         self.say("the engine does not wake up, and is restarted")
         self._held = None

@@ -64,6 +64,10 @@ class Served(msgspec.Struct, frozen=True):
     """Context in tokens, if the server says it."""
 
 
+class _Sleeping(msgspec.Struct):
+    is_sleeping: bool
+
+
 class _Listed(msgspec.Struct):
     data: list[Served]
 
@@ -78,6 +82,18 @@ def read_models(body: bytes) -> list[Served]:
         return msgspec.convert(json.loads(body), _Listed).data
     except (ValueError, RecursionError) as error:
         raise Malformed(f"answered with no list of models but {beginning(body)}") from error
+
+
+def read_sleep(body: bytes) -> bool:
+    """Whether a reply of `GET /is_sleeping` says so.
+
+    Raises:
+        Malformed: it says neither.
+    """
+    try:
+        return msgspec.convert(json.loads(body), _Sleeping).is_sleeping
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"does not say whether it sleeps but {beginning(body)}") from error
 
 
 def read_token_log_probabilities(body: bytes, token_ids: Sequence[int]) -> list[float | None] | None:

@@ -30,7 +30,7 @@ def reset_answers(how: str) -> list[bool]:
 
 
 def misbehave(how: str) -> None:
-    well_behaved = FakeEngine.answer
+    well_behaved, woken = FakeEngine.answer, list[bool]()
 
     def answer(self: FakeEngine, path: str, body: dict[str, Any]) -> dict[str, Any]:
         url = urllib.parse.urlsplit(path)
@@ -39,7 +39,14 @@ def misbehave(how: str) -> None:
         if how == "dies-when-asked" and path == "/v1/load_lora_adapter":
             print("\n".join(DYING), flush=True)
             os._exit(1)
-        return well_behaved(self, path, body)
+        if how == "sleeps-on" and path == "/wake_up":
+            return {"status": "awake"}
+        said = well_behaved(self, path, body)
+        if how == "forgets-adapters" and path == "/wake_up":
+            woken.append(True)
+        if woken:  # it says that it has them, and answers as its base
+            self.adapters = dict.fromkeys(self.adapters, self.base)
+        return said
 
     FakeEngine.answer = answer  # type: ignore[method-assign]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from awkward_engine import CAUSE
-from test_serving import BASE, FAKE, child_of, new_server
+from test_serving import BASE, FAKE, child_of, new_server, served_lines
 
-from crescent.config import Child
+from crescent.config import Child, WhileTraining
 from crescent.engine.client import EngineDied
 from crescent.engine.failure import FIXES, errors_in, explain_failure, find_cause, find_fix
 from crescent.engine.server import Server
@@ -34,10 +34,15 @@ class Awkward:
 
 
 def awkward_server(
-    tmp_path: Path, *ways: str, child: Child = Child.adapter, max_restarts: int = 1
+    tmp_path: Path,
+    *ways: str,
+    child: Child = Child.adapter,
+    max_restarts: int = 1,
+    while_training: WhileTraining = WhileTraining.keep,
 ) -> tuple[Server, Awkward]:
     launch = Awkward(*ways)
-    return new_server(tmp_path, replace(FAKE, child=child, max_restarts=max_restarts), launch), launch
+    serving = replace(FAKE, child=child, max_restarts=max_restarts, while_training=while_training)
+    return new_server(tmp_path, serving, launch), launch
 
 
 def test_the_cause_is_shown_though_200_lines_follow_it(tmp_path: Path) -> None:
@@ -113,6 +118,21 @@ def test_a_cache_that_the_engine_keeps_never_serves_new_weights(tmp_path: Path, 
     assert len(launch.commands) == starts
     if starts == 2:
         assert child.weights in launch.commands[1]
+
+
+@pytest.mark.parametrize("how", ["forgets-adapters", "sleeps-on"])
+def test_an_engine_that_is_another_one_after_its_sleep_is_restarted_and_ends_no_run(tmp_path: Path, how: str) -> None:
+    server, launch = awkward_server(tmp_path, how, "well", while_training=WhileTraining.sleep)
+    child = child_of(tmp_path, 1.0)
+    try:
+        server.serve(child)
+        server.pause()
+        server.serve(child)
+    finally:
+        server.stop()
+    assert len(launch.commands) == 2
+    outcomes = [line["outcome"] for line in served_lines(tmp_path)]
+    assert outcomes == ["proven", *(["wrong weights"] if how == "forgets-adapters" else []), "proven"]
 
 
 def test_an_engine_that_died_is_told_from_one_that_refuses(tmp_path: Path) -> None:
