@@ -14,8 +14,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from crescent.config import Config, EngineKind, Trainer, Wandb
 from crescent.doors.doctor_downloads import check_benchmarks, check_embedder, check_model, hub_cache, is_local
 from crescent.doors.finding import Finding
@@ -25,6 +23,7 @@ from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.machine.disk import sync
 from crescent.machine.environment import installed
+from crescent.machine.memory import available_gib, total_gib
 from crescent.machine.nvidia import Answer, ask_nvidia_smi, driver_problem, torch_cuda, visible_gpus
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters
 
@@ -60,7 +59,7 @@ def examine(cfg: Config) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [
         lambda: check_driver(answer, torch_cuda(), gpu),
         *([lambda: check_gpus(cfg, answer)] if gpu else []),
-        lambda: check_compiler(gpu),
+        lambda: check_compiler(gpu, "offload" in (cfg.train.accelerate or "")),
         check_versions,
         lambda: check_disk(cfg),
         lambda: check_model(cfg),
@@ -130,13 +129,16 @@ def weights_gib(cfg: Config) -> float:
     return (model_parameters(cfg) or 0.0) * BYTES[cfg.model.dtype] / GIB
 
 
-def check_compiler(needed: bool) -> Finding:
-    """Whether kernels can be compiled: Triton and DeepSpeed use a C compiler and Python's headers."""
+def check_compiler(needed: bool, offload: bool = False) -> Finding:
+    """Whether kernels can be compiled: Triton uses a C compiler and Python's headers; DeepSpeed also a C++ compiler,
+    for the optimizer of weights in main memory (`offload`)."""
     compiler = next((found for name in ("gcc", "clang", "cc") if (found := shutil.which(name))), None)
     header = Path(sysconfig.get_path("include")) / "Python.h"
     missing = [*([] if compiler else ["gcc"]), *([] if header.exists() else [f"{header}"])]
-    mend = "apt install gcc python3-dev" if missing else None
-    return Finding("compiler", f"missing: {', '.join(missing)}" if missing else f"{compiler}, Python.h", mend, needed)
+    missing += ["g++"] if offload and shutil.which("c++") is None else []
+    mend = "apt install g++ python3-dev" if missing else None
+    found = f"missing: {', '.join(missing)}" if missing else f"{compiler}, Python.h"
+    return Finding("compiler", found, mend, needed or offload)
 
 
 def check_versions() -> Finding:
@@ -256,9 +258,8 @@ def check_run(cfg: Config) -> Finding:
         return Finding("settings", str(error), "change this setting")
     except CrescentError as error:
         return Finding("settings", str(error), "see the end of this line")
-    memory = psutil.virtual_memory()
     trained = "" if cfg.train.trainer is Trainer.fake else f", trainer {cfg.train.trainer.value}"
-    free = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB of memory free"
+    free = f"{available_gib():.1f} of {total_gib():.1f} GiB of memory free"
     return Finding("settings", f"engine {cfg.serving.engine.value}{trained}; {free}")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +33,7 @@ from crescent.errors import BadConfig, CrescentError, Missing
 from crescent.groundwork import other_runs, replay_instructions
 from crescent.judging.comparison import minimum_detectable_gain
 from crescent.machine.environment import gpus
+from crescent.machine.memory import available_gib
 from crescent.models.embedders import find_minilm
 from crescent.models.estimates import BYTES, GIB, disk_gib, model_parameters, trainer_gib
 from crescent.models.on_cpu import refuse_days_on_cpu
@@ -276,7 +276,7 @@ def machine_lines(cfg: Config, root: Path) -> list[str]:
     engine = weights + cfg.serving.cpu_cache_gib + ENGINE_GIB
     trainer = weights + trainer_gib(cfg, parameters) + LIBRARIES_GIB
     peak = engine + trainer if while_training(cfg) is WhileTraining.keep else max(engine, trainer)
-    free_memory = psutil.virtual_memory().available / GIB
+    free_memory = available_gib()
     lines.append(f"memory      about {peak:.1f} GiB (no GPU), {free_memory:.1f} GiB free: {_fits(peak, free_memory)}")
     if cfg.serving.engine is EngineKind.vllm and not cfg.serving.urls and parameters > 1e9:
         lines.append("            a model of this size needs a GPU, and nvidia-smi finds none on this machine")

@@ -70,7 +70,7 @@ def vllm_environment(
         "TOKENIZERS_PARALLELISM": "false",
         # Whatever the user's terminal likes: causes and likely fixes are looked for at the beginnings of its lines.
         "VLLM_LOGGING_COLOR": "0",
-        # Its warm-up compiles with nvcc, which pip installs do not bring. Requests with a seed, as all of ours, never
+        # Its warm-up compiles with nvcc, which pip installs put on no path. Requests with a seed, as all of ours, never
         # use it (vllm/v1/sample/ops/topk_topp_sampler.py).
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
         # The front end in Rust runs no Python middleware: it would answer without our key.

