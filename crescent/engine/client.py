@@ -9,10 +9,12 @@ What a server may answer, and what follows:
 | 401, 403 | `BadConfig`: the key |
 | 404, 405, 3xx | `BadConfig`: the address, or the name of the model |
 | 429 | waits as long as the server asks, then `TryAgain` |
-| 408, 409, 5xx, no connection, too slow, not a completion | asked again, then of another replica, then `EngineDied` |
+| 408, 409, 5xx, no connection, not a completion | asked again, then of another replica, then `EngineDied` |
+| too slow | asked of another replica at once; of the only one again; then `EngineDied` |
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +25,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
+from crescent.engine.pace import Pace
 from crescent.engine.replies import Malformed, read_completion, read_prompt_log_probabilities, words_of
 from crescent.engine.transport import Connections, NoReply, Reply
 from crescent.errors import BadConfig, TryAgain
@@ -32,6 +35,8 @@ R = TypeVar("R")
 
 REST_S = 30.0
 """Seconds without new requests for a replica that did not answer."""
+QUICK_TRIES = 2
+"""Attempts at one request that end before the time-out if a reply should have come long before."""
 TRIES = 5
 """Attempts at one request before a replica counts as one that does not answer."""
 LONGEST_PAUSE_S = 8.0
@@ -87,12 +92,16 @@ class Endpoint:
 class _NoAnswer(Exception):
     """One attempt brought no completion; the message says why."""
 
-    def __init__(self, why: str, pause_s: float | None = None, may_have_died: bool = True) -> None:
+    def __init__(
+        self, why: str, pause_s: float | None = None, may_have_died: bool = True, waited_s: float | None = None
+    ) -> None:
         super().__init__(why)
         self.pause_s = pause_s
         """Pause that the server asked for, in seconds."""
         self.may_have_died = may_have_died
         """Whether the engine may be dead, rather than the reply wrong."""
+        self.waited_s = waited_s
+        """Seconds after which the attempt was given up, if it was too slow."""
 
 
 class _Refused(Exception):
@@ -118,19 +127,24 @@ class Client:
         concurrency: int,
         timeout_s: float,
         patience_s: float = PATIENCE_S,
+        connect: Callable[[str, str], Connections] = Connections,
     ) -> None:
         """
         Args:
             timeout_s: Longest time for one attempt, from sending it to the end of the reply.
             patience_s: Longest time that a request waits for a server that limits the rate of requests.
+            connect: Opens connections to a URL with a key.
         """
         self.model = model
         self.timeout_s = timeout_s
         self.patience_s = patience_s
-        self._replicas = [Connections(url, api_key) for url in urls]
+        self._replicas = [connect(url, api_key) for url in urls]
         self._outstanding = [0] * len(self._replicas)
         self._resting_until = [0.0] * len(self._replicas)
-        """Time until which a replica that did not answer gets no requests: a dead one always looks idle."""
+        """Time (`_now_s`) until which a replica that did not answer gets no requests: a dead one always looks idle."""
+        self._answered_at = [-math.inf] * len(self._replicas)
+        """Time of the last reply of each replica."""
+        self._pace = Pace()
         self._free = asyncio.Semaphore(concurrency)
         self._sent: list[set[str]] = [set() for _ in self._replicas]
         """Keys of the requests that each replica has."""
@@ -166,9 +180,13 @@ class Client:
             **PLAIN_SAMPLING_OF_VLLM,
         }
         try:
-            return await self._send(request.key, asked, lambda body: read_completion(body, request.max_tokens))
+            completion, seconds = await self._send(
+                request.key, asked, lambda body: read_completion(body, request.max_tokens)
+            )
         except _Refused as refusal:
             return Completion(text=str(refusal), finish_reason="error", tokens=0)
+        self._pace.add(seconds, completion.tokens)
+        return completion
 
     async def log_probabilities(self, prompt: str, reply: str) -> list[tuple[int, float | None]]:
         """Each token of the prompt and of the unfinished reply in the model's chat template: id and log-probability
@@ -192,15 +210,15 @@ class Client:
         }
         fix = "eval.benchmarks.NAME.likelihood needs vLLM; set it to 0"
         try:
-            found = await self._send(f"likelihood of {reply}", asked, read_prompt_log_probabilities)
+            found, _ = await self._send(f"likelihood of {reply}", asked, read_prompt_log_probabilities)
         except _Refused as refusal:
             raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs: {refusal}; {fix}") from refusal
         if found is None:
             raise BadConfig(f"{self._url(0)}: gives no prompt_logprobs; {fix}")
         return found
 
-    async def _send(self, key: str, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> R:
-        """Send to the least busy replica that answers, and read the body of its reply.
+    async def _send(self, key: str, asked: Mapping[str, Any], read: Callable[[bytes], R]) -> tuple[R, float]:
+        """Send to the least busy replica that answers; returns what is read in its reply, and the seconds it took.
 
         Args:
             read: May raise `Malformed`, which counts as no answer.
@@ -220,9 +238,12 @@ class Client:
                 self._outstanding[index] += 1
                 self._sent[index].add(key)
                 try:
-                    return await self._ask(index, body, read)
+                    has_other = len(tried) < min(2, len(self._replicas))
+                    return await self._ask(index, body, read, asked["max_tokens"], has_other)
                 except _NoAnswer as error:
-                    self._resting_until[index] = time.monotonic() + REST_S
+                    # A replica that has answered others meanwhile lost this request, and works.
+                    if error.waited_s is None or self._answered_at[index] < _now_s() - error.waited_s:
+                        self._resting_until[index] = _now_s() + REST_S
                     cause = error
                     suspects = {*self._sent[index]}
                 finally:
@@ -232,46 +253,61 @@ class Client:
             # A wrong reply is no sign that any of the requests in flight kills the engine.
             raise EngineDied(f"{urls}: {cause}", suspects if cause.may_have_died else ()) from cause
 
-    async def _ask(self, index: int, body: bytes, read: Callable[[bytes], R]) -> R:
-        """Ask one replica, several times if need be.
+    async def _ask(
+        self, index: int, body: bytes, read: Callable[[bytes], R], max_tokens: int, has_other: bool
+    ) -> tuple[R, float]:
+        """Ask one replica, several times if need be. If another can be asked, it is not waited for twice.
 
         Raises:
             _NoAnswer: it did not answer.
         """
-        deadline = time.monotonic() + self.patience_s
+        deadline = _now_s() + self.patience_s
         tries = 0
         while True:
+            # An engine may have become slow since: from the third attempt on, only the time-out counts.
+            reach = max_tokens * 2**tries if tries < QUICK_TRIES else None
             try:
-                return await self._attempt(index, body, read)
+                return await self._attempt(index, body, read, reach)
             except _TooFast as error:
                 pause = error.pause_s if error.pause_s is not None else LONGEST_PAUSE_S * (0.5 + random.random())
-                if time.monotonic() + pause > deadline:
+                if _now_s() + pause > deadline:
                     raise TryAgain(
                         f"{self._url(index)} limits the rate of requests ({error}); nothing is lost: lower "
                         "serving.concurrency, or run the same command again later"
                     ) from error
             except _NoAnswer as error:
                 tries += 1
-                if tries == TRIES:
+                if tries == TRIES or (has_other and error.waited_s is not None):
                     raise
                 backoff = min(LONGEST_PAUSE_S, 0.5 * 2 ** (tries - 1)) * (0.75 + random.random() / 4)
                 pause = backoff if error.pause_s is None else min(error.pause_s, self.patience_s)
             await asyncio.sleep(pause)
 
-    async def _attempt(self, index: int, body: bytes, read: Callable[[bytes], R]) -> R:
+    async def _attempt(self, index: int, body: bytes, read: Callable[[bytes], R], reach: int | None) -> tuple[R, float]:
+        """
+        Args:
+            reach: Number of tokens for which the attempt may last, if the replies so far show how long they take.
+        """
+        sent_at = _now_s()
         try:
-            async with asyncio.timeout(self.timeout_s):
-                reply = await self._replicas[index].post("/chat/completions", body)
+            async with asyncio.timeout(self.timeout_s) as limit:
+                with self._pace.shortening(limit, reach):
+                    reply = await self._replicas[index].post("/chat/completions", body)
         except TimeoutError as error:
-            raise _NoAnswer(f"gave no whole reply within serving.request_timeout_s={self.timeout_s:g}") from error
+            waited_s = _now_s() - sent_at
+            full = waited_s >= self.timeout_s
+            limit_said = f"serving.request_timeout_s={self.timeout_s:g}" if full else f"{waited_s:.0f} s"
+            raise _NoAnswer(f"gave no whole reply within {limit_said}", waited_s=waited_s) from error
         except NoReply as error:
             raise _NoAnswer(str(error)) from error
         if not 200 <= reply.status < 300:
             raise self._meaning_of(index, reply)
         try:
-            return read(reply.body)
+            found = read(reply.body)
         except Malformed as error:
             raise _NoAnswer(str(error), may_have_died=False) from error
+        self._answered_at[index] = _now_s()
+        return found, self._answered_at[index] - sent_at
 
     def _meaning_of(self, index: int, reply: Reply) -> Exception:
         """What follows from a reply with an error status."""
@@ -293,13 +329,18 @@ class Client:
 
     def _by_preference(self) -> list[int]:
         """Indices of the replicas: those that answer first, and of those the least busy first."""
-        now = time.monotonic()
+        now = _now_s()
         return sorted(
             range(len(self._replicas)), key=lambda index: (self._resting_until[index] > now, self._outstanding[index])
         )
 
     def _url(self, index: int) -> str:
         return self._replicas[index].url
+
+
+def _now_s() -> float:
+    """Clock of the event loop, which a simulation replaces."""
+    return asyncio.get_running_loop().time()
 
 
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
