@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import client, synthesis
+from benchmarks import client, size, synthesis
 from benchmarks.__main__ import COMMANDS
 from benchmarks.contamination import measure
 from benchmarks.tables import rate
@@ -75,3 +75,14 @@ def test_the_quarantine_finds_planted_items_and_hardly_anything_else(name: str) 
     for row in measure(100, [name]):
         assert row["recall"] >= (0.95 if row["kind"] != "reworded" else 0.5), row
         assert row["precision"] >= 0.9 if name == "sums" else row["others quarantined"] <= 0.01 * row["others"], row
+
+
+def test_the_size_of_files_is_measured_on_the_files_themselves() -> None:
+    journal, votes = size.journal_of(50), size.votes_of(20)
+    assert journal["file, bytes each"] > len(client.TEXT)
+    assert votes["file, bytes each"] > size.SAMPLES * len(client.TEXT)
+
+
+def test_a_comparison_with_more_questions_takes_longer() -> None:
+    few, many = (size.cosines_by_known(known)["CPU ms a block"] for known in (500, 20_000))
+    assert many > 2 * few > 0
