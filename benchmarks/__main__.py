@@ -14,6 +14,7 @@ COMMANDS = {
     "dedup": "speed of self-deduplication, compared with pairwise Python and FAISS",
     "synthesis": "CPU time and memory that a round of synthesis takes beside the engine (a minute)",
     "waiting": "speed of an engine on a CPU by how its threads wait, alone and beside busy processes (ten minutes)",
+    "scaling": "no benchmark: prints the tables of docs/scaling.md from the results of `stream` and `size`",
     "size": "time, memory and disk of a round's files and comparisons, by number of questions (minutes)",
     "stream": "share of 1 to 64 engines' capacity that a synthesis uses, simulated in virtual time (ten minutes)",
     "training": "speed of training, compared with two TRL scripts (ten minutes)",

@@ -144,6 +144,7 @@ def simulate(scenario: Scenario) -> Row:
         "in flight": scenario.sent,
         "client ms": scenario.client_ms,
         "embed ms": scenario.embed_ms,
+        "compared": scenario.questions + int(found.metrics["rewrites"]),
         "votes": len(found.votes),
         "completions": fleet.completions,
         "tokens": fleet.tokens,
