@@ -6,17 +6,22 @@ It measures nothing. Beyond the sizes that were measured or simulated, cost is c
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
 from benchmarks.tables import Row
+from crescent.machine.disk import write_whole
 from crescent.synthesis.stream import BLOCK
 
 CANDIDATES = (10**4, 10**5, 10**6, 10**7, 10**8)
 ENGINES = (1, 8, 64, 1000)
+PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
+BLOCK_OF_PAGE = re.compile(r"^(<!-- scaling ([a-z ]+) -->)$.*?^(<!-- end -->)$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,20 @@ class Costs:
 
 
 def main(arguments: Sequence[str]) -> None:
-    argparse.ArgumentParser("python -m benchmarks scaling", description=__doc__).parse_args(arguments)
-    for name in TABLES:
-        print(f"<!-- scaling {name} -->\n\n{table(name)}\n<!-- end -->\n")
+    parser = argparse.ArgumentParser("python -m benchmarks scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write the tables into the page")
+    options = parser.parse_args(arguments)
+    page = filled(PAGE.read_text())
+    if options.write:
+        write_whole(PAGE, page.encode())
+        print(f"saved: {PAGE}")
+    else:
+        print("\n".join(table(name) for name in TABLES))
+
+
+def filled(page: str) -> str:
+    """The page with its tables as they are computed today."""
+    return BLOCK_OF_PAGE.sub(lambda block: f"{block[1]}\n\n{table(block[2])}\n{block[3]}", page)
 
 
 def table(name: str) -> str:
