@@ -40,7 +40,7 @@ class Costs:
     client_s: float
     """CPU seconds of the process that asks, per completion."""
     comparison_s: float
-    """Seconds to compare one text with one accepted question."""
+    """CPU seconds to compare one text with one accepted question."""
     journal_bytes: float
     """Bytes of the journal's file per completion."""
     offsets_bytes: float
@@ -116,7 +116,7 @@ def costs() -> Costs:
         accepted=simulated["votes"] / candidates,
         compared=simulated["compared"] / candidates,
         client_s=simulated["client ms"] / 1000,
-        comparison_s=known["ms a block"] / 1000 / BLOCK / known["known"],
+        comparison_s=known["CPU ms a block"] / 1000 / BLOCK / known["known"],
         journal_bytes=journal["file, bytes each"],
         offsets_bytes=journal["memory, bytes each"],
         vote_bytes=votes["file, bytes each"],

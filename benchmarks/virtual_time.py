@@ -3,7 +3,11 @@
 import asyncio
 import selectors
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Stuck(RuntimeError):
@@ -45,8 +49,10 @@ class VirtualTime(asyncio.SelectorEventLoop):
         """Called by a function in a thread: it takes this much longer."""
         self._spent_s += seconds
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.create_future()
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments
+    ) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self.create_future()
         self._spent_s = 0.0
         try:
             result = func(*args)

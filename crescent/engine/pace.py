@@ -42,6 +42,7 @@ class Pace:
         """End an attempt, which begins now, as soon as a reply of so many tokens should have come; `None`: never."""
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
+        timer: asyncio.TimerHandle | None = None
 
         def look() -> None:
             nonlocal timer
@@ -52,7 +53,8 @@ class Pace:
             else:  # the next replies may show that it takes longer, or how long it takes
                 timer = loop.call_at(min(due, loop.time() + SHORTEST_LIMIT_S), look)
 
-        timer = None if tokens is None else loop.call_later(SHORTEST_LIMIT_S, look)
+        if tokens is not None:
+            timer = loop.call_later(SHORTEST_LIMIT_S, look)
         try:
             yield
         finally:
