@@ -50,6 +50,10 @@ def without_command(arguments: Sequence[str]) -> None:
     if not set(beside) - set(HELP):
         print(help_text({name: command.__doc__ or "" for name, command in COMMANDS.items()}))
         return
+    from crescent.config import Config
+    from crescent.doors.hydra_door import refuse_unknown_flags
+
+    refuse_unknown_flags(beside, Config)  # before their values are taken for words
     refuse_words(arguments, COMMANDS)
     from crescent.loop import main as loop
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra._internal.utils import get_args_parser  # has no public name
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -34,6 +35,7 @@ from crescent.doors.run_name import named_after_model
 from crescent.doors.scheduled import is_scheduled, show_script, submit
 from crescent.doors.sweep import SWEPT, conclude_sweep, sweep_name
 from crescent.doors.sweep_points import RECORDS, Point, open_records, read_points, run_point
+from crescent.doors.unknown_flags import refuse_flags
 from crescent.errors import BadConfig, CrescentError, known_cause
 from crescent.machine.program import run_to_exit_code
 from crescent.machine.secrets import HIDDEN
@@ -136,6 +138,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
             return
         check_own_yaml(sys.argv[1:])
         sys.argv[1:] = settings_first(declare(with_root(sys.argv[1:])))
+        refuse_unknown_flags(sys.argv[1:], schema)
         refuse_overrides(sys.argv[1:], schema)
         ended_early = ""
         try:
@@ -206,6 +209,15 @@ class SweptKeys(Callback):
         parsed = OverridesParser.create().parse_overrides(given)
         swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
         os.environ[SWEPT] = " ".join([*map(str, ranged), *swept])
+
+
+def refuse_unknown_flags(arguments: Sequence[str], schema: type) -> None:
+    """Refuse flags that Hydra does not have.
+
+    Raises:
+        BadConfig: as `refuse_flags`.
+    """
+    refuse_flags(arguments, get_args_parser(), schema, groups_for(arguments)[0])
 
 
 def refuse_overrides(arguments: Sequence[str], schema: type) -> None:
