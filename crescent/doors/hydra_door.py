@@ -65,14 +65,20 @@ def declare(arguments: Sequence[str]) -> list[str]:
     added: dict[str, dict[str, object]] = {
         found["name"]: {} for argument in arguments if (found := ADDED.match(argument))
     }
-    for name, schema in SCHEMAS.items():
-        node = OmegaConf.merge(OmegaConf.structured(schema), {"eval": {"benchmarks": added}})
-        ConfigStore.instance().store(name=name, node=node)
+    stored = ConfigStore.instance().load("schema.yaml").node.eval.benchmarks
+    if set(stored) != set(added):
+        _store(added)
     forced = [bool(ADDED.match(argument)) or argument.startswith(f"{PROMPTS}={{") for argument in arguments]
     return [f"++{given.lstrip('+')}" if force else given for given, force in zip(arguments, forced, strict=True)]
 
 
-declare([])
+def _store(added: dict[str, dict[str, object]]) -> None:
+    for name, schema in SCHEMAS.items():
+        node = OmegaConf.merge(OmegaConf.structured(schema), {"eval": {"benchmarks": added}})
+        ConfigStore.instance().store(name=name, node=node)
+
+
+_store({})
 
 
 def hydra_door(loop: Loop) -> None:

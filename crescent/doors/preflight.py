@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, WhileTraining, write_job
+from crescent.config import Child, Config, Dtype, EngineKind, EvalJob, Source, WhileTraining, write_job
 from crescent.config.standalone import EvaluationConfig
 from crescent.engine.outside import check_endpoint
 from crescent.engine.vllm_command import check_engine_installed, runs_on_cpu
@@ -86,16 +86,18 @@ def loaded_rank(cfg: Config) -> int | None:
 
 
 def check_evaluation(cfg: Config) -> None:
-    """Check what would otherwise fail after the engine was started: no engine, no sandbox for programs, no lm-eval,
-    no task of that name.
+    """Check what would otherwise fail after the engine was started: no engine, no sandbox for programs, a file of
+    questions of which none can be used, no lm-eval, no task of that name.
 
     lm-eval itself checks the task names, in its own environment, until a harness stage with them is finished.
 
     Raises:
-        Missing: something must be installed.
+        Missing: something must be installed, or a file is not there.
         BadConfig: lm-eval has no such task.
+        DataSaysNo: no row of a file has a question and an answer that can be compared.
     """
     own_data(cfg)
+    check_own_files(cfg)
     if not isinstance(cfg, EvaluationConfig):
         read_seeds(cfg.bait)
     if not cfg.serving.urls:
@@ -120,6 +122,17 @@ def check_evaluation(cfg: Config) -> None:
     if done is not None and completed(done["made_from"]["settings"], settings) == settings:
         return
     ask_evaluation(cfg, "eval.harness", "--check")
+
+
+def check_own_files(cfg: Config) -> None:
+    """Let the evaluation read the JSONL files of one's own, until a run has listed their items.
+
+    Raises:
+        Missing, BadConfig, DataSaysNo: as the evaluation says.
+    """
+    has_own = any(benchmark.source is Source.jsonl for benchmark in cfg.eval.benchmarks.values())
+    if has_own and verified_manifest(cfg.run.folder / "base/benchmarks") is None:
+        ask_evaluation(cfg, "eval.benchmarks", "--check")
 
 
 def ask_evaluation(cfg: Config, module: str, option: str) -> str:

@@ -56,3 +56,28 @@ def test_own_sets_decide_guard_test_and_keep_their_questions_out_of_training(tmp
     changed = crescent(tmp_path, *mine)
     assert changed.returncode == 3, "the file has changed since its items were asked"
     assert "benchmark mine" in changed.stderr
+
+
+def test_a_file_without_a_usable_answer_is_refused_by_the_plan_and_before_the_start(tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "two"}\n')
+    mine = "+eval.benchmarks.mine={source: jsonl, path: broken.jsonl, style: number}"
+    planned = crescent(tmp_path, mine, "mode=plan")
+    assert planned.returncode == 0, planned.stderr
+    why = "broken.jsonl: line 1: field answer is 'two', which is no number; no row of 1 can be used"
+    assert f"cannot run here: {why}" in planned.stdout
+    started = crescent(tmp_path, mine)
+    assert started.returncode == 65
+    assert started.stderr.startswith(f"error: {why}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan_finds_a_question_of_the_dev_set_in_the_test_set(tmp_path: Path) -> None:
+    write(tmp_path / "dev.jsonl", [{"question": f"What is {n} + 1?", "answer": n + 1} for n in range(9)])
+    write(tmp_path / "test.jsonl", [{"question": "What is 3 + 1 ?", "answer": 4}])
+    named = [
+        f"+eval.benchmarks.{split}={{source: jsonl, path: {split}.jsonl, style: number, split: {split}}}"
+        for split in ("dev", "test")
+    ]
+    planned = crescent(tmp_path, *named, "mode=plan")
+    assert "cannot run here: eval.benchmarks.dev (dev) and eval.benchmarks.test (test): 1 questions" in planned.stdout
+    assert "cannot run here" not in crescent(tmp_path, named[0], "mode=plan").stdout
