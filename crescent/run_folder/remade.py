@@ -1,12 +1,13 @@
 """What making a damaged stage again means for the stages made from it, and why a finished stage is refused."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from crescent.config import Config
-from crescent.run_folder.made_from import as_of_now, differences
+from crescent.run_folder.made_from import ABSENT, as_of_now, differences
 from crescent.run_folder.manifest import MANIFEST, Inspection, inspect, manifests_of
 from crescent.run_folder.places import SET_ASIDE
 from crescent.run_folder.versions import changes_between
@@ -15,6 +16,7 @@ INPUT = "input."
 """Prefix of the names of inputs among differences."""
 FILES = ("benchmark ", "bait.seeds")
 """Beginnings of the names of inputs that are files of the user, and no stages."""
+BENCHMARK = re.compile(r"(eval\.benchmarks\.[\w-]+)\.")
 NAMED = 4
 """Stages that a line names; of more it gives the count."""
 Manifests = Mapping[str, Mapping[str, Any]]
@@ -82,12 +84,32 @@ def explain_difference(root: Path, stage: str, before: Mapping[str, Any], now: M
         return _explain_inputs(root, stage, changed)
     if names == {"version"}:
         return _explain_version(stage, str(before["version"]), str(now["version"]))
-    lines = "\n".join(f"  {name}: {old!r} → {new!r}" for name, old, new in changed)
+    lines = "\n".join(f"  {name}: {old!r} → {new!r}" for name, old, new in _whole_benchmarks(changed))
     return (
         f"{stage} is finished, but was made with other settings:\n{lines}\n"
         f"give the run a new name (run.name=…), or make this stage and all later ones again (run.redo={stage}); "
         f"{stage} was not changed"
     )
+
+
+def _whole_benchmarks(changed: list[tuple[str, object, object]]) -> list[tuple[str, object, object]]:
+    """The same differences, with one line for a benchmark that was added or taken away, not one for each setting."""
+    groups: dict[str, list[tuple[str, object, object]]] = {}
+    for name, old, new in changed:
+        found = BENCHMARK.match(name)
+        groups.setdefault(found[1] if found and ABSENT in (old, new) else name, []).append((name, old, new))
+    return [line for key, group in groups.items() for line in _whole(key, group)]
+
+
+def _whole(key: str, group: list[tuple[str, object, object]]) -> list[tuple[str, object, object]]:
+    added = {name: new for name, old, new in group if old == ABSENT}
+    taken = {name: old for name, old, new in group if new == ABSENT}
+    for values in (added, taken):
+        if f"{key}.source" in values and len(values) == len(group):
+            told = {name: values.get(f"{key}.{name}") for name in ("source", "family", "path")}
+            known = {name: value for name, value in told.items() if value is not None}
+            return [(key, ABSENT, known) if values is added else (key, known, ABSENT)]
+    return group
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from crescent.errors import SettingsChanged
 from crescent.run_folder.dropped import DROPPED
 from crescent.run_folder.manifest import MANIFEST, SCRATCH, SEAL, Unreadable, damage, inspect, verified_manifest
 from crescent.run_folder.once import Once
+from crescent.run_folder.remade import explain_difference
 from crescent.run_folder.versions import changes_between
 
 BROKEN = "/proc/self/mem"
@@ -313,3 +314,18 @@ def test_what_changed_between_versions_is_listed_for_the_kind_of_stage() -> None
     assert changes_between("1", "3", "train", changes) == []
     assert changes_between("0", "3", "train", changes) == ["0 is not listed in crescent/run_folder/versions.py"]
     assert __version__ in __import__("crescent.run_folder.versions", fromlist=["CHANGES"]).CHANGES
+
+
+def test_a_benchmark_that_was_added_takes_one_line_of_the_refusal(tmp_path: Path) -> None:
+    kept = {"source": "jsonl", "path": "a.jsonl", "items": None}
+    more = {"source": "jsonl", "path": "b.jsonl", "items": None, "family": None, "split": "dev"}
+    before = {"version": "1", "settings": {"eval": {"benchmarks": {"a": kept}}}, "inputs": {}}
+    now = {**before, "settings": {"eval": {"benchmarks": {"a": {**kept, "items": 4}, "b": more}}}}
+    told = explain_difference(tmp_path, "base/eval", before, now)
+    assert told.splitlines()[1:-1] == [
+        "  eval.benchmarks.a.items: None → 4",
+        "  eval.benchmarks.b: '(not there)' → {'source': 'jsonl', 'path': 'b.jsonl'}",
+    ]
+    assert "  eval.benchmarks.b: {'source': 'jsonl', 'path': 'b.jsonl'} → '(not there)'" in explain_difference(
+        tmp_path, "base/eval", now, before
+    )
