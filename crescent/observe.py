@@ -10,6 +10,7 @@ from pathlib import Path
 from crescent.config import TrackingConfig, TrackingJob
 from crescent.records import Round
 from crescent.run_folder.ended import FILE as ENDED
+from crescent.run_folder.manifest import reused_from
 from crescent.run_folder.metrics import MetricsFile
 from crescent.run_folder.once import Metrics
 from crescent.run_folder.places import METRICS, REPORT
@@ -23,7 +24,8 @@ class RunObserver:
     """The observer of a run (`crescent.workplace.Observer`): passes everything on."""
 
     def __init__(self, root: Path, tracking: TrackingConfig, run_name: str, rounds: int = 1) -> None:
-        self.forecast = Forecast(rounds)
+        self.root = root
+        self.forecast = Forecast(rounds, tracking.hourly_rate)
         self.metrics_file = MetricsFile(root / METRICS)
         self.report = ReportFile(root, tracking.hourly_rate)
         self.console = open_console(tracking.console, self.forecast)
@@ -39,12 +41,13 @@ class RunObserver:
 
     def finished(self, stage: str, metrics: Metrics, seconds: float, fresh: bool) -> None:
         self.metrics_file.record(stage, metrics, seconds, replace=fresh)
-        self.forecast.finished(stage, seconds)
+        self.forecast.finished(stage, seconds, here=fresh or reused_from(self.root / stage) is None)
         self.wandb.notify()
         self.console.finished(stage, seconds, fresh)
 
     def reused(self, stage: str, metrics: Metrics, seconds: float, run: str) -> None:
         self.metrics_file.record(stage, metrics, seconds, replace=True)
+        self.forecast.finished(stage, seconds, here=False)
         self.wandb.start()
         self.wandb.notify()
         self.console.reused(stage, run)

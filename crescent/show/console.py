@@ -74,14 +74,15 @@ class PlainView:
     def __init__(self, forecast: Forecast, clock: Callable[[], float] = time.monotonic) -> None:
         self._forecast = forecast
         self._clock = clock
-        self._last = 0.0
+        self._last = self._begun = 0.0
         self._shown = (0, "")
         self._pace = Pace()
         self._news = False
         """Whether a stage was made since the last round; the verdict of an earlier start is not printed again."""
 
     def started(self, stage: str, resumed: bool) -> None:
-        self._last, self._news, self._pace = self._clock(), True, Pace()
+        self._last = self._begun = self._clock()
+        self._news, self._pace = True, Pace()
         self.log(f"{stage}: {'resumes' if resumed else 'starts'}")
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
@@ -90,7 +91,8 @@ class PlainView:
         if now - self._last >= (UNCHANGED_INTERVAL_S if self._shown == (done, note) else PLAIN_INTERVAL_S):
             self._last, self._shown = now, (done, note)
             later = self._forecast.text(stage, self._pace.left_s)
-            self.log("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, later, note))))
+            cost = self._forecast.cost(now - self._begun)
+            self.log("  ".join(filter(None, (f"{stage}: {done}/{total}", pace, later, cost, note))))
 
     def finished(self, stage: str, seconds: float, fresh: bool) -> None:
         if fresh:
@@ -181,9 +183,9 @@ class LiveView:
         # Before its first report a stage has no total.
         pace = self._pace.of(task.get_time(), int(task.completed), int(task.total)) if task.total else ""
         later = self._forecast.text(task.description, self._pace.left_s if pace else None)
-        return Text(
-            "  ".join(filter(None, (" ", pace, later, self._note))), no_wrap=True, overflow="ellipsis", style="dim"
-        )
+        cost = self._forecast.cost(task.elapsed or 0.0)
+        line = "  ".join(filter(None, (" ", pace, later, cost, self._note)))
+        return Text(line, no_wrap=True, overflow="ellipsis", style="dim")
 
     def started(self, stage: str, resumed: bool) -> None:
         self._drop_bar()

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
+from crescent.config import Console, TrackingConfig, Wandb
+from crescent.observe import RunObserver
 from crescent.records import Checkpoint, Evaluation, Round, Score, Verdict
+from crescent.run_folder.manifest import MANIFEST
 from crescent.run_folder.once import Done
+from crescent.run_folder.reuse import note_reused
 from crescent.show.console import LiveView, Pace, PlainView, RoundsPicture
 from crescent.show.forecast import Forecast
 
@@ -57,7 +61,9 @@ def test_the_round_and_the_run_are_forecast_from_the_stages_before() -> None:
     forecast = Forecast(rounds=3)
     assert forecast.text("base/eval", 5.0) == "", "there is no round yet"
     forecast.finished("base/eval", 100.0)
-    assert forecast.text("round-1/synthesis", 60.0) == "", "nobody knows how long the training takes"
+    told = forecast.text("round-1/synthesis", 60.0)
+    assert told == "round 3 min left + train", "nobody knows how long the training takes"
+    assert Forecast(rounds=1).text("round-1/synthesis", 60.0) == "", "nothing is known of what follows"
     forecast.finished("round-1/synthesis", 200.0)
     assert forecast.text("round-1/train", 80.0) == "round 3 min left", "its evaluation takes as long as the base's"
     forecast.finished("round-1/train", 300.0)
@@ -76,6 +82,39 @@ def test_a_line_of_progress_says_what_the_round_and_the_run_still_take(capsys: p
     view.progress("round-1/eval", 0, 100, "")
     view.progress("round-1/eval", 40, 100, "3 cut")
     assert "round-1/eval: 40/100  2.0/s, 30 s left  round 30 s, run 3.0 h left  3 cut" in capsys.readouterr().out
+
+
+def test_a_line_of_progress_says_what_the_run_cost_so_far_if_an_hour_has_a_price(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    forecast = Forecast(rounds=2, rate=36.0)
+    forecast.finished("base/eval", 100.0)
+    forecast.finished("round-1/synthesis", 5000.0, here=False)
+    clock = iter((0.0, 1.0, 20.0))
+    view = PlainView(forecast, lambda: next(clock))
+    view.started("round-1/train", resumed=False)
+    view.progress("round-1/train", 0, 100, "")
+    view.progress("round-1/train", 38, 100, "loss 0.5")
+    assert "train: 38/100  2.0/s, 31 s left  round 2 min left  cost 1.20 so far  loss 0.5" in capsys.readouterr().out
+    assert Forecast(rounds=2).cost(20.0) == ""
+
+
+def test_what_another_run_made_is_no_cost_of_this_one_after_a_restart_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrackingConfig(wandb=Wandb.disabled, console=Console.plain, hourly_rate=3600.0)
+    first = RunObserver(tmp_path, settings, "a")
+    first.reused("base/eval", {}, 100.0, "runs/b")
+    assert first.forecast.cost(1.0) == "cost 1.00 so far"
+    assert first.forecast.text("round-1/train", 5.0) == "run 2 min left", "the other run knows how long it takes"
+    for stage in ("eval", "benchmarks"):
+        (tmp_path / "base" / stage).mkdir(parents=True)
+        (tmp_path / "base" / stage / MANIFEST).write_text('{"digest": "d"}')
+    note_reused(tmp_path / "base/eval", "runs/b", {"digest": "d"})
+    again = RunObserver(tmp_path, settings, "a")
+    again.finished("base/eval", {}, 100.0, fresh=False)
+    again.finished("base/benchmarks", {}, 2.0, fresh=False)
+    assert again.forecast.cost(1.0) == "cost 3.00 so far"
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
