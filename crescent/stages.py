@@ -165,7 +165,9 @@ class Stages(Workplace):
 
         def work(folder: Path) -> Mapping[str, float]:
             assert self.base_model.weights is not None
-            train, why = sized(cfg, visible_gpus())
+            elsewhere = self.trainer_place
+            gpus = visible_gpus() if elsewhere is None else elsewhere.gpus
+            train, why = sized(cfg, gpus)
             self.notice(stage, why)
             job = TrainJob(
                 model=replace(cfg.model, path=self.base_model.weights, parameters_b=None),
@@ -185,7 +187,8 @@ class Stages(Workplace):
             )
             self.server.pause()
             # For train.grpo.vllm: as in our own servers, the sampler that would compile with nvcc.
-            self.run_child(stage, trainer_command(cfg), job, folder, {"VLLM_USE_FLASHINFER_SAMPLER": "0"})
+            environment, launch = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}, elsewhere and elsewhere.launch
+            self.run_child(stage, trainer_command(cfg, gpus), job, folder, environment, launch)
             return numbers(folder / "metrics.json")
 
         done = self.do(stage, "train", work, inputs)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,15 +41,33 @@ class Observer(StageObserver, Protocol):
     def say(self, line: str) -> None: ...
 
 
+@dataclass(frozen=True)
+class TrainerPlace:
+    """Where the trainer works, if not on this machine."""
+
+    launch: Launch
+    gpus: tuple[str, ...] = ()
+    """Numbers of the GPUs that it gets there."""
+
+
 class Workplace:
     """One run."""
 
-    def __init__(self, cfg: Config, once: Once, server: Server, launch: Launch, observer: Observer) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        once: Once,
+        server: Server,
+        launch: Launch,
+        observer: Observer,
+        trainer_place: TrainerPlace | None = None,
+    ) -> None:
         self.cfg = cfg
         self.once = once
         self.server = server
         self.launch = launch
         self.observer = observer
+        self.trainer_place = trainer_place
         self.root = once.root.resolve()
         self.models: dict[str, Checkpoint] = {}
         """Models that were not trained here, by role: `base` and, with `train.student`, `teacher`. Filled by
@@ -89,15 +107,25 @@ class Workplace:
         return open_embedder(self.cfg.diversify, self.asking_model.weights, gpu_is_idle)
 
     def run_child(
-        self, stage: str, command: Sequence[str], job: object, folder: Path, environment: Mapping[str, str]
+        self,
+        stage: str,
+        command: Sequence[str],
+        job: object,
+        folder: Path,
+        environment: Mapping[str, str],
+        launch: Launch | None = None,
     ) -> None:
-        """Write the job file and run a stage's process on it; its log and progress lie in the run folder."""
+        """Write the job file and run a stage's process on it; its log and progress lie in the run folder.
+
+        Args:
+            launch: Starts the process; `None`: on this machine.
+        """
         name = stage.replace("/", "-")
         job_file, log = self.root / "jobs" / f"{name}.yaml", self.root / "logs" / f"{name}.log"
         write_job(job_file, job)
         progress = folder / "progress.jsonl"
         run_child(
-            self.launch,
+            launch or self.launch,
             [*command, str(job_file)],
             log,
             {"TOKENIZERS_PARALLELISM": "false", **environment},

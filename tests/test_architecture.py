@@ -34,6 +34,7 @@ KNOWN_TO_ONE_PLACE = {
     "vllm": set[str](),
     "aiohttp": {"crescent/engine/transport.py"},
     "hydra": {"crescent/doors/hydra_door.py"},
+    "ray": {"launch/ray.py", "launch/ray_cluster.py", "launch/ray_host.py"},
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from crescent.config.checks import Choice as Choice
 from crescent.config.checks import require as require
 from crescent.config.checks import require_fields as require_fields
+from crescent.config.cluster import RayConfig as RayConfig
 from crescent.config.cluster import SlurmConfig as SlurmConfig
 from crescent.config.cluster import minutes_of as minutes_of
 from crescent.config.evaluation import OWN as OWN

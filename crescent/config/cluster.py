@@ -1,4 +1,4 @@
-"""Settings of a job that a scheduler starts."""
+"""Settings of a cluster: of a job that a scheduler starts, and of processes on the nodes of a Ray cluster."""
 
 import re
 from dataclasses import dataclass, field
@@ -83,3 +83,41 @@ class SlurmConfig:
         require(
             container, "launch.slurm.container", self.container, "must be words of a command", "leave out empty ones"
         )
+
+
+@dataclass
+class RayConfig:
+    """A Ray cluster (https://docs.ray.io/en/latest/cluster/getting-started.html), on whose nodes the engine's replicas
+    and the trainer work. The loop stays where the command was given."""
+
+    address: str | None = None
+    """Address of a running cluster to which this machine belongs: `auto`, or host:port of its head node. Null: a new
+    cluster of this machine alone, for the time of the run."""
+    token: bool = True
+    """Whether the cluster asks for a token (RAY_AUTH_MODE=token). A cluster without one obeys everybody who reaches
+    it."""
+    replica_cpus: float = 1.0
+    """Number of CPU cores that each replica reserves, beside `serving.tensor_parallel` GPUs."""
+    trainer_gpus: int | None = None
+    """Number of GPUs of one node that the trainer reserves. Null: as many as `train.accelerate` has processes, one if
+    that is auto, none on a CPU."""
+    trainer_cpus: float = 1.0
+    """Number of CPU cores that the trainer reserves."""
+    room_s: float = 60.0
+    """Longest wait for nodes with room, in seconds. A replica without room then joins the others later; a run that has
+    no room at all ends with exit code 75."""
+    max_lost: int = 3
+    """Largest number of times that one training is started again because its node was lost."""
+
+    def __post_init__(self) -> None:
+        address = self.address
+        form = address is None or address == "auto" or re.fullmatch(r"[\w.-]+:\d{1,5}", address) is not None
+        rule = "must be null, auto, or host:port of the cluster's head node"
+        fix = "e.g. 10.0.0.1:6379; ray://… is for programs outside of the cluster, and this one must be on a node of it"
+        require(form, "launch.ray.address", address, rule, fix)
+        for name in ("replica_cpus", "trainer_cpus"):
+            require(getattr(self, name) > 0, f"launch.ray.{name}", getattr(self, name), "must be above 0")
+        for name in ("trainer_gpus", "max_lost"):
+            count = getattr(self, name)
+            require(count is None or count >= 0, f"launch.ray.{name}", count, "must not be negative")
+        require(self.room_s > 0, "launch.ray.room_s", self.room_s, "must be positive")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crescent.config.checks import Choice, require
-from crescent.config.cluster import SlurmConfig
+from crescent.config.cluster import RayConfig, SlurmConfig
+from crescent.config.earlier import earlier_runs
 
 
 class Mode(Choice):
@@ -71,11 +72,15 @@ class LaunchConfig:
     that all nodes see under the same path. Empty: this machine only."""
     slurm: SlurmConfig | None = None
     """The job in which the run works (`launch=slurm`, see docs/clusters.md); null: it works in this process."""
+    ray: RayConfig | None = field(default=None, metadata=earlier_runs(None))
+    """The cluster on which replicas and trainer work (`launch=ray`, see docs/clusters.md); null: this machine."""
     wait: bool = True
     """Whether the command that submits a job shows its log and ends as it does; else it ends at once."""
 
     def __post_init__(self) -> None:
         require(self.grace_s >= 0, "launch.grace_s", self.grace_s, "must not be negative")
+        rule, fix = "places the trainer in a job of SLURM", "with launch=ray, the trainer works on one node"
+        require(self.ray is None or not self.nodes, "launch.nodes", self.nodes, rule, fix)
 
 
 class Wandb(Choice):

@@ -59,6 +59,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         TryAgain: processes of an earlier attempt are still alive.
         BadConfig: `run.reuse` names a folder that is no run.
     """
+    from crescent.doors.on_ray import on_ray
     from crescent.doors.reusable import has_same_data, named_runs
     from crescent.engine.server import Server
     from crescent.machine.environment import record_environment
@@ -74,12 +75,14 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
 
     root, named = cfg.run.folder, named_runs(cfg)
     root.mkdir(parents=True, exist_ok=True)
-    with only_supervisor(root):
+    with only_supervisor(root), on_ray(cfg, root / ALIVE) as elsewhere:
         observer = RunObserver(root, cfg.tracking, cfg.run.name, cfg.run.rounds)
         alive = root / ALIVE
         launch = LocalLaunch(cfg.launch.grace_s, alive)
-        serving = replace(cfg.serving, while_training=while_training(cfg))
-        server = Server(serving, cfg.model, cfg.train, launch, cfg.run.name, root / "logs/server.log", observer.say)
+        doing = while_training(cfg) if elsewhere is None else elsewhere.while_training
+        serving, seats = replace(cfg.serving, while_training=doing), elsewhere and elsewhere.seats
+        log = root / "logs/server.log"
+        server = Server(serving, cfg.model, cfg.train, launch, cfg.run.name, log, observer.say, seats)
 
         def write_config() -> None:
             """Not before there is work: if this run is refused, the config of the finished one stays in place."""
@@ -99,7 +102,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             for run in named:
                 if run not in reuse:
                     observer.say(f"run.reuse={run}: left out, because it read other benchmark data (eval.data)")
-            yield Stages(cfg, once, server, launch, observer)
+            yield Stages(cfg, once, server, launch, observer, elsewhere and elsewhere.trainer)
             once.finish()
             forget_end(root)
         except BaseException as error:

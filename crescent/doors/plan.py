@@ -25,6 +25,7 @@ from crescent.config import (
     samples_of,
 )
 from crescent.doors.gpu_plan import gpu_lines
+from crescent.doors.on_ray import ray_lines
 from crescent.doors.planned_cost import cost_lines
 from crescent.doors.preflight import check_evaluation, check_models
 from crescent.doors.reusable import reusable_runs
@@ -69,7 +70,8 @@ def show_plan(cfg: Config) -> None:
     except CrescentError as error:
         console.print(f"cannot run here: {error}")
     about_run = [*arm_lines(cfg), *once_lines(cfg), *verdict_lines(cfg), *cost_lines(cfg, most_generated(cfg))]
-    for line in [*about_run, *gpu_lines(cfg), *machine_lines(cfg, root)]:
+    placed = gpu_lines(cfg) if cfg.launch.ray is None else ray_lines(cfg)
+    for line in [*about_run, *placed, *machine_lines(cfg, root)]:
         console.print(line, soft_wrap=True)
 
 
@@ -89,7 +91,8 @@ def check_machine(cfg: Config) -> None:
             install = "`make install` on a CPU, `pip install -e '.[gpu]'` on a GPU node"
             raise Missing(f"train.trainer={cfg.train.trainer.value} needs {', '.join(absent)}: {install}")
     refuse_days_on_cpu(cfg)
-    seats_here(cfg.serving)
+    if cfg.launch.ray is None:
+        seats_here(cfg.serving)
     trainer_command(cfg)
     if cfg.diversify.embedder is Embedder.minilm:
         find_minilm()

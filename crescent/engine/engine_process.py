@@ -14,12 +14,16 @@ from crescent.engine.client import PLAIN_SAMPLING, PLAIN_SAMPLING_OF_VLLM, Engin
 from crescent.engine.connection import Connection
 from crescent.engine.failure import explain_failure
 from crescent.engine.placement import Seat
-from crescent.engine.vllm_command import runs_on_cpu, vllm_command, vllm_environment
+from crescent.engine.vllm_command import CPU_CORES, runs_on_cpu, vllm_command, vllm_environment
 from crescent.errors import CrescentError, Missing, TryAgain
-from launch import ChildProcess, Launch
+from launch import HOST, PORT, ChildProcess, Launch, ServerLaunch
 
 BY_SIGNAL = 128
 """Exit codes above it stand for a signal: 128 plus its number."""
+
+
+class NoRoom(TryAgain):
+    """No machine has room for the engine now."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class EngineProcess:
         """Size of the log, in bytes, before the process was started."""
         self._asked_to_stop = threading.Event()
         """Set while it must not run, so that a start in another thread gives up."""
+        self._must_not_wait = threading.Event()
+        """Set while a start in another thread must not wait for a machine with room."""
 
     @property
     def runs(self) -> bool:
@@ -60,23 +66,27 @@ class EngineProcess:
 
         Raises:
             Missing: it ended instead; the message says why.
+            NoRoom: no machine has room for it.
             TryAgain: it took too long, or was stopped meanwhile.
         """
         self._end()
         self._give_up_if_stopped()
         began = time.monotonic()
         self.say(f"the engine starts; its log is {self.log}")
-        setup, port = self.setup, self._port.getsockname()[1]
-        if setup.serving.engine is EngineKind.vllm:
-            lora, on_cpu = setup.train.lora, runs_on_cpu()
-            command = vllm_command(setup.serving, setup.model, lora, weights, name, port, on_cpu)
-        else:
-            command = [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", weights, str(port), name]
         self._log_begin = self.log.stat().st_size if self.log.exists() else 0
-        environment = vllm_environment(setup.serving, setup.key, self.seat.gpus, self.seat.cores)
-        self._child = setup.launch.start(command, self.log, environment)
+        environment = vllm_environment(self.setup.serving, self.setup.key, self.seat.gpus, self.seat.cores)
+        port = self._port.getsockname()[1]
+        if self.seat.launch is None:
+            self._child = self.setup.launch.start(self._command(weights, name, str(port)), self.log, environment)
+        else:
+            environment.pop(CPU_CORES, None)  # those of this machine
+            self._find_room(self.seat.launch, self._command(weights, name, PORT, HOST), environment, port)
         self._wait_until_it_answers(name)
         self.say(f"the engine answers after {time.monotonic() - began:.0f} s")
+
+    def hurry(self, must_not_wait: bool) -> None:
+        """Whether a start gives up at once if no machine has room."""
+        (self._must_not_wait.set if must_not_wait else self._must_not_wait.clear)()
 
     def stop(self) -> None:
         """Stop the engine and all its processes; it is not started again before `permit`."""
@@ -100,6 +110,28 @@ class EngineProcess:
         except CrescentError:
             return False
         return True
+
+    def _command(self, weights: str, name: str, port: str, host: str = "127.0.0.1") -> list[str]:
+        setup = self.setup
+        if setup.serving.engine is EngineKind.vllm:
+            lora, on_cpu = setup.train.lora, runs_on_cpu()
+            return vllm_command(setup.serving, setup.model, lora, weights, name, port, on_cpu, host)
+        return [sys.executable, "-P", "-m", "crescent.engine.fakes", "serve", weights, port, name, host]
+
+    def _find_room(self, launch: ServerLaunch, command: list[str], environment: dict[str, str], port: int) -> None:
+        """Start the engine on a machine that has room.
+
+        Raises:
+            NoRoom: none has, for as long as the launch waits.
+        """
+        deadline = time.monotonic() + launch.room_s
+        child = self._child = launch.start_server(command, self.log, environment, port)
+        while not child.is_placed():
+            self._give_up_if_stopped()
+            if self._must_not_wait.is_set() or time.monotonic() > deadline:
+                self._end()
+                raise NoRoom(f"no machine has had room for the engine for {launch.room_s:g} s; its log is {self.log}")
+            time.sleep(0.2)
 
     def _wait_until_it_answers(self, model: str) -> None:
         deadline = time.monotonic() + self.setup.serving.start_timeout_s

@@ -5,7 +5,8 @@ proof) is real. Its "model" is one number, the skill: the probability that it ad
 (`crescent.engine.fake_replies`). The fake trainer raises the skill for pairs with a right answer and lowers it for
 pairs with a wrong one.
 
-    python -P -m crescent.engine.fakes serve WEIGHTS PORT NAME      python -P -m crescent.engine.fakes train JOB.YAML
+    python -P -m crescent.engine.fakes serve WEIGHTS PORT NAME [HOST]
+    python -P -m crescent.engine.fakes train JOB.YAML
 """
 
 import json
@@ -71,8 +72,8 @@ class FakeEngine(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, weights: str, port: int, name: str) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, weights: str, port: int, name: str, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Handler)
         self.name = name
         self.base = read_skill(weights)
         self.adapters: dict[str, float] = {}
@@ -199,9 +200,9 @@ def train(job: TrainJob) -> None:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["serve", weights, port, name]:
+        case ["serve", weights, port, name, *host]:
             signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-            FakeEngine(weights, int(port), name).serve_forever()
+            FakeEngine(weights, int(port), name, *host).serve_forever()
         case ["train", job]:
             train(read_job(Path(job), TrainJob))
         case _:

@@ -8,11 +8,12 @@ from crescent.config import EngineKind, ServingConfig
 from crescent.engine.vllm_command import runs_on_cpu
 from crescent.errors import BadConfig
 from crescent.machine.nvidia import visible_gpus
+from launch import ServerLaunch
 
 
 @dataclass(frozen=True)
 class Seat:
-    """Place of one replica on this machine."""
+    """Place of one replica: on this machine, unless it is started through a launch of its own."""
 
     number: int = 1
     """Number of the replica, from 1."""
@@ -20,6 +21,8 @@ class Seat:
     """GPUs as CUDA_VISIBLE_DEVICES names them; empty: no GPU was found, or none is needed."""
     cores: tuple[int, ...] = ()
     """CPU cores; empty: all."""
+    launch: ServerLaunch | None = None
+    """Starts the replica on a machine that it finds; `None`: this machine."""
 
 
 def seats_here(serving: ServingConfig) -> list[Seat]:

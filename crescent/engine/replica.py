@@ -8,7 +8,7 @@ from pathlib import Path
 from crescent.config import Child
 from crescent.engine.client import EngineDied
 from crescent.engine.connection import Connection, ServerError
-from crescent.engine.engine_process import EngineProcess, Setup
+from crescent.engine.engine_process import EngineProcess, NoRoom, Setup
 from crescent.engine.key import OPEN
 from crescent.engine.placement import Seat
 from crescent.engine.proving import Prover
@@ -37,6 +37,8 @@ class Replica:
         self.connection = self.engine.connection if self.engine else Connection(str(place), setup.key)
         self.prover = Prover(self.connection, setup.model, setup.train, findings, say)
         self.served: Checkpoint | None = None
+        self.has_no_room = False
+        """Whether no machine had room for its engine when it was last to serve something."""
         self._held: Checkpoint | None = None
         """Checkpoint whose complete weights the process holds; adapters are loaded beside them."""
         self._asleep = False
@@ -52,6 +54,7 @@ class Replica:
 
         Raises:
             EngineDied: it died meanwhile.
+            NoRoom: no machine has room for its engine.
             Missing: its engine does not start, or the checkpoint's weights were deleted (`run.keep`).
             TryAgain: its engine does not start in time, or was stopped meanwhile.
             CrescentError: it does not answer with the checkpoint's weights.
@@ -65,7 +68,7 @@ class Replica:
                     f"{checkpoint.name}: its weights were deleted at the end of its round (run.keep=best); "
                     f"run.redo=round-{checkpoint.round}/train makes them and all later stages again"
                 )
-            self.served = None
+            self.served, self.has_no_room = None, False
             slept = self._asleep
             try:
                 self._load_and_prove(checkpoint)
@@ -84,6 +87,11 @@ class Replica:
         """Let it be started again after `stop`."""
         if self.engine is not None:
             self.engine.permit()
+
+    def hurry(self, must_not_wait: bool) -> None:
+        """Whether another thread that starts its engine gives up at once if no machine has room."""
+        if self.engine is not None:
+            self.engine.hurry(must_not_wait)
 
     def stop(self) -> None:
         """Stop its engine, also one that another thread is starting."""
@@ -134,7 +142,11 @@ class Replica:
         return self.engine is None or self.engine.runs
 
     def _load_and_prove(self, checkpoint: Checkpoint) -> None:
-        self._load(checkpoint)
+        try:
+            self._load(checkpoint)
+        except NoRoom:
+            self.has_no_room = True
+            raise
         self.prover.prove(checkpoint, self.model_name(checkpoint))
 
     def _load(self, checkpoint: Checkpoint) -> None:

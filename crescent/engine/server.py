@@ -18,7 +18,7 @@ from typing import TypeVar
 from crescent.config import ModelConfig, ServingConfig, TrainConfig, WhileTraining
 from crescent.engine.client import Endpoint, EngineDied
 from crescent.engine.deaths import Deaths
-from crescent.engine.engine_process import Setup
+from crescent.engine.engine_process import NoRoom, Setup
 from crescent.engine.outside import is_here
 from crescent.engine.placement import Seat, seats_here
 from crescent.engine.replica import Replica
@@ -44,11 +44,13 @@ class Server:
         name: str,
         log: Path,
         say: Callable[[str], None] = lambda line: None,
+        seats: Sequence[Seat] | None = None,
     ) -> None:
         """
         Args:
             log: Log of a single engine; of several, the third has `server-3.log` in place of `server.log`.
             say: Shows a line about what the engine does, from any thread: it can take minutes to start.
+            seats: A place for each replica; `None`: those of this machine.
         """
         self.serving = serving
         self.log = log
@@ -57,7 +59,7 @@ class Server:
         own_key = "crescent-" + secrets.token_urlsafe(24)
         self.key = os.environ.get("CRESCENT_API_KEY", "none") if serving.urls else own_key
         setup = Setup(serving, model, train, launch, name, self.key)
-        places: Sequence[Seat | str] = serving.urls or seats_here(serving)
+        places: Sequence[Seat | str] = serving.urls or (seats_here(serving) if seats is None else seats)
         self.replicas = [self._replica(setup, number, place, len(places)) for number, place in enumerate(places, 1)]
         self._restarts: list[threading.Thread] = []
         """Restarts in the background since the replicas were last made to serve something."""
@@ -77,14 +79,25 @@ class Server:
                 self._recover(error)
 
     def serve(self, checkpoint: Checkpoint) -> Endpoint:
-        """Make all replicas serve `checkpoint`, and prove that they do; raises as `Replica.serve`."""
+        """Make all replicas serve `checkpoint`, and prove that they do; raises as `Replica.serve`.
+
+        Replicas without room join as soon as there is some, if others serve.
+        """
         self._finish_restarts()
         self._restarts.clear()
         replicas = self._usable()
         for replica in replicas:
             replica.permit()
+        placed = [replica for replica in replicas if not replica.has_no_room] or replicas
         try:
-            at_once(replicas, lambda replica: replica.serve(checkpoint))
+            at_once(placed, lambda replica: replica.serve(checkpoint))
+        except NoRoom as error:
+            absent = [replica for replica in placed if replica.served != checkpoint]
+            if len(absent) == len(placed):
+                self.stop()
+                raise
+            for replica in absent:
+                replica.say(f"joins the others when there is room: {error}")
         except EngineDied:
             raise
         except BaseException:
@@ -130,7 +143,7 @@ class Server:
             TryAgain: all died too often.
         """
         self._finish_restarts()
-        silent = [replica for replica in self._usable() if not replica.answers()]
+        silent = [replica for replica in self._usable() if not (replica.answers() or replica.has_no_room)]
         if not silent and not self._restarts:  # they look well, but a request found none that answers
             silent = self._usable()
         most = self.serving.max_restarts
@@ -165,9 +178,11 @@ class Server:
     def _watch(self, checkpoint: Checkpoint, over: threading.Event) -> None:
         while not over.wait(WATCH_S):
             for replica in self.replicas:
-                if replica.died:
-                    replica.served = None
-                    restart = threading.Thread(target=self._restart, args=(replica, checkpoint), daemon=True)
+                died = replica.died
+                if died or replica.has_no_room:
+                    replica.served, replica.has_no_room = None, False
+                    start = self._restart if died else self._join
+                    restart = threading.Thread(target=start, args=(replica, checkpoint), daemon=True)
                     self._restarts.append(restart)
                     restart.start()
 
@@ -178,21 +193,32 @@ class Server:
             replica.say(f"died {deaths} times (serving.max_restarts={most}) and is left out; its log is {replica.log}")
             return
         replica.say(f"died and is restarted while the others go on ({deaths} of {most}); its log is {replica.log}")
+        self._join(replica, checkpoint)
+
+    def _join(self, replica: Replica, checkpoint: Checkpoint) -> None:
+        """Start a replica beside those that serve; it is left out if that does not work. Without room, it is tried
+        again."""
         try:
             replica.serve(checkpoint)
+        except NoRoom:
+            return
         except (CrescentError, OSError) as error:
             replica.say(f"is left out until the next stage: {error}")
 
     def _finish_restarts(self) -> None:
+        for replica in self.replicas:
+            replica.hurry(True)
         for restart in self._restarts:
             restart.join()
+        for replica in self.replicas:
+            replica.hurry(False)
 
 
 def at_once(replicas: Sequence[Replica], work: Callable[[Replica], None]) -> None:
     """Do `work` for all replicas at the same time.
 
     Raises:
-        EngineDied: from `work`, when it is done for the others.
+        EngineDied, NoRoom: from `work`, when it is done for the others; EngineDied first.
         Exception: any other one from `work`, at once.
     """
     if len(replicas) == 1:
@@ -210,12 +236,12 @@ def at_once(replicas: Sequence[Replica], work: Callable[[Replica], None]) -> Non
 
     for replica in replicas:
         threading.Thread(target=do, args=(replica,), daemon=True).start()
-    died = None
+    died: list[EngineDied | NoRoom] = []
     for _ in replicas:
         error = ended.get()
-        if isinstance(error, EngineDied):
-            died = error
+        if isinstance(error, EngineDied | NoRoom):
+            died.append(error)
         elif error is not None:
             raise error
-    if died is not None:
-        raise died
+    if died:
+        raise next((error for error in died if isinstance(error, EngineDied)), died[0])

@@ -11,14 +11,25 @@ from crescent.engine.key import STARTS_SHUT, RequireKey
 from crescent.errors import Missing
 
 
+CPU_CORES = "VLLM_CPU_OMP_THREADS_BIND"
+"""Variable with the CPU cores that vLLM's CPU build works on."""
+
+
 def vllm_command(
-    serving: ServingConfig, model: ModelConfig, lora: LoraConfig, weights: str, name: str, port: int, on_cpu: bool
+    serving: ServingConfig,
+    model: ModelConfig,
+    lora: LoraConfig,
+    weights: str,
+    name: str,
+    port: int | str,
+    on_cpu: bool,
+    host: str = "127.0.0.1",
 ) -> list[str]:
-    """Command that serves `weights` on loopback under `name`; `on_cpu` says whether it is for vLLM's CPU build."""
+    """Command that serves `weights` at an address under `name`; `on_cpu` says whether it is for vLLM's CPU build."""
     options: dict[str, object] = {
         "model": weights,
         "served-model-name": name,
-        "host": "127.0.0.1",
+        "host": host,
         "port": port,
         "dtype": model.dtype.value,
         "max-model-len": model.context,
@@ -85,8 +96,8 @@ def vllm_environment(
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_cache_gib)
         # The automatic binding leaves one core of a small machine unused.
         bound = ",".join(map(str, cores or sorted(os.sched_getaffinity(0))))
-        asked = None if cores else os.environ.get("VLLM_CPU_OMP_THREADS_BIND")
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = asked or bound
+        asked = None if cores else os.environ.get(CPU_CORES)
+        environment[CPU_CORES] = asked or bound
     if gpus:
         # The numbers of nvidia-smi; CUDA counts the fastest GPU first.
         environment |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}

@@ -18,8 +18,9 @@ def refuse_days_on_cpu(cfg: Config) -> None:
         Missing: the trainer would find no GPU that it can use.
     """
     parameters = model_parameters(cfg) or 0.0
-    asked = cfg.train.accelerate in ON_CPU or cfg.train.trainer is Trainer.fake or bool(cfg.launch.nodes)
-    if parameters <= LARGE or asked:
+    asked = cfg.train.accelerate in ON_CPU or cfg.train.trainer is Trainer.fake
+    elsewhere = bool(cfg.launch.nodes) or cfg.launch.ray is not None
+    if parameters <= LARGE or asked or elsewhere:
         return
     problem = gpu_problem()
     if problem is not None:
