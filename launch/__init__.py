@@ -1,8 +1,8 @@
 """Starts processes, here or elsewhere. Imports nothing else of ours, so that a stage runs the same on every machine.
 
 Everything that is started speaks one small protocol: `launch.local` starts a child on this machine, `launch.slurm` a
-job on a cluster, `launch.ray` a child on a node of a cluster. In all cases the output is appended to a file, and the exit
-code says how it ended.
+job on a cluster, `launch.ray` a child on a node of a cluster. The output is always appended to a file, and the
+exit code says how it ended.
 """
 
 from collections.abc import Mapping, Sequence

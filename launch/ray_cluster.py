@@ -83,7 +83,7 @@ def connected(address: str | None, token: bool) -> Iterator[list[Node]]:
     import ray
 
     before = signal.getsignal(signal.SIGTERM)  # ray.init puts its own handler in place, which skips ours
-    with explained(address):
+    with explained():
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         ray.init(address or LOCAL, **({"include_dashboard": False} if address is None else {}), **quiet)
     signal.signal(signal.SIGTERM, before)
@@ -114,7 +114,7 @@ def check_listening(address: str) -> None:
 
 
 @contextmanager
-def explained(address: str | None) -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Translate what `ray.init` raises."""
     from ray.exceptions import AuthenticationError, RpcError
 
@@ -123,12 +123,16 @@ def explained(address: str | None) -> Iterator[None]:
     except AuthenticationError as error:
         raise WrongToken(first_line(error)) from error
     except (RuntimeError, ConnectionError, TimeoutError, RpcError) as error:
-        words = str(error)
+        words = f"{error} {error.__cause__ or ''}"
         if "ersion mismatch" in words:
-            raise OtherVersion(" ".join(words.split())) from error
+            raise OtherVersion(" ".join(str(error).split())) from error
         if "nauthenticated" in words or "token" in words.lower():
             raise WrongToken(first_line(error)) from error
-        raise Unreachable(first_line(error) or type(error).__name__) from error
+        raise Unreachable(first_line(error)) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises just this one if a new node takes longer than 30 s
+            raise
+        raise Unreachable(first_line(error)) from error
 
 
 def living_nodes() -> list[Node]:

@@ -10,7 +10,6 @@ from crescent.config import Child, EngineKind, LoraConfig, ModelConfig, ServingC
 from crescent.engine.key import STARTS_SHUT, RequireKey
 from crescent.errors import Missing
 
-
 CPU_CORES = "VLLM_CPU_OMP_THREADS_BIND"
 """Variable with the CPU cores that vLLM's CPU build works on."""
 

@@ -1,0 +1,161 @@
+"""Runs on a real Ray cluster of several nodes on this machine: an engine is killed, a node is lost, and the run equals
+one that nothing disturbed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+
+from crescent.run_folder.manifest import tree_digest
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'ray[default]'"),
+]
+LOOP = (sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke")
+FEW = (
+    *("bait.questions=24", "eval.benchmarks.sums_dev.items=40", "eval.benchmarks.sums_test.items=30"),
+    *("run.seed=1", "serving.replicas=2"),
+)
+LONGEST_S = 300.0
+"""Longest wait for a run on a busy machine."""
+CORES = 2
+"""CPU cores that a worker node says it has, and that a replica reserves."""
+
+
+class RayNodes:
+    """A head node that has room for the trainer only, and worker nodes with room for one replica each."""
+
+    def __init__(self, errors: IO[str]) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py")), "1", str(CORES), str(CORES)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+        self.address = self._line()
+
+    def ask(self, command: str) -> None:
+        """A command of `ray_nodes`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        assert self._line() == "done", command
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+    errors = tmp_path_factory.mktemp("nodes") / "errors.txt"
+    with pytest.MonkeyPatch.context() as patch, errors.open("w") as file:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "a-word-that-is-not-guessed")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        running = RayNodes(file)
+        try:
+            assert running.address, errors.read_text()
+            yield running
+        finally:
+            running.stop()
+
+
+def started(nodes: RayNodes, folder: Path, name: str, *settings: str) -> subprocess.Popen[str]:
+    """A run on the cluster, with its output in a file beside its folder."""
+    where = (f"launch.ray.address={nodes.address}", f"launch.ray.replica_cpus={CORES}", "launch.ray.room_s=20")
+    with (folder / f"{name}.txt").open("w") as output:
+        return subprocess.Popen(
+            [*LOOP, *FEW, f"run.root={folder}", f"run.name={name}", "launch=ray", *where, *settings],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+def engines(run: str) -> list[psutil.Process]:
+    """The engines of a run, whose models are named after it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words[3:5] == ["crescent.engine.fakes", "serve"] and words[7].startswith(run):
+                found.append(process)
+    return found
+
+
+def wait_for(condition: Callable[[], object], what: str, run: subprocess.Popen[str], output: Path) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while not condition():
+        assert run.poll() is None, f"ended before: {what}\n{output.read_text()}"
+        assert time.monotonic() < deadline, f"not in {LONGEST_S:.0f} s: {what}\n{output.read_text()}"
+        time.sleep(0.1)
+
+
+def test_a_run_that_loses_an_engine_and_a_node_ends_as_an_undisturbed_one(nodes: RayNodes, tmp_path: Path) -> None:
+    root, output = tmp_path / "cluster" / "lost", tmp_path / "cluster" / "lost.txt"
+    root.parent.mkdir()
+    run = started(nodes, root.parent, "lost")
+    try:
+        wait_for((root / "round-1/synthesis").exists, "the first round", run, output)
+        engines("lost")[0].kill()
+        wait_for(lambda: "died and is restarted while the others go on" in output.read_text(), "a restart", run, output)
+        wait_for((root / "round-2/synthesis").exists, "the second round", run, output)
+        nodes.ask("lose")
+        nodes.ask(f"add {CORES}")
+        alone = [*LOOP, *FEW, f"run.root={tmp_path}", "run.name=lost"]
+        subprocess.run(alone, capture_output=True, check=True, timeout=LONGEST_S)
+        assert run.wait(LONGEST_S) == 0, output.read_text()
+    finally:
+        run.kill()
+    assert tree_digest(root) == tree_digest(tmp_path / "lost")
+    deaths = [json.loads(line) for line in (root / "logs/engine_deaths.jsonl").read_text().splitlines()]
+    assert len(deaths) == 2, output.read_text()
+    assert not engines("lost")
+    assert not (root / ".ray-token").exists()
+    assert (root / "logs/round-1-train.log").exists(), "the trainer's output came back"
+
+
+def test_a_killed_loop_leaves_no_process_on_the_nodes(nodes: RayNodes, tmp_path: Path) -> None:
+    run = started(nodes, tmp_path, "killed", "run.rounds=1")
+    output = tmp_path / "killed.txt"
+    wait_for(lambda: len(engines("killed")) == 2, "two engines", run, output)
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 60
+    while engines("killed"):
+        assert time.monotonic() < deadline, "an engine outlives its loop"
+        time.sleep(0.2)
+
+
+def test_what_the_cluster_refuses_is_explained(
+    nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(*settings: str) -> str:
+        where = (f"launch.ray.address={nodes.address}", f"launch.ray.replica_cpus={CORES}")
+        plan = [*LOOP, f"run.root={tmp_path}", "mode=plan", "launch=ray", *where, *settings]
+        ended = subprocess.run(plan, capture_output=True, text=True, check=False, timeout=LONGEST_S, env={**os.environ})
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    here = nodes.address.partition(":")[0]
+    plan = planned("serving.replicas=2")
+    assert f"generation by 2 replicas with {CORES} CPUs each, spread over the nodes: {here} up to 1, {here} up" in plan
+    assert "training on one node with 1 CPU; while it works, the replicas do this: keep" in plan
+    assert "cannot run there: serving.replicas=9: each needs 2 CPUs, so 2 fit" in planned("serving.replicas=9")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another-word")
+    assert f"cannot run there: launch.ray.address={nodes.address}" in (wrong := planned())
+    assert "launch.ray.token=True" in wrong
