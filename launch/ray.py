@@ -175,7 +175,7 @@ class RayLaunch:
     gpus: int = 0
     grace_s: float = 45.0
     alive: Path | None = None
-    room_s: float = 60.0
+    room_s: float = 120.0
     restarts: int = 0
     """Number of times that a command which serves nothing is started again after its node was lost."""
 

@@ -103,7 +103,7 @@ class RayConfig:
     that is auto, none on a CPU."""
     trainer_cpus: float = 1.0
     """Number of CPU cores that the trainer reserves."""
-    room_s: float = 60.0
+    room_s: float = 120.0
     """Longest wait for nodes with room, in seconds. A replica without room then joins the others later; a run that has
     no room at all ends with exit code 75."""
     max_lost: int = 3

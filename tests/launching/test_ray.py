@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,7 @@ from typing import IO
 import psutil
 import pytest
 
-from crescent.run_folder.manifest import tree_digest
+from crescent.run_folder.manifest import MANIFEST, tree_digest
 
 pytestmark = [
     pytest.mark.real,
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 LOOP = (sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke")
 FEW = (
-    *("bait.questions=24", "eval.benchmarks.sums_dev.items=40", "eval.benchmarks.sums_test.items=30"),
+    *("bait.questions=60", "eval.benchmarks.sums_dev.items=40", "eval.benchmarks.sums_test.items=30"),
     *("run.seed=1", "serving.replicas=2"),
 )
 LONGEST_S = 300.0
@@ -76,7 +76,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
 
 def started(nodes: RayNodes, folder: Path, name: str, *settings: str) -> subprocess.Popen[str]:
     """A run on the cluster, with its output in a file beside its folder."""
-    where = (f"launch.ray.address={nodes.address}", f"launch.ray.replica_cpus={CORES}", "launch.ray.room_s=20")
+    where = (f"launch.ray.address={nodes.address}", f"launch.ray.replica_cpus={CORES}", "launch.ray.room_s=200")
     with (folder / f"{name}.txt").open("w") as output:
         return subprocess.Popen(
             [*LOOP, *FEW, f"run.root={folder}", f"run.name={name}", "launch=ray", *where, *settings],
@@ -102,27 +102,52 @@ def wait_for(condition: Callable[[], object], what: str, run: subprocess.Popen[s
     while not condition():
         assert run.poll() is None, f"ended before: {what}\n{output.read_text()}"
         assert time.monotonic() < deadline, f"not in {LONGEST_S:.0f} s: {what}\n{output.read_text()}"
-        time.sleep(0.1)
+        time.sleep(0.05)
+
+
+@contextmanager
+def held(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Engines that answer nothing for a while, so that requests are outstanding."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.Error):
+                process.resume()
 
 
 def test_a_run_that_loses_an_engine_and_a_node_ends_as_an_undisturbed_one(nodes: RayNodes, tmp_path: Path) -> None:
     root, output = tmp_path / "cluster" / "lost", tmp_path / "cluster" / "lost.txt"
     root.parent.mkdir()
     run = started(nodes, root.parent, "lost")
+
+    def restarts(count: int) -> bool:
+        return output.read_text().count("died and is restarted while the others go on") == count
+
     try:
-        wait_for((root / "round-1/synthesis").exists, "the first round", run, output)
-        engines("lost")[0].kill()
-        wait_for(lambda: "died and is restarted while the others go on" in output.read_text(), "a restart", run, output)
-        wait_for((root / "round-2/synthesis").exists, "the second round", run, output)
-        nodes.ask("lose")
-        nodes.ask(f"add {CORES}")
+        wait_for(lambda: output.read_text().count("the engine answers") == 2, "two engines", run, output)
+        first, second = engines("lost")
+        wait_for((root / "base/eval" / MANIFEST).exists, "the first round", run, output)
+        with held((first, second)):
+            first.kill()
+            wait_for(lambda: restarts(1), "a restart", run, output)
         alone = [*LOOP, *FEW, f"run.root={tmp_path}", "run.name=lost"]
-        subprocess.run(alone, capture_output=True, check=True, timeout=LONGEST_S)
+        undisturbed = subprocess.Popen(alone, stdout=subprocess.DEVNULL)
+        wait_for((root / "round-1/eval").exists, "the end of the first round", run, output)
+        left = engines("lost")
+        wait_for((root / "round-1/verdict" / MANIFEST).exists, "the second round", run, output)
+        with held(left):
+            nodes.ask("lose")
+            wait_for(lambda: restarts(2), "another restart", run, output)
+        nodes.ask(f"add {CORES}")
         assert run.wait(LONGEST_S) == 0, output.read_text()
+        assert undisturbed.wait(LONGEST_S) == 0
     finally:
         run.kill()
     assert tree_digest(root) == tree_digest(tmp_path / "lost")
-    deaths = [json.loads(line) for line in (root / "logs/engine_deaths.jsonl").read_text().splitlines()]
+    deaths = [json.loads(line)["replica"] for line in (root / "logs/engine_deaths.jsonl").read_text().splitlines()]
     assert len(deaths) == 2, output.read_text()
     assert not engines("lost")
     assert not (root / ".ray-token").exists()
