@@ -29,6 +29,8 @@ FEW = (
 )
 LONGEST_S = 300.0
 """Longest wait for a run on a busy machine."""
+ASKS_WITHIN_S = 2.0
+"""Time in which a stage that started has sent requests, in seconds."""
 CORES = 2
 """CPU cores that a worker node says it has, and that a replica reserves."""
 
@@ -123,24 +125,32 @@ def test_a_run_that_loses_an_engine_and_a_node_ends_as_an_undisturbed_one(nodes:
     root.parent.mkdir()
     run = started(nodes, root.parent, "lost")
 
-    def restarts(count: int) -> bool:
-        return output.read_text().count("died and is restarted while the others go on") == count
+    def wait_until_asked(number: int) -> None:
+        """Wait until the round's questions are asked for; the engines are held before."""
+        wait_for(lambda: f"round-{number}/synthesis: starts" in output.read_text(), f"round {number}", run, output)
+        time.sleep(ASKS_WITHIN_S)
+
+    def wait_for_restarts(count: int) -> None:
+        line = "died and is restarted while the others go on"
+        wait_for(lambda: output.read_text().count(line) == count, f"restart {count}", run, output)
 
     try:
         wait_for(lambda: output.read_text().count("the engine answers") == 2, "two engines", run, output)
         first, second = engines("lost")
-        wait_for((root / "base/eval" / MANIFEST).exists, "the first round", run, output)
+        wait_for((root / "base/eval" / MANIFEST).exists, "the base's evaluation", run, output)
         with held((first, second)):
+            wait_until_asked(1)
             first.kill()
-            wait_for(lambda: restarts(1), "a restart", run, output)
+            wait_for_restarts(1)
         alone = [*LOOP, *FEW, f"run.root={tmp_path}", "run.name=lost"]
         undisturbed = subprocess.Popen(alone, stdout=subprocess.DEVNULL)
-        wait_for((root / "round-1/eval").exists, "the end of the first round", run, output)
+        wait_for((root / "round-1/train" / MANIFEST).exists, "the first child", run, output)
         left = engines("lost")
-        wait_for((root / "round-1/verdict" / MANIFEST).exists, "the second round", run, output)
+        wait_for((root / "round-1/eval" / MANIFEST).exists, "the end of the first round", run, output)
         with held(left):
+            wait_until_asked(2)
             nodes.ask("lose")
-            wait_for(lambda: restarts(2), "another restart", run, output)
+            wait_for_restarts(2)
         nodes.ask(f"add {CORES}")
         assert run.wait(LONGEST_S) == 0, output.read_text()
         assert undisturbed.wait(LONGEST_S) == 0
