@@ -19,7 +19,7 @@ from crescent.run_folder.manifest import MANIFEST, tree_digest
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'ray[default]'"),
 ]
 LOOP = (sys.executable, "-P", "-m", "crescent.loop", "+experiment=smoke")
@@ -27,7 +27,7 @@ FEW = (
     *("bait.questions=60", "eval.benchmarks.sums_dev.items=40", "eval.benchmarks.sums_test.items=30"),
     *("run.seed=1", "serving.replicas=2"),
 )
-LONGEST_S = 300.0
+LONGEST_S = 400.0
 """Longest wait for a run on a busy machine."""
 ASKS_WITHIN_S = 2.0
 """Time in which a stage that started has sent requests, in seconds."""
