@@ -187,7 +187,7 @@ class Stages(Workplace):
             )
             self.server.pause()
             # For train.grpo.vllm: as in our own servers, the sampler that would compile with nvcc.
-            environment, launch = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}, elsewhere and elsewhere.launch
+            environment, launch = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}, None if elsewhere is None else elsewhere.launch
             self.run_child(stage, trainer_command(cfg, gpus), job, folder, environment, launch)
             return numbers(folder / "metrics.json")
 

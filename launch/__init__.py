@@ -42,8 +42,9 @@ class PlacedChild(ChildProcess, Protocol):
 class ServerLaunch(Protocol):
     """Starts servers on machines that it chooses."""
 
-    room_s: float
-    """Longest time that a server may wait for a place, in seconds."""
+    @property
+    def room_s(self) -> float:
+        """Longest time that a server may wait for a place, in seconds."""
 
     def start_server(self, command: Sequence[str], log: Path, environment: Mapping[str, str], port: int) -> PlacedChild:
         """Start `command`, with `HOST` and `PORT` in it replaced, and make it answer at `port` of this machine's

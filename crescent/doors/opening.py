@@ -80,7 +80,8 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
         alive = root / ALIVE
         launch = LocalLaunch(cfg.launch.grace_s, alive)
         doing = while_training(cfg) if elsewhere is None else elsewhere.while_training
-        serving, seats = replace(cfg.serving, while_training=doing), elsewhere and elsewhere.seats
+        seats, trainer_place = (None, None) if elsewhere is None else (elsewhere.seats, elsewhere.trainer)
+        serving = replace(cfg.serving, while_training=doing)
         log = root / "logs/server.log"
         server = Server(serving, cfg.model, cfg.train, launch, cfg.run.name, log, observer.say, seats)
 
@@ -102,7 +103,7 @@ def open_run(cfg: Config) -> Iterator["Stages"]:
             for run in named:
                 if run not in reuse:
                     observer.say(f"run.reuse={run}: left out, because it read other benchmark data (eval.data)")
-            yield Stages(cfg, once, server, launch, observer, elsewhere and elsewhere.trainer)
+            yield Stages(cfg, once, server, launch, observer, trainer_place)
             once.finish()
             forget_end(root)
         except BaseException as error:
