@@ -176,6 +176,16 @@ def test_a_killed_loop_leaves_no_process_on_the_nodes(nodes: RayNodes, tmp_path:
         time.sleep(0.2)
 
 
+def test_a_command_that_is_lost_is_started_again_and_exit_codes_come_back(nodes: RayNodes, tmp_path: Path) -> None:
+    losses = [sys.executable, str(Path(__file__).with_name("ray_losses.py")), nodes.address, str(tmp_path)]
+    ended = subprocess.run(losses, capture_output=True, text=True, check=False, timeout=LONGEST_S)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["failed"], found["stopped"]) == (7, 143)
+    assert (found["begun"], found["lost"], found["left"]) == (2, 75, 0), found
+    assert "its node was lost; it is started again where there is room" in found["log"]
+
+
 def test_what_the_cluster_refuses_is_explained(
     nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
