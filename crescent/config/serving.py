@@ -69,8 +69,8 @@ class ServingConfig:
     start_timeout_s: float = 1800.0
     """Longest time until the first completion, in seconds."""
     request_timeout_s: float = 600.0
-    """Longest time for one request before it is sent again, in seconds; it is shorter where the replies so far show that
-    no further one will come."""
+    """Longest time for one request before it is sent again, in seconds; shorter where the replies so far show that no
+    further one will come."""
     max_refused: float = 0.02
     """Largest share of a stage's requests that the engine may refuse, e.g. because a prompt is too long, in [0, 1]. A
     refused request has no answer, which counts as a wrong one; above this share the stage ends. Fewer than three never
