@@ -13,13 +13,14 @@ FILES = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_
 
 def available_gib() -> float:
     """Free memory in GiB: of the machine, or of the tightest group that this process is in."""
-    rooms = [psutil.virtual_memory().available, *(limit - used for limit, used in limits())]
-    return max(0, min(rooms)) / GIB
+    machine: int = psutil.virtual_memory().available
+    return max(0, min([machine, *(limit - used for limit, used in limits())])) / GIB
 
 
 def total_gib() -> float:
     """Memory in GiB, used or not: of the machine, or of the tightest group that this process is in."""
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in limits())]) / GIB
+    machine: int = psutil.virtual_memory().total
+    return min([machine, *(limit for limit, _ in limits())]) / GIB
 
 
 def limits() -> list[tuple[int, int]]:
