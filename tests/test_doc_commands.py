@@ -30,6 +30,8 @@ def overrides(words: list[str]) -> list[str] | None:
 
     `NAME` stands for any experiment, and `--config-dir` for experiments of the reader's own.
     """
+    if words[:2] == ["docker", "run"]:
+        words = words[words.index("python") :]
     is_run = "crescent" in words[:2] or "crescent.loop" in words
     experiments = {word.partition("=")[2] for word in words if word.startswith("+experiment=")}
     if not is_run or "--config-dir" in words or not experiments - {"NAME"}:
@@ -47,6 +49,7 @@ FOUND = [(page.name, setting) for page in PAGES for words in commands(page) if (
 
 def test_commands_are_found() -> None:
     assert len(FOUND) > 20
+    assert ("clusters.md", ["+experiment=qwen7b"]) in FOUND, "that of a container"
     assert ("own.md", ["+experiment=smoke", "~bait.prompts.addition"]) in FOUND
     swept = overrides(shlex.split("python -m crescent.loop -m +experiment=qwen7b consensus.samples=4,8 run.seed=1,2"))
     assert swept == ["+experiment=qwen7b", "consensus.samples=4", "run.seed=1"]
