@@ -23,7 +23,7 @@ def remove_abandoned_locks() -> None:
     if not folder.is_dir():
         return
     # One process at a time: otherwise the second one could remove the lock of a third, which was just made.
-    with FileLock(folder / "crescent.lock"):
+    with FileLock(folder / "crescent-builds.lock"):
         for lock in sorted(folder.rglob("lock")):
             wait_for(lock)
 
