@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.ray_host import NotShared as NotShared
 from launch.ray_host import Token, look
 
 LOCAL = "local"
@@ -36,10 +37,6 @@ class WrongToken(Exception):
 
 class OtherVersion(Exception):
     """The cluster runs another version of Ray or Python."""
-
-
-class NotShared(Exception):
-    """Nodes do not see the run folder, or cannot run our code; the message lists them."""
 
 
 @dataclass(frozen=True)

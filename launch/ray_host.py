@@ -92,7 +92,8 @@ class Host:
     def stop(self) -> int:
         """Ask the command to end, kill what is left after the grace period, and return the exit code."""
         assert self._child is not None, "begin comes first"
-        return self._child.stop()
+        self._child.stop()
+        return self.wait()
 
     def _reserve(self) -> tuple[str, int]:
         """This node's address and a free port of it, kept for us: a server that reuses addresses can still listen."""
