@@ -50,7 +50,7 @@ FOUND = [(page.name, setting) for page in PAGES for words in commands(page) if (
 def test_commands_are_found() -> None:
     assert len(FOUND) > 20
     assert ("clusters.md", ["+experiment=qwen7b"]) in FOUND, "that of a container"
-    assert ("own.md", ["+experiment=smoke", "~bait.prompts.addition"]) in FOUND
+    assert ("own.md", ["+experiment=smoke", "run.name=all-but-one", "~bait.prompts.addition"]) in FOUND
     swept = overrides(shlex.split("python -m crescent.loop -m +experiment=qwen7b consensus.samples=4,8 run.seed=1,2"))
     assert swept == ["+experiment=qwen7b", "consensus.samples=4", "run.seed=1"]
 
