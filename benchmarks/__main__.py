@@ -16,7 +16,7 @@ COMMANDS = {
     "waiting": "speed of an engine on a CPU by how its threads wait, alone and beside busy processes (ten minutes)",
     "scaling": "no benchmark: prints the tables of docs/scaling.md from the results of `stream` and `size`",
     "size": "time, memory and disk of a round's files and comparisons, by number of questions (minutes)",
-    "stream": "share of 1 to 64 engines' capacity that a synthesis uses, simulated in virtual time (minutes)",
+    "stream": "share of several engines' capacity that a synthesis uses, simulated in virtual time (minutes)",
     "training": "speed of training, compared with two TRL scripts (ten minutes)",
     "votes": "cost of adaptive voting, compared with asking all K, on recorded answers",
     "ablations": "effect of each default on yield, cost and labels, on recorded sums whose truth is known",

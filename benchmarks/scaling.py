@@ -208,7 +208,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "engines": lambda: _columns("stream", "scaling", SIMULATED),
     "sizes": lambda: _columns("stream", "sizes", ("candidates", "completions", "wall s", "tail s", "share")),
     "in flight": lambda: _columns("stream", "in flight", ("in flight", "share", "wall s", "tail s")),
-    "embedding": lambda: _columns("stream", "embedding", ("embed ms", "share", "wall s", "pause s")),
     "faults": lambda: _columns(
         "stream", "faults", ("engines", "fault", "wall s", "pause s", "share", "restarts", "digest")
     ),
