@@ -105,6 +105,7 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
     os.environ.pop(RECORDS, None)  # those of a sweep whose run started this process
 
     OmegaConf.register_new_resolver("minutes_of", minutes_of, replace=True)  # for conf/hydra/launcher
+    OmegaConf.register_new_resolver("typed", as_typed, replace=True)  # for the help in conf/config.yaml
     schema = SCHEMA_OF[config_name]
     failures: list[CrescentError] = []
 
@@ -161,6 +162,12 @@ def through_hydra(config_name: str, read: Callable[[DictConfig], C], enter: Call
         conclude_sweep(read_points(), ended_early)
 
     sys.exit(run_to_exit_code(main, READER_S))
+
+
+def as_typed(arguments: str) -> str:
+    """A line of the help, up to what it explains: the command by which this process was started, with arguments."""
+    command = "python -m crescent.loop" if Path(sys.argv[0]).name == "loop.py" else "crescent"
+    return f"{command} {arguments}".ljust(57)
 
 
 def job_arguments(cfg: Config) -> list[str]:

@@ -178,10 +178,13 @@ def test_without_any_run_a_trace_says_where_it_looked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("+experiment=smoke", "--help"), ("--cfg", "job")])
 def test_everything_that_is_no_command_goes_to_the_loop(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """The help of each names the command that was typed, and is otherwise the same."""
     ours = crescent(*arguments, cwd=tmp_path)
     command = [sys.executable, "-P", "-m", "crescent.loop", *arguments]
     theirs = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (ours.returncode, ours.stdout) == (0, theirs.stdout)
+    assert ours.returncode == theirs.returncode == 0, ours.stderr + theirs.stderr
+    assert ("crescent.loop" in theirs.stdout, "crescent.loop" in ours.stdout) == ("--help" in arguments, False)
+    assert ours.stdout.split() == theirs.stdout.replace("python -m crescent.loop", "crescent").split()
     assert "min_agreement" in ours.stdout
 
 
