@@ -1,5 +1,5 @@
-# make quickstart   set up and run the loop on a small real model: about eight minutes on two cores after the download
-# make test         set up and run the tests: about twenty minutes on two cores after the download
+# make quickstart   set up and run the loop on a small real model: seven minutes on two idle cores after the download
+# make test         set up and run the tests: about forty minutes on two cores after the download
 # make docs         build the documentation in build/site; a broken link fails: half a minute after make install
 # make soak         kill, interrupt and starve small runs of fakes some hundred times: MINUTES=180 at most
 PYTHON ?= python3
