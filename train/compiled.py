@@ -20,8 +20,8 @@ POLL_S = 1
 def remove_abandoned_locks() -> None:
     """Remove the locks that killed processes left, and wait while nobody knows whether they are dead."""
     folder = extensions_folder()
-    if not folder.is_dir():
-        return
+    if not any(folder.rglob("lock")):
+        return  # as nearly always; the folder may be somebody else's, or one that cannot be written
     # One process at a time: otherwise the second one could remove the lock of a third, which was just made.
     with FileLock(folder / "crescent-builds.lock"):
         for lock in sorted(folder.rglob("lock")):
@@ -39,7 +39,10 @@ def wait_for(lock: Path) -> None:
     """Return when the lock is held by a living process of this machine, is gone, or was abandoned and is removed."""
     lock, said = lock.resolve(), False
     while lock.exists() and not is_open(lock):
-        still = time.time() - max(file.stat().st_mtime for file in (lock.parent, lock))
+        try:
+            still = time.time() - max(file.stat().st_mtime for file in (lock.parent, lock))
+        except FileNotFoundError:
+            return  # released meanwhile
         if still > STILL_S:
             lock.unlink(missing_ok=True)
             print(f"{lock}: removed, a process that compiled {lock.parent.name} was killed", flush=True)

@@ -67,6 +67,19 @@ def test_without_compiled_operators_there_is_nothing_to_do(tmp_path: Path, monke
     assert not (tmp_path / "none").exists()
 
 
+def test_a_lock_that_is_released_while_it_is_looked_at_is_gone(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "is_open", lambda path: path.unlink() is not None)
+    wait_for(lock)
+    assert not lock.exists()
+
+
+def test_a_folder_without_locks_is_left_as_it_is(lock: Path) -> None:
+    lock.unlink()
+    before = sorted(lock.parents[2].rglob("*"))
+    remove_abandoned_locks()
+    assert sorted(lock.parents[2].rglob("*")) == before
+
+
 @pytest.mark.real
 def test_after_a_kill_in_torchs_compiler_the_next_process_compiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
